@@ -1,0 +1,3 @@
+"""BackupGuard: proof that a hospital's backups restore."""
+
+__version__ = "0.1.0"

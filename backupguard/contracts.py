@@ -1,0 +1,800 @@
+"""What a plug-in implements, and all that it is handed.
+
+Plug-ins, the shipped ones included, import this module, `backupguard.errors` and `backupguard.model`
+and nothing else of BackupGuard. Importing a plug-in must not import the tool library it wraps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, ClassVar, Protocol, Self, runtime_checkable
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
+
+from backupguard.model import (
+    Baseline,
+    CheckResult,
+    Closing,
+    Fact,
+    Finding,
+    Fingerprint,
+    JobSummary,
+    Json,
+    Judgement,
+    Listing,
+    Observation,
+    Policy,
+    RecoveryPoint,
+    Run,
+    RunRequest,
+    RunState,
+    Scope,
+    Subject,
+    Verdict,
+    VerifiedCoverage,
+    View,
+)
+
+# ---------------------------------------------------------------------------------------- settings
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_SIZES = {"B": 1, "kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+
+
+def parse_duration(text: object) -> object:
+    """Given a short duration such as "36h", "90m" or "1d12h", return a timedelta.
+
+    Anything but a string is returned as it is, for pydantic to judge. Raise ValueError when the text
+    is no duration.
+    """
+    if not isinstance(text, str):
+        return text
+    total, digits = 0, ""
+    for character in text.strip():
+        if character.isdigit():
+            digits += character
+        elif digits and character in _UNITS:
+            total += int(digits) * _UNITS[character]
+            digits = ""
+        else:
+            raise ValueError(f"{text!r} is no duration; write for example 90m, 36h or 31d")
+    if digits or not text.strip():
+        raise ValueError(f"{text!r} is no duration; write for example 90m, 36h or 31d")
+    return timedelta(seconds=total)
+
+
+def format_duration(duration: timedelta) -> str:
+    """Given a timedelta, return it as settings write it: "1d12h", "90m" as "1h30m", "0s"."""
+    rest, text = int(duration.total_seconds()), ""
+    for unit, seconds in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
+        count, rest = divmod(rest, seconds)
+        text += f"{count}{unit}" if count else ""
+    return text or "0s"
+
+
+def parse_size(text: object) -> object:
+    """Given a size such as "50MB" or "2TB" (powers of ten), return bytes; integers pass through."""
+    if not isinstance(text, str):
+        return text
+    number = text.strip().rstrip("BkKMGT")
+    unit = text.strip()[len(number) :]
+    if not number.strip().isdigit() or unit not in _SIZES:
+        raise ValueError(f"{text!r} is no size; write for example 500MB or 2TB")
+    return int(number) * _SIZES[unit]
+
+
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(parse_duration),
+    PlainSerializer(format_duration, return_type=str),
+    Field(json_schema_extra={"type": "string", "pattern": r"^(\d+[smhdw])+$"}),
+]
+Size = Annotated[int, BeforeValidator(parse_size)]
+
+
+def _kebab(name: str) -> str:
+    return name.replace("_", "-")
+
+
+class SettingsModel(BaseModel):
+    """Base of every settings class: kebab-case keys, unknown keys refused, immutable."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, alias_generator=_kebab, populate_by_name=True
+    )
+
+
+class SecretReference(SettingsModel):
+    """Where a secret is: a systemd credential by name, or a file nobody else may read."""
+
+    credential: str | None = None
+    file: Path | None = None
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        if (self.credential is None) == (self.file is None):
+            raise ValueError("give either .credential or .file")
+        return self
+
+
+class Credentials(SettingsModel):
+    """The secrets of a repository, each by reference.
+
+    `reader` opens the repository for reading (the restic password, the rest-server password file…);
+    `backend` authenticates against the place it lies in, where that is another secret;
+    `writer-for-probe` is the backup writer's own; `escrow` is asked for each time and never stored.
+    """
+
+    reader: SecretReference | None = None
+    backend: SecretReference | None = None
+    writer_for_probe: SecretReference | None = None
+    escrow: SecretReference | None = None
+
+
+class Limits(SettingsModel):
+    """When, how fast and how much may be read from a repository."""
+
+    windows: tuple[str, ...] = ()  # "Mon-Fri 09:00-17:00", local time of the site; none = always
+    bandwidth: str | None = None  # "50MB/s"
+    max_bytes_per_day: Size | None = None
+
+
+class RepositorySettings(SettingsModel):
+    """What every repository type's settings share. `type` selects the plug-in."""
+
+    type: str
+    credentials: Credentials = Credentials()
+    medium_kind: str = Field(default="disk", pattern="^(disk|tape|vtl|object|removable)$")
+    failure_domain: str | None = None
+    claimed_protection: tuple[str, ...] = ()
+    limits: Limits = Limits()
+
+
+class ProbeSettings(SettingsModel):
+    """What every probe's settings share."""
+
+    every: Duration | None = None
+
+
+class EngineSettings(SettingsModel):
+    """What every engine's settings share; the engine's own checks are added by its subclass."""
+
+    engine: str | None = None  # left out: recognised from the artifact
+    schedule: str | None = None  # cron; left out: by criticality
+
+
+# ----------------------------------------------------------------------------------------- secrets
+
+
+class Secret:
+    """A secret's value; shows itself to nobody who does not ask for it by name."""
+
+    __slots__ = ("_value", "name")
+
+    def __init__(self, name: str, value: bytes) -> None:
+        self.name = name
+        self._value = value
+
+    def reveal(self) -> bytes:
+        """Return the value. Only for handing it to the child process or library that needs it."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return f"Secret({self.name!r}, ****)"
+
+    __str__ = __repr__
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a secret is never pickled")
+
+
+# ------------------------------------------------------------------------------------ running tools
+
+#: Called with each complete line (without its end) of a tool's standard output.
+LineSink = Callable[[bytes], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """One call of a backup tool in the jail (`Tools.run`).
+
+    `argv[0]` is a program name, looked up on a fixed path, or an absolute path. `read` are paths the
+    command needs; the jail shows the host read-only, so they serve errors and the tests. `write` are
+    the only writable paths. `secrets` maps an environment variable that the tool reads as the path of
+    a file (`RESTIC_PASSWORD_FILE`, `AWS_SHARED_CREDENTIALS_FILE`, …) to the secret put into that
+    file, which exists only inside the jail. `environment` holds what is no secret. `sink` receives
+    standard output: a file created exclusively, or a callable per line; without one it is returned.
+    """
+
+    argv: tuple[str, ...]
+    read: tuple[Path, ...] = ()
+    write: tuple[Path, ...] = ()
+    network: bool = False
+    secrets: Mapping[str, Secret] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
+    timeout_s: int = 600
+    sink: Path | LineSink | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completed:
+    """How a program ended. Output is capped; `truncated` says so. Secrets are masked in both."""
+
+    returncode: int
+    stdout: bytes
+    stderr: bytes
+    truncated: bool = False
+    oom: bool = False
+    duration_ms: int = 0
+
+
+class Tools(Protocol):
+    """Runs backup tools in the jail."""
+
+    def run(self, command: Command) -> Completed:
+        """Run `command` to its end, blocking this thread.
+
+        Raises MissingMeans (program_missing, sandbox_unavailable), TimedOut (phase_limit) and
+        Cancelled; an exit status other than 0 is not an error here.
+        """
+
+    def which(self, program: str) -> Path | None:
+        """Return where `program` is found on the fixed path, or None."""
+
+
+class Http(Protocol):
+    """Bounded HTTP for plug-ins whose tool has an HTTP interface."""
+
+    def get(self, url: str, *, headers: Mapping[str, str], timeout_s: int) -> tuple[int, bytes]:
+        """Return status and body (at most 16 MiB); raises Unreachable, AccessRefused."""
+
+
+class Cancel(Protocol):
+    """Tells that somebody wants the run to end."""
+
+    def is_set(self) -> bool:
+        """Tell whether the run is to end."""
+
+    def raise_if_set(self) -> None:
+        """Raise Cancelled when the run is to end."""
+
+    def wait(self, seconds: float) -> bool:
+        """Wait at most `seconds`; return whether the run is to end."""
+
+
+# ---------------------------------------------------------------------------------------- contexts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobSelector:
+    """A backup job as its repository needs to know it: which points are its own."""
+
+    job: str  # "dpi.nightly"
+    application: str
+    paths: tuple[str, ...] = ()  # select.paths
+    host: str | None = None  # select.host
+    tags: tuple[str, ...] = ()  # select.tags
+    pattern: str | None = None  # select.pattern, for directories: "dpi-%Y%m%d.dump.gz"
+
+
+class Known(Protocol):
+    """Read-only answers from the store."""
+
+    def points(self, job: str, repository: str) -> Sequence[RecoveryPoint]:
+        """Return the job's standing points in that repository, newest first."""
+
+    def latest(self, kind: str, subject: Subject) -> Fact | None:
+        """Return the newest fact of that kind about that subject."""
+
+    def coverage(self, repository: str) -> Mapping[str, VerifiedCoverage]:
+        """Return the verified units of a repository, by unit."""
+
+
+class Context(Protocol):
+    """All that a plug-in is handed."""
+
+    tools: Tools
+    http: Http
+    cancel: Cancel
+    known: Known
+    work: Path  # the run's own directory (0700), removed after the run
+
+    def now(self) -> datetime:
+        """Return the time, aware and in UTC."""
+
+    def progress(self, done: int, total: int | None, unit: str) -> None:
+        """Say how far the work is; cheap, may be called often."""
+
+    def secret(self, reference: SecretReference) -> Secret:
+        """Read a secret now; raises MissingMeans (secret_missing) or AccessRefused (permission)."""
+
+    def remember(self, name: str) -> Path:
+        """Return a cache directory that outlives the run, for example restic's; may be emptied."""
+
+
+# ------------------------------------------------------------------------------------ repositories
+
+
+class Capability(StrEnum):
+    """What a repository can do beyond `inspect` and `points`."""
+
+    RUNS = "runs"
+    VERIFY = "verify"
+    FETCH = "fetch"
+    PITR = "pitr"
+    PROTECTION = "protection"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LockSeen:
+    """A lock somebody holds in a repository; we never break one."""
+
+    holder_host: str | None
+    holder_pid: int | None
+    since: datetime | None
+    exclusive: bool
+    alive: bool | None  # None = cannot be told from here
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepositoryState:
+    """What a repository is right now. An unreachable one raises instead."""
+
+    tool: str
+    tool_version: str
+    repository_id: str | None = None
+    format_version: str | None = None
+    encrypted: bool | None = None
+    locks: tuple[LockSeen, ...] = ()
+    free_bytes: int | None = None
+    device: str | None = None  # host and device identity, for failure domains
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobRun:
+    """The tool's own record of one of its runs."""
+
+    job: str
+    native_id: str
+    started_at: datetime
+    ended_at: datetime | None
+    state: str  # a PointState value
+    bytes: int | None = None
+    files: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifyPlan:
+    """What to verify: the structure, and how much of the data within which budget."""
+
+    structure: bool = True
+    data_percent: int = 0  # 0 to 100; the least recently verified units come first
+    max_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifiedUnit:
+    """One unit that was verified. `unit` is stable across runs ("structure", "bucket/017")."""
+
+    unit: str
+    verdict: Verdict
+    bytes: int
+    code: str | None = None
+    units_total: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchRequest:
+    """Which point, and what of it, to bring to disk; `at` for point-in-time recovery."""
+
+    point: RecoveryPoint
+    selector: JobSelector
+    at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fetched:
+    """What a fetch left in its directory: the artifact's path relative to it, sizes, tool versions."""
+
+    artifact: PurePosixPath
+    bytes: int
+    files: int
+    tools: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Protection:
+    """How a point is protected, over every object it needs."""
+
+    native_id: str
+    mechanism: str
+    locked_until: datetime | None
+
+
+class Repository(Protocol):
+    """One opened place that keeps copies. Only reads."""
+
+    capabilities: frozenset[Capability]
+
+    def inspect(self) -> RepositoryState:
+        """Return the state; raises Unreachable, AccessRefused, MissingMeans."""
+
+    def points(self, jobs: Sequence[JobSelector]) -> Iterator[RecoveryPoint]:
+        """Yield every point of these jobs. Ending normally means complete; raising says nothing."""
+
+    def runs(self, since: datetime) -> Iterator[JobRun]:
+        """Yield the tool's own run records."""
+
+    def verify(self, plan: VerifyPlan) -> Iterator[VerifiedUnit]:
+        """Verify what the plan asks for, unit by unit; resumable through `known.coverage`."""
+
+    def fetch(self, request: FetchRequest, into: Path) -> Fetched:
+        """Bring a selection of a point into the empty directory `into`.
+
+        Raises BackupDefect (corrupt, selection_absent, content_changed…), Changing, Unreachable…
+        """
+
+    def protection(self, points: Iterable[RecoveryPoint]) -> Iterator[Protection]:
+        """Yield how each point is protected."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CanaryPlace:
+    """Where an attacker may put its canary."""
+
+    prefix: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One attempt against a canary: first its intent, then its result."""
+
+    name: str
+    attacker: str
+    verdict: Verdict | None  # None = the intent
+    code: str | None = None
+
+
+class Attacker(Protocol):
+    """Tries to tamper with canaries of its own, with the backup writer's credentials."""
+
+    def attempts(self, canary: CanaryPlace) -> Iterator[Attempt]:
+        """Yield an intent, wait until it is stored, act, yield the result."""
+
+
+@runtime_checkable
+class RepositoryType(Protocol):
+    """The entry point of a repository plug-in (group `backupguard.repositories`)."""
+
+    name: str
+    settings: type[RepositorySettings]
+
+    def open(
+        self, identifier: str, settings: Any, context: Context
+    ) -> AbstractContextManager[Repository]:
+        """Open the repository named `identifier` for reading."""
+
+    def attack(
+        self, identifier: str, settings: Any, context: Context
+    ) -> AbstractContextManager[Attacker] | None:
+        """Open it as the backup writer, or return None where nothing can be tried."""
+
+
+# ------------------------------------------------------------------------------------------ probes
+
+
+class Repositories(Protocol):
+    """The repositories a probe may look at."""
+
+    def identifiers(self) -> Sequence[str]:
+        """Return the ids of the repositories that are asked for."""
+
+    def jobs(self, identifier: str) -> Sequence[JobSelector]:
+        """Return the backup jobs kept in that repository."""
+
+    def open(self, identifier: str) -> AbstractContextManager[Repository]:
+        """Open one; may be called from several threads, once per repository."""
+
+    def parallelism(self) -> int:
+        """Return how many may be open at the same time."""
+
+
+@runtime_checkable
+class Probe(Protocol):
+    """The entry point of a probe (group `backupguard.probes`): one question about copies."""
+
+    name: str
+    scope: Scope
+    settings: type[ProbeSettings]
+
+    def observe(
+        self, subject: Subject, repositories: Repositories, context: Context, settings: Any
+    ) -> Iterator[Observation | Listing]:
+        """Yield what is seen. What cannot be seen is an observation too, with its error code."""
+
+
+# ----------------------------------------------------------------------------------- restore tests
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampledFile:
+    """What an engine may look at to recognise an artifact.
+
+    `head` is at most the first 64 KiB and `tail` the last 4 KiB, both after decompression where
+    `compression` is "gzip", "xz" or "zstd" (at most 1 MiB is decompressed for the head; `tail` is
+    empty for compressed files).
+    """
+
+    path: PurePosixPath  # relative to the artifact; "." when the artifact is one file
+    size: int
+    head: bytes
+    tail: bytes
+    compression: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """An artifact as seen before anything parses it: at most 200 files with their first bytes."""
+
+    artifact: PurePosixPath
+    is_directory: bool
+    files: tuple[SampledFile, ...]
+    total_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Match:
+    """An engine recognised an artifact: how sure (0 to 100), which format, which version."""
+
+    engine: str
+    certainty: int
+    format: str  # "custom", "directory", "tar", "plain"
+    version: str | None  # major version of the engine the artifact was made with
+    compression: str | None = None
+    extra: Json = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """A program an engine needs: the path of a directory inside `/usr` or of an unpacked engine."""
+
+    name: str
+    directories: tuple[Path, ...]
+    package: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Requirements:
+    """What a restore of this artifact needs on this host."""
+
+    programs: tuple[Program, ...]
+    disk_bytes: int
+    memory_bytes: int
+
+
+class Server(Protocol):
+    """A program that keeps running in its sandbox."""
+
+    def alive(self) -> bool:
+        """Tell whether it still runs."""
+
+    def stop(self, signal_number: int, timeout_s: int) -> Completed:
+        """Send the signal to the program inside, wait, kill the sandbox if it does not end."""
+
+
+class Sandbox(Protocol):
+    """Where restored data lives: no network, no host files but /usr, limits on everything.
+
+    Inside, `/in` is the fetched artifact's directory (read-only), `/scratch` the data directory
+    (only when `scratch` is true), `/shared/NAME` directories that programs meet in. One bwrap per
+    program.
+    """
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        scratch: bool,
+        shared: Sequence[str] = (),
+        stdin: Path | bytes | None = None,
+        environment: Mapping[str, str] | None = None,
+        timeout_s: int,
+        output_limit: int = 1 << 20,
+    ) -> Completed:
+        """Run a program inside to its end; raises TimedOut, Cancelled, MissingMeans."""
+
+    def start(
+        self,
+        argv: Sequence[str],
+        *,
+        scratch: bool,
+        shared: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+        log: str,
+    ) -> Server:
+        """Start a server inside; main thread only. Its output goes to `/shared`-less log `log`."""
+
+    def write(self, path: PurePosixPath, content: bytes) -> None:
+        """Create a file below `/scratch` or `/shared` before a program runs; follows no link."""
+
+    def read(self, path: PurePosixPath, limit: int) -> bytes:
+        """Read at most `limit` bytes of a regular file below `/scratch` or `/shared`; no links."""
+
+    def log(self, name: str, limit: int) -> bytes:
+        """Return the last `limit` bytes of a started server's log."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """One restore test as its engine sees it."""
+
+    sandbox: Sandbox
+    artifact: PurePosixPath  # as seen inside: "/in/dpi.dump"
+    match: Match
+    settings: Any
+    baseline: Baseline | None
+    previous: Fingerprint | None
+    point_at: datetime
+    context: Context
+    memory: dict[str, Any] = field(default_factory=dict)  # what its phases tell one another
+    key: bytes = b""  # per-test key for HMACs of anything that must be compared later
+
+
+class Engine(Protocol):
+    """The entry point of a restore-test engine (group `backupguard.restore_tests`).
+
+    `select`, `fetch` and `discard` are shared code (restore_tests/phases.py); an engine never writes
+    its own. Each method raises BackupDefect when the backup is to blame and nothing else of that
+    kind.
+    """
+
+    name: str
+    settings: type[EngineSettings]
+
+    def recognise(self, sample: Sample) -> Match | None:
+        """Say whether this artifact is the engine's, from its bytes alone; no third-party parser."""
+
+    def requirements(self, match: Match, artifact_bytes: int) -> Requirements:
+        """Say what the restore needs; the caller finds the programs and checks the room."""
+
+    def prepare(self, trial: Trial) -> None:
+        """Make an empty, running server ready for the load."""
+
+    def load(self, trial: Trial) -> None:
+        """Load the artifact."""
+
+    def open(self, trial: Trial) -> None:
+        """Bring the database to the state in which it would be opened; level 2 ends here."""
+
+    def verify(self, trial: Trial, level: int) -> Iterator[CheckResult]:
+        """Yield one result per check up to `level`."""
+
+    def fingerprint(self, trial: Trial) -> Fingerprint | None:
+        """Return the shape of what was restored."""
+
+    def close(self, trial: Trial) -> None:
+        """Stop what was started; called always, also after an error; must not raise."""
+
+
+# ---------------------------------------------------------------------------------------- controls
+
+
+class Control(Protocol):
+    """A pure, total function from a view to a judgement: no clock, no disk, no network."""
+
+    id: ClassVar[str]
+    scope: ClassVar[Scope]
+    reads: ClassVar[frozenset[str]]
+
+    def judge(self, view: View, policy: Policy, now: datetime) -> Judgement:
+        """Judge one subject."""
+
+
+# ------------------------------------------------------------------------------------------- store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FindingChange:
+    """A finding that changed, with the one it replaces."""
+
+    before: Finding | None
+    after: Finding
+
+
+class Store(Protocol):
+    """What is remembered. Every write is one transaction; facts are only ever added."""
+
+    store_id: str
+
+    def append(
+        self,
+        new: Sequence[Observation],
+        *,
+        run: str | None = None,
+        author: str | None = None,
+        closing: Closing | None = None,
+    ) -> tuple[Fact, ...]:
+        """Record observations (a key that exists returns its first fact) and close a run with them."""
+
+    def merge_listing(self, listing: Listing, *, run: str | None) -> tuple[Fact, ...]:
+        """Record what appeared, changed and vanished; nothing at all when nothing did."""
+
+    def seal(self) -> None:
+        """Seal the chain's head with the store's key, unless it is sealed already."""
+
+    def head(self) -> tuple[int, bytes]:
+        """Return sequence number and hash of the newest record."""
+
+    def facts(
+        self, *, after: int = 0, kinds: Collection[str] = (), subject: Subject | None = None
+    ) -> Iterator[Fact]:
+        """Yield facts in order."""
+
+    def fact(self, seq: int) -> Fact | None:
+        """Return one fact."""
+
+    def latest(
+        self, subjects: Collection[Subject] | None = None, kinds: Collection[str] = ()
+    ) -> Mapping[Subject, Mapping[str, Fact]]:
+        """Return the newest fact per subject and kind."""
+
+    def summaries(self, jobs: Collection[str] | None = None) -> tuple[JobSummary, ...]:
+        """Return what stands per job and repository."""
+
+    def points(
+        self, job: str, repository: str | None = None, limit: int | None = None
+    ) -> tuple[RecoveryPoint, ...]:
+        """Return standing points, newest first."""
+
+    def coverage(self, repository: str) -> Mapping[str, VerifiedCoverage]:
+        """Return verified units."""
+
+    def changed_since(self, seq: int) -> tuple[int, frozenset[Subject]]:
+        """Return the head and the subjects that have facts newer than `seq`."""
+
+    def findings(self) -> tuple[Finding, ...]:
+        """Return the findings that stand."""
+
+    def record_findings(self, changes: Sequence[FindingChange]) -> tuple[Fact, ...]:
+        """Append one `finding.changed` fact per change and update the findings, together."""
+
+    def lock(self, name: str) -> AbstractContextManager[None]:
+        """Hold a named lock while the context lasts; raises Busy at once when another holds it."""
+
+    # -- the diary of runs
+
+    def enqueue(self, request: RunRequest) -> Run:
+        """Insert a waiting run, or return the one with the same task, subject, due_at, attempt."""
+
+    def claim(self, host: str, free: Mapping[str, int]) -> tuple[Run, ...]:
+        """Turn waiting runs into this host's running ones, at most `free` per resource."""
+
+    def start_run(self, run: str, host: str) -> bool:
+        """Turn one waiting run into a running one; False when somebody else did or it is blocked."""
+
+    def cancel(self, run: str, by: str) -> bool:
+        """Mark a run for cancelling (a waiting one is closed); False when it has ended already."""
+
+    def report_progress(self, run: str, progress: Json) -> None:
+        """Remember how far a run is. Not evidence."""
+
+    def run(self, run: str) -> Run | None:
+        """Return one run."""
+
+    def runs(
+        self,
+        *,
+        states: Collection[RunState] = (),
+        task: str | None = None,
+        subject: Subject | None = None,
+        limit: int = 1000,
+    ) -> tuple[Run, ...]:
+        """Return runs, newest first."""
+
+    def close(self) -> None:
+        """Release files and connections."""

@@ -1,0 +1,1 @@
+"""Evidence: the bytes of a record, its hashes, seals and their verification. No I/O of its own."""

@@ -1,0 +1,419 @@
+"""Every kind of fact, declared once: its name, version, payload and how long its body is kept.
+
+Times inside payloads are integer microseconds (`backupguard.model.to_us`) and end in `_at`;
+durations end in `_ms`. A payload never holds a value of restored data, a secret, or a sentence.
+Kinds of third-party plug-ins start with `x-NAME.` and are not checked beyond being canonical JSON.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import (
+    Any,
+    NotRequired,  # pydantic needs this one below 3.12
+)
+
+from typing_extensions import TypedDict
+
+from backupguard.errors import EvidenceError
+from backupguard.model import Json
+
+FIVE_YEARS = 5 * 366
+ONE_YEAR = 400
+
+
+class MessageData(TypedDict):
+    """A `Message` at rest."""
+
+    id: str
+    values: dict[str, int | str]
+
+
+class Difference(TypedDict):
+    """One line of what a load of settings or catalogue changed."""
+
+    path: str  # "applications.dpi.rpo"
+    change: str  # "added", "removed", "changed"
+    before: NotRequired[str]
+    after: NotRequired[str]
+    weakened: bool
+
+
+class ConfigurationLoaded(TypedDict):
+    """The settings that hold from now on."""
+
+    sha256: str
+    catalogue_sha256: str
+    program_version: str
+    files: list[str]
+    differences: list[Difference]
+
+
+class ConfigurationRejected(TypedDict):
+    """A reload that was refused; the settings before it stay."""
+
+    problems: int
+    first_file: str
+    first_line: int | None
+    first_key: str
+
+
+class DaemonStarted(TypedDict):
+    """The daemon took up its work. `recovered` are the runs the sweep closed."""
+
+    program_version: str
+    host: str
+    recovered: list[str]
+    clean: bool  # whether the daemon before it had stopped cleanly
+
+
+class DaemonStopped(TypedDict):
+    """The daemon ended as it was asked to."""
+
+    host: str
+    reason: str
+
+
+class ClockStepped(TypedDict):
+    """Wall and monotonic clock disagree by more than a minute."""
+
+    step_ms: int
+
+
+class PauseStarted(TypedDict):
+    """Somebody paused the daemon's own runs."""
+
+    until_at: int | None
+    reason: str
+
+
+class PauseEnded(TypedDict):
+    """The pause is over."""
+
+    reason: str
+
+
+class LockData(TypedDict):
+    """A lock seen in a repository."""
+
+    host: str | None
+    pid: int | None
+    since_at: int | None
+    exclusive: bool
+    alive: bool | None
+
+
+class RepositoryInspected(TypedDict):
+    """What a repository is, or (`reachable` false, `code` set) why it could not be seen."""
+
+    reachable: bool
+    code: str | None
+    type: str
+    tool: str | None
+    tool_version: str | None
+    repository_id: str | None
+    format_version: str | None
+    encrypted: bool | None
+    locks: list[LockData]
+    device: str | None
+
+
+class PointData(TypedDict):
+    """A recovery point in a listing."""
+
+    job: str
+    native_id: str
+    at: int
+    covers_until: int
+    kind: str
+    needs: list[str]
+    state: str
+    started_at: int | None
+    ended_at: int | None
+    bytes: int | None
+    bytes_added: int | None
+    files: int | None
+    content_id: str | None
+    source_host: str | None
+    encrypted: bool | None
+    extra: Any
+
+
+class PointName(TypedDict):
+    """A recovery point that is gone."""
+
+    job: str
+    native_id: str
+    at: int
+
+
+class InventoryListed(TypedDict):
+    """What appeared, changed and vanished in a repository: at most 500 points a fact."""
+
+    part: int
+    parts: int
+    standing: int  # points standing after this listing
+    appeared: list[PointData]
+    changed: list[PointData]
+    vanished: list[PointName]
+
+
+class InventoryConfirmed(TypedDict):
+    """Once a day: how many points stand in a repository, and a digest of them."""
+
+    count: int
+    digest: str
+
+
+class UnitData(TypedDict):
+    """One verified unit of a repository."""
+
+    unit: str
+    verdict: str
+    bytes: int
+    code: str | None
+
+
+class RepositoryVerified(TypedDict):
+    """What an integrity probe read and what it found. `complete_at`: all units read since then."""
+
+    units: list[UnitData]
+    units_total: int
+    verdict: str
+    code: str | None
+    complete_at: int | None
+
+
+class RunClosed(TypedDict):
+    """How a run ended; every run leaves exactly one."""
+
+    task: str
+    verdict: str
+    code: str | None
+    state: str
+    started_at: int | None
+    ended_at: int
+    attempt: int
+    due_at: int | None
+    requested_by: str
+    tools: dict[str, str]
+
+
+class PhaseEnded(TypedDict):
+    """A phase of a restore test ended."""
+
+    application: str
+    repository: str | None
+    phase: str
+    verdict: str
+    duration_ms: int
+    code: str | None
+
+
+class PhaseData(TypedDict):
+    """A phase inside a restore test's result."""
+
+    phase: str
+    verdict: str
+    duration_ms: int
+    code: str | None
+
+
+class CheckData(TypedDict):
+    """A check inside a restore test's result: counts and times only."""
+
+    name: str
+    level: int
+    verdict: str
+    code: str
+    numbers: dict[str, int]
+    times: dict[str, int]
+    configured: bool
+
+
+class FingerprintData(TypedDict):
+    """The shape of restored data."""
+
+    tables: dict[str, int]
+    objects: dict[str, int]
+    columns: dict[str, int]
+
+
+class RestoreTestResultData(TypedDict):
+    """Everything a restore test saw."""
+
+    application: str
+    engine: str | None
+    repository: str | None
+    point: str | None
+    point_at: int | None
+    target_at: int | None
+    verdict: str
+    code: str | None
+    level: int
+    phases: list[PhaseData]
+    checks: list[CheckData]
+    checks_configured: int
+    baseline_accepted: bool
+    data_loss_ms: int | None
+    freshness_heuristic_at: int | None
+    bytes: int
+    duration_ms: int
+    fingerprint: FingerprintData | None
+    tools: dict[str, str]
+
+
+class BaselineAccepted(TypedDict):
+    """Somebody accepted the shape of an application's data."""
+
+    fingerprint: FingerprintData
+    from_seq: int  # the restore-test.result it was taken from
+    reason: str
+
+
+class BaselineReset(TypedDict):
+    """Somebody withdrew the accepted shape."""
+
+    reason: str
+
+
+class FindingChanged(TypedDict):
+    """A judgement that differs from the one before."""
+
+    control: str
+    before: str | None
+    after: str
+    cause: str | None
+    severity: str
+    reason: MessageData
+    facts: list[int]
+
+
+class ReportIssued(TypedDict):
+    """A monthly report was written."""
+
+    month: str
+    format: str
+    language: str
+    sha256: str
+    bytes: int
+
+
+class EvidencePruned(TypedDict):
+    """Bodies of records that were dropped, on purpose."""
+
+    first_seq: int
+    last_seq: int
+    kinds: list[str]
+    reason: str
+
+
+class EvidenceAnchored(TypedDict):
+    """The chain's head was put somewhere off this host."""
+
+    place: str
+    seq: int
+    hash: str
+    receipt: str | None
+
+
+class KeyCreated(TypedDict):
+    """The store's signing key."""
+
+    key_id: str
+    fingerprint: str
+
+
+class StoreReplaced(TypedDict):
+    """A corrupt store was set aside and this one begun."""
+
+    old_file: str
+    old_sha256: str
+    last_anchored_seq: int | None
+    last_anchored_hash: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """A kind of fact. `upgrades` turn payloads of older versions into the newest, one step each."""
+
+    name: str
+    version: int = 1
+    payload: Any
+    keep_days: int = FIVE_YEARS
+    upgrades: Mapping[int, Callable[[Json], Json]] = field(default_factory=dict)
+
+
+KINDS: Mapping[str, Kind] = {
+    kind.name: kind
+    for kind in (
+        Kind(name="configuration.loaded", payload=ConfigurationLoaded),
+        Kind(name="configuration.rejected", payload=ConfigurationRejected),
+        Kind(name="daemon.started", payload=DaemonStarted),
+        Kind(name="daemon.stopped", payload=DaemonStopped),
+        Kind(name="clock.stepped", payload=ClockStepped),
+        Kind(name="pause.started", payload=PauseStarted),
+        Kind(name="pause.ended", payload=PauseEnded),
+        Kind(name="repository.inspected", payload=RepositoryInspected, keep_days=ONE_YEAR),
+        Kind(name="inventory.listed", payload=InventoryListed, keep_days=ONE_YEAR),
+        Kind(name="inventory.confirmed", payload=InventoryConfirmed, keep_days=ONE_YEAR),
+        Kind(name="repository.verified", payload=RepositoryVerified),
+        Kind(name="inventory.closed", payload=RunClosed, keep_days=ONE_YEAR),
+        Kind(name="integrity.closed", payload=RunClosed),
+        Kind(name="restore-test.closed", payload=RunClosed),
+        Kind(name="report.closed", payload=RunClosed),
+        Kind(name="restore-test.phase", payload=PhaseEnded),
+        Kind(name="restore-test.result", payload=RestoreTestResultData),
+        Kind(name="baseline.accepted", payload=BaselineAccepted),
+        Kind(name="baseline.reset", payload=BaselineReset),
+        Kind(name="finding.changed", payload=FindingChanged),
+        Kind(name="report.issued", payload=ReportIssued),
+        Kind(name="evidence.pruned", payload=EvidencePruned),
+        Kind(name="evidence.anchored", payload=EvidenceAnchored),
+        Kind(name="evidence.key-created", payload=KeyCreated),
+        Kind(name="store.replaced", payload=StoreReplaced),
+    )
+}
+
+
+def closed_kind(task: str) -> str:
+    """Return the kind of the closing fact of a task's runs: "restore-test.closed"."""
+    return f"{task}.closed"
+
+
+@cache
+def _adapter(name: str) -> Any:
+    from pydantic import ConfigDict, TypeAdapter, with_config
+
+    return TypeAdapter(with_config(ConfigDict(extra="forbid", strict=True))(KINDS[name].payload))
+
+
+def check_payload(name: str, version: int, data: Json) -> None:
+    """Raise EvidenceError unless `data` has the shape that its kind declares for this version.
+
+    Only the newest version may be written; older ones are only read.
+    """
+    if name.startswith("x-") and "." in name:
+        return
+    kind = KINDS.get(name)
+    if kind is None or kind.version != version:
+        raise EvidenceError("unknown_kind", kind=name, version=version)
+    from pydantic import ValidationError
+
+    try:
+        _adapter(name).validate_python(data)
+    except ValidationError as error:
+        where = ".".join(str(part) for part in error.errors()[0]["loc"])
+        raise EvidenceError("bad_payload", kind=name, where=where) from error
+
+
+def upgraded(name: str, version: int, data: Json) -> Json:
+    """Return `data` as the newest version of its kind, whatever version it was written with."""
+    kind = KINDS.get(name)
+    if kind is None:
+        return data
+    for step in range(version, kind.version):
+        data = kind.upgrades[step](data)
+    return data

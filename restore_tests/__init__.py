@@ -1,0 +1,1 @@
+"""Restore tests: one module per engine, and what they share."""
