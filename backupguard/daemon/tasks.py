@@ -1,0 +1,182 @@
+"""The table of tasks: what a run's name stands for. Imported by whoever performs runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from backupguard import plugins
+from backupguard.contracts import EngineSettings, ProbeSettings, Sandbox
+from backupguard.errors import UsageError
+from backupguard.model import (
+    Baseline,
+    Fact,
+    Fingerprint,
+    Json,
+    Listing,
+    Observation,
+    Subject,
+    Verdict,
+    application_subject,
+    worst,
+)
+from backupguard.runs import Task, TaskContext, repository_of
+from backupguard.sandbox import SandboxLimits, open_sandbox
+
+
+def _observe(task: TaskContext, probe_name: str, *repositories: str) -> Iterator[Observation]:
+    """Let a probe observe, store what it sees at once, and yield its observations."""
+    probe = plugins.probe(probe_name)
+    settings = task.settings.probes.get(probe_name) or ProbeSettings()
+    seen = probe.observe(
+        task.run.request.subject, task.repositories(*repositories), task.context, settings
+    )
+    for item in seen:
+        task.context.cancel.raise_if_set()
+        if isinstance(item, Listing):
+            task.store.merge_listing(item, run=task.run.id)
+        else:
+            task.record(item)
+            yield item
+
+
+def _verdict(outcomes: Iterable[tuple[Verdict, str | None]]) -> tuple[Verdict, str | None]:
+    """Return the worst verdict with the first code that goes with it."""
+    known = list(outcomes)
+    verdict = worst([verdict for verdict, _ in known])
+    return verdict, next((code for candidate, code in known if candidate is verdict), None)
+
+
+def inventory(task: TaskContext) -> tuple[Verdict, str | None]:
+    """List the recovery points of the repositories asked for, all of them by default."""
+    only = tuple(task.run.request.options.get("repositories") or ())
+    outcomes: list[tuple[Verdict, str | None]] = []
+    for observation in _observe(task, "inventory", *only):
+        if observation.kind == "repository.inspected":
+            data = observation.data
+            reachable = Verdict.PASSED if data["reachable"] else Verdict.COULD_NOT_VERIFY
+            outcomes.append((reachable, data["code"]))
+            if data["tool"] and data["tool_version"]:
+                task.tools_used[data["tool"]] = data["tool_version"]
+    return _verdict(outcomes)
+
+
+def integrity(task: TaskContext) -> tuple[Verdict, str | None]:
+    """Verify one repository's structure and the share of its data that is due."""
+    outcomes = [
+        (Verdict(observation.data["verdict"]), observation.data["code"])
+        for observation in _observe(task, "integrity", repository_of(task.run.request.subject))
+        if observation.kind == "repository.verified"
+    ]
+    return _verdict(outcomes)
+
+
+def _fingerprint(data: Mapping[str, Json] | None) -> Fingerprint | None:
+    return Fingerprint(**data) if data else None
+
+
+def baseline_of(facts: Mapping[str, Fact]) -> Baseline | None:
+    """Return the accepted shape of an application, or the last tested one as provisional.
+
+    `facts` are the newest facts of the application by kind.
+    """
+    accepted, reset = facts.get("baseline.accepted"), facts.get("baseline.reset")
+    if accepted is not None and (reset is None or reset.seq < accepted.seq):
+        shape = _fingerprint(accepted.observation.data["fingerprint"])
+        return Baseline(fingerprint=shape, accepted=True, seq=accepted.seq) if shape else None
+    return None
+
+
+def _previous(task: TaskContext, subject: Subject) -> Fingerprint | None:
+    """Return the shape seen by the last restore test that passed."""
+    newest = None
+    for fact in task.store.facts(kinds=["restore-test.result"], subject=subject):
+        if fact.observation.data["verdict"] == Verdict.PASSED.value:
+            newest = fact.observation.data["fingerprint"]
+    return _fingerprint(newest)
+
+
+def restore_test(task: TaskContext) -> tuple[Verdict, str | None]:
+    """Restore an application in the sandbox and record what was seen."""
+    # The engines and what they share are heavy; the idle daemon holds this table too.
+    from restore_tests import phases
+
+    options = task.run.request.options
+    identifier = task.run.request.subject.removeprefix(application_subject(""))
+    application = task.settings.applications.get(identifier)
+    if application is None:
+        raise UsageError("unknown_subject", subject=task.run.request.subject)
+    selectors: dict[str, list[phases.JobSelector]] = {}
+    for job, backup in application.backups.items():
+        selectors.setdefault(backup.repository, []).append(task.settings.selector(identifier, job))
+    facts = task.store.latest([task.run.request.subject]).get(task.run.request.subject, {})
+    plan = phases.RestoreTestPlan(
+        run=task.run.id,
+        application=identifier,
+        selectors={name: tuple(jobs) for name, jobs in selectors.items()},
+        repository=options.get("repository"),
+        point=options.get("point") or "latest",
+        settings=application.restore_test or EngineSettings(),
+        rpo=application.rpo,
+        rto=application.rto,
+        baseline=baseline_of(facts),
+        previous=_previous(task, task.run.request.subject),
+    )
+    result = phases.restore_test(
+        plan,
+        repositories=task.repositories(),
+        engines=plugins.engines(),
+        sandbox=_sandboxes(task),
+        context=task.context,
+        record=lambda observation: task.record(observation) and None,
+    )
+    task.tools_used.update(result.tools)
+    task.record(phases.result_observation(result, task.run.id, task.context.now()))
+    return result.verdict, result.code
+
+
+def _sandboxes(task: TaskContext) -> Callable[[Path], AbstractContextManager[Sandbox]]:
+    """Return how a restore test opens its sandbox around a fetched artifact."""
+
+    def open_around(artifact: Path) -> AbstractContextManager[Sandbox]:
+        return open_sandbox(
+            task.context.work / "sandbox",
+            artifact,
+            limits=SandboxLimits(),
+            cancel=task.context.cancel,
+        )
+
+    return open_around
+
+
+def last_month(now: datetime) -> str:
+    """Return the month before `now` as "YYYY-MM"."""
+    return (now.replace(day=1) - timedelta(days=1)).strftime("%Y-%m")
+
+
+def report(task: TaskContext) -> tuple[Verdict, str | None]:
+    """Write the monthly report; last month's by default."""
+    from backupguard import reports
+
+    options = task.run.request.options
+    observations = reports.issue(
+        task.store,
+        task.settings,
+        options.get("month") or last_month(task.context.now()),
+        languages=tuple(options.get("languages") or (task.settings.site.language,)),
+        formats=tuple(options.get("formats") or ("html", "json")),
+        output=Path(options["output"]) if options.get("output") else None,
+        now=task.context.now(),
+    )
+    task.record(*observations)
+    return Verdict.PASSED, None
+
+
+TASKS: Mapping[str, Task] = {
+    "inventory": inventory,
+    "integrity": integrity,
+    "restore-test": restore_test,
+    "report": report,
+}

@@ -1,0 +1,329 @@
+"""Performs one run, whatever it is, and records it: the same for daemon, command line and worker.
+
+A run holds the lock of its directory `runs/ULID/lock` from before it is `running` until after its
+closing fact is stored, so that whoever finds a `running` run with a free lock knows that its process
+died (CONTRACTS.md, exactly once). Tasks are looked up by name in a table that the caller hands in, so
+this module knows none of them.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import structlog
+
+from backupguard.contracts import (
+    Cancel,
+    Context,
+    JobSelector,
+    Known,
+    Repository,
+    Secret,
+    SecretReference,
+    Store,
+    Tools,
+)
+from backupguard.errors import Busy, Interrupted, verdict_of
+from backupguard.evidence.kinds import closed_kind
+from backupguard.model import (
+    Closing,
+    Fact,
+    Json,
+    Observation,
+    RecoveryPoint,
+    Run,
+    RunState,
+    Subject,
+    Verdict,
+    VerifiedCoverage,
+    repository_subject,
+    to_us,
+)
+from backupguard.plugins import repository_type
+from backupguard.processes import Jail
+from backupguard.sandbox import discard, sweep
+from backupguard.settings.secrets import read_secret
+
+if TYPE_CHECKING:
+    from backupguard.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+#: Called with (done, total, unit) while a run works.
+ProgressSink = Callable[[int, int | None, str], None]
+Clock = Callable[[], datetime]
+
+#: Seconds between two writes of a run's progress to the store.
+PROGRESS_EVERY_S = 1.0
+
+
+def utc_now() -> datetime:
+    """Return the time of the wall clock, aware and in UTC."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreKnown(Known):
+    """`contracts.Known` answered by the store."""
+
+    store: Store
+
+    def points(self, job: str, repository: str) -> Sequence[RecoveryPoint]:
+        """Return the job's standing points in that repository, newest first."""
+        return self.store.points(job, repository)
+
+    def latest(self, kind: str, subject: Subject) -> Fact | None:
+        """Return the newest fact of that kind about that subject."""
+        return self.store.latest([subject], [kind]).get(subject, {}).get(kind)
+
+    def coverage(self, repository: str) -> Mapping[str, VerifiedCoverage]:
+        """Return the verified units of a repository."""
+        return self.store.coverage(repository)
+
+
+@dataclass(slots=True, kw_only=True)
+class RunContext(Context):
+    """`contracts.Context` of one run."""
+
+    tools: Tools
+    cancel: Cancel
+    known: Known
+    work: Path
+    cache: Path
+    clock: Clock
+    report: ProgressSink
+
+    def now(self) -> datetime:
+        """Return the time, aware and in UTC."""
+        return self.clock()
+
+    def progress(self, done: int, total: int | None, unit: str) -> None:
+        """Say how far the work is."""
+        self.report(done, total, unit)
+
+    def secret(self, reference: SecretReference) -> Secret:
+        """Read a secret now, so that a rotated one needs no restart."""
+        return read_secret(reference)
+
+    def remember(self, name: str) -> Path:
+        """Return a private directory that outlives the run."""
+        directory = self.cache / name
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return directory
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfiguredRepositories:
+    """`contracts.Repositories` over the settings: those of `only`, or all."""
+
+    settings: Settings
+    context: Context
+    only: tuple[str, ...] | None = None
+
+    def identifiers(self) -> Sequence[str]:
+        """Return the ids that are asked for."""
+        return self.only if self.only is not None else tuple(self.settings.repositories)
+
+    def jobs(self, identifier: str) -> Sequence[JobSelector]:
+        """Return the backup jobs kept in that repository."""
+        return self.settings.jobs_in(identifier)
+
+    def open(self, identifier: str) -> AbstractContextManager[Repository]:
+        """Open one repository with its reader's credentials."""
+        chosen = self.settings.repositories[identifier]
+        return repository_type(chosen.type).open(identifier, chosen, self.context)
+
+    def parallelism(self) -> int:
+        """Return how many repositories may be open together."""
+        return max(2, os.cpu_count() or 2)
+
+
+@dataclass(slots=True, kw_only=True)
+class TaskContext:
+    """What a task is handed. `tools_used` ends up in the closing fact."""
+
+    run: Run
+    settings: Settings
+    store: Store
+    context: RunContext
+    tools_used: dict[str, str] = field(default_factory=dict)
+
+    def record(self, *observations: Observation) -> tuple[Fact, ...]:
+        """Append observations as facts of this run."""
+        return self.store.append(observations, run=self.run.id, author=self.run.request.requested_by)
+
+    def repositories(self, *identifiers: str) -> ConfiguredRepositories:
+        """Return the repositories a task may open; without ids all of them."""
+        return ConfiguredRepositories(
+            settings=self.settings, context=self.context, only=identifiers or None
+        )
+
+
+#: Performs one run and says how it ended; errors of `backupguard.errors` say it as well.
+Task = Callable[[TaskContext], tuple[Verdict, str | None]]
+
+
+@contextmanager
+def run_directory(settings: Settings, run: str) -> Iterator[Path]:
+    """Hold the directory of a run (0700) and its lock; it is discarded at the end.
+
+    Raises Busy (already_running) when another process holds the lock.
+    """
+    directory = settings.runs_directory / run
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    handle = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise Busy("already_running", run=run) from error
+        try:
+            yield directory
+        finally:
+            discard(directory)
+    finally:
+        os.close(handle)
+
+
+def _progress_sink(store: Store, run: str, follower: ProgressSink | None) -> ProgressSink:
+    last = 0.0
+
+    def report(done: int, total: int | None, unit: str) -> None:
+        nonlocal last
+        if follower is not None:
+            follower(done, total, unit)
+        if time.monotonic() - last >= PROGRESS_EVERY_S:
+            last = time.monotonic()
+            store.report_progress(run, {"done": done, "total": total, "unit": unit})
+
+    return report
+
+
+def closing_observation(
+    run: Run, *, state: RunState, verdict: Verdict, code: str | None, now: datetime, **extra: Json
+) -> Observation:
+    """Return the closing fact of a run: one key per run, whoever writes it."""
+    request = run.request
+    return Observation(
+        kind=closed_kind(request.task),
+        subject=request.subject,
+        observed_at=now,
+        key=f"run/{run.id}/closed",
+        data={
+            "task": request.task,
+            "verdict": verdict.value,
+            "code": code,
+            "state": state.value,
+            "started_at": to_us(run.started_at) if run.started_at else None,
+            "ended_at": to_us(now),
+            "attempt": request.attempt,
+            "due_at": to_us(request.due_at) if request.due_at else None,
+            "requested_by": request.requested_by,
+            "tools": extra.get("tools") or {},
+        },
+    )
+
+
+def _close(
+    store: Store, run: Run, state: RunState, verdict: Verdict, code: str | None, now: datetime,
+    tools: Mapping[str, str],
+) -> None:
+    observation = closing_observation(
+        run, state=state, verdict=verdict, code=code, now=now, tools=dict(tools)
+    )
+    store.append(
+        [observation],
+        run=run.id,
+        author=run.request.requested_by,
+        closing=Closing(run=run.id, state=state, verdict=verdict, code=code),
+    )
+    store.seal()
+
+
+def perform(
+    run: Run,
+    settings: Settings,
+    store: Store,
+    cancel: Cancel,
+    tasks: Mapping[str, Task],
+    *,
+    clock: Clock = utc_now,
+    follower: ProgressSink | None = None,
+) -> Verdict:
+    """Perform a waiting run to its closing fact and return its verdict.
+
+    Whatever goes wrong becomes the run's verdict and code (DESIGN.md §8.4); an unexpected exception
+    is logged with its traceback and leaves the code `bug`. Raises Busy when the run is not waiting any
+    more or another run holds its `exclusive`, StoreError when nothing can be recorded.
+    """
+    with run_directory(settings, run.id) as work:
+        if not store.start_run(run.id, socket.gethostname()):
+            raise Busy("already_running", run=run.id)
+        started = store.run(run.id) or run
+        events = log.bind(run=run.id, task=run.request.task, subject=run.request.subject)
+        events.info("run.started")
+        context = RunContext(
+            tools=Jail(work, cancel),
+            cancel=cancel,
+            known=StoreKnown(store=store),
+            work=work,
+            cache=settings.state_directory / "cache",
+            clock=clock,
+            report=_progress_sink(store, run.id, follower),
+        )
+        task = TaskContext(run=started, settings=settings, store=store, context=context)
+        state = RunState.FINISHED
+        try:
+            verdict, code = tasks[run.request.task](task)
+        except Exception as error:  # noqa: BLE001 - the run's verdict is where every error ends
+            verdict, code = verdict_of(error)
+            if code == "bug":
+                events.exception("run.bug")
+        if cancel.is_set():
+            state = RunState.CANCELLED
+        _close(store, started, state, verdict, code, clock(), task.tools_used)
+        events.info("run.finished", verdict=verdict.value, code=code)
+    return verdict
+
+
+def recover(settings: Settings, store: Store, *, clock: Clock = utc_now) -> tuple[str, ...]:
+    """Close the runs of this host whose process died, remove what they left; return their ids."""
+    host = socket.gethostname()
+    closed = []
+    for run in store.runs(states=[RunState.RUNNING]):
+        if run.host != host or not _lock_is_free(settings.runs_directory / run.id / "lock"):
+            continue
+        error = Interrupted("daemon_died")
+        _close(store, run, RunState.INTERRUPTED, error.verdict, error.code, clock(), {})
+        log.warning("run.interrupted", run=run.id, task=run.request.task)
+        closed.append(run.id)
+    sweep(settings.runs_directory)
+    return tuple(closed)
+
+
+def _lock_is_free(path: Path) -> bool:
+    with suppress(FileNotFoundError):
+        handle = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        finally:
+            os.close(handle)
+    return True
+
+
+def repository_of(subject: Subject) -> str:
+    """Return the id in a repository's subject."""
+    return subject.removeprefix(repository_subject(""))
+
+
