@@ -1,0 +1,116 @@
+"""What a site may write below `[applications.ID.restore-test]`; imports no tool and no engine."""
+
+from __future__ import annotations
+
+from typing import Annotated, Self
+from zoneinfo import ZoneInfo
+
+from pydantic import BeforeValidator, Field, StringConstraints, field_validator, model_validator
+
+from backupguard.contracts import Duration, EngineSettings, SettingsModel, Size
+
+#: "stays" or "clinic.stays": as pg_catalog spells them, without quotes.
+TableName = Annotated[str, StringConstraints(pattern=r"^[^.\"\s]+(\.[^.\"\s]+)?$", max_length=130)]
+
+
+def _exact_number(value: object) -> object:
+    # A float would be compared inside the engine with a rounding nobody asked for.
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError("write a whole number")
+    return value
+
+
+Whole = Annotated[int, BeforeValidator(_exact_number)]
+
+
+class ContentCheck(SettingsModel):
+    """A question of the site's about its own data, with the answer that proves it.
+
+    `sql` is one query that yields one value; it runs inside the sandbox as a role that can only
+    read, and its value is compared there: only the verdict leaves (and, for `newer-than`, the time).
+    `newer-than` counts back from the time of the recovery point, not from now: an old copy is not
+    at fault for being old.
+    """
+
+    name: str = Field(min_length=1, max_length=80)
+    sql: str = Field(min_length=1, max_length=20_000)
+    newer_than: Duration | None = None
+    at_least: Whole | None = None
+    at_most: Whole | None = None
+    equals: bool | int | str | None = None
+
+    @field_validator("sql")
+    @classmethod
+    def _one_query(cls, sql: str) -> str:
+        query = sql.strip().rstrip(";").strip()
+        if not query:
+            raise ValueError("an empty query proves nothing")
+        if "\x00" in query or any(line.lstrip().startswith("\\") for line in query.splitlines()):
+            raise ValueError("write one SQL query; commands of psql (\\...) are not run")
+        return query
+
+    @model_validator(mode="after")
+    def _comparable(self) -> Self:
+        numbers = (self.at_least, self.at_most)
+        if self.newer_than is None and self.equals is None and numbers == (None, None):
+            raise ValueError("say what the answer must be: newer-than, at-least, at-most or equals")
+        if self.newer_than is not None and (self.equals is not None or numbers != (None, None)):
+            raise ValueError(
+                "newer-than compares a time: it cannot stand beside a number or equals"
+            )
+        if self.newer_than is not None and self.newer_than.total_seconds() <= 0:
+            raise ValueError("newer-than must be longer than nothing")
+        if self.at_least is not None and self.at_most is not None and self.at_least > self.at_most:
+            raise ValueError("at-least is greater than at-most: no answer could pass")
+        return self
+
+
+class Freshness(SettingsModel):
+    """The unconfigured look at the newest plausible timestamps.
+
+    `ignore` names columns ("stays.planned_at", "public.stays.planned_at") or whole tables
+    ("heartbeat") whose times say nothing about how old the data are.
+    """
+
+    enabled: bool = True
+    ignore: tuple[str, ...] = ()
+
+
+class PostgresqlSettings(EngineSettings):
+    """How an application's PostgreSQL copies are tested.
+
+    `timezone` is the zone of `timestamp without time zone` columns; left out, the site's.
+    `memory` bounds the engine's buffers and the sandbox; left out, by the host's memory.
+    `jobs` bounds parallel loading; left out, by the host's processors.
+    """
+
+    checks: tuple[ContentCheck, ...] = ()
+    required_tables: tuple[TableName, ...] = ()
+    freshness: Freshness = Freshness()
+    database: str = Field(default="restored", pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$")
+    timezone: str | None = None
+    memory: Size | None = Field(default=None, ge=256_000_000)
+    jobs: int | None = Field(default=None, ge=1, le=64)
+    statement_timeout: Duration | None = None  # of one configured check; left out: 10 minutes
+    random_text: bool = True  # look for text columns that turned into random characters
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_zone(cls, name: str | None) -> str | None:
+        if name is not None:
+            try:
+                ZoneInfo(name)
+            except (KeyError, ValueError, OSError) as error:
+                raise ValueError(
+                    f"{name!r} is no time zone; write for example Europe/Paris"
+                ) from error
+        return name
+
+    @model_validator(mode="after")
+    def _names_once(self) -> Self:
+        names = [check.name for check in self.checks]
+        if len(set(names)) != len(names):
+            raise ValueError("two checks have the same name")
+        if self.database in {"postgres", "template0", "template1"}:
+            raise ValueError("that database belongs to the server itself; choose another name")
+        return self
