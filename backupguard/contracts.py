@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, ClassVar, Protocol, Self, runtime_checkable
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
+from pydantic_core import PydanticCustomError
 
 from backupguard.model import (
     Baseline,
@@ -43,29 +44,38 @@ from backupguard.model import (
 # ---------------------------------------------------------------------------------------- settings
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_LONGEST_S = 100 * 366 * 86400  # nobody means more than a century; timedelta would overflow
 _SIZES = {"B": 1, "kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
 
 def parse_duration(text: object) -> object:
     """Given a short duration such as "36h", "90m" or "1d12h", return a timedelta.
 
-    Anything but a string is returned as it is, for pydantic to judge. Raise ValueError when the text
-    is no duration.
+    A timedelta passes. A bare number is refused, since nobody can tell its unit. Raise ValueError
+    when the text is no duration.
     """
+    if isinstance(text, int | float):
+        raise _no_duration(str(text))
     if not isinstance(text, str):
         return text
     total, digits = 0, ""
     for character in text.strip():
-        if character.isdigit():
+        if character in "0123456789":
             digits += character
         elif digits and character in _UNITS:
             total += int(digits) * _UNITS[character]
             digits = ""
         else:
-            raise ValueError(f"{text!r} is no duration; write for example 90m, 36h or 31d")
-    if digits or not text.strip():
-        raise ValueError(f"{text!r} is no duration; write for example 90m, 36h or 31d")
+            raise _no_duration(text)
+    if digits or not text.strip() or total > _LONGEST_S:
+        raise _no_duration(text)
     return timedelta(seconds=total)
+
+
+def _no_duration(text: str) -> ValueError:
+    return PydanticCustomError(
+        "duration", "{text} is no duration; write for example 90m, 36h or 31d", {"text": text[:80]}
+    )
 
 
 def format_duration(duration: timedelta) -> str:
@@ -84,7 +94,9 @@ def parse_size(text: object) -> object:
     number = text.strip().rstrip("BkKMGT")
     unit = text.strip()[len(number) :]
     if not number.strip().isdigit() or unit not in _SIZES:
-        raise ValueError(f"{text!r} is no size; write for example 500MB or 2TB")
+        raise PydanticCustomError(
+            "size", "{text} is no size; write for example 500MB or 2TB", {"text": text[:80]}
+        )
     return int(number) * _SIZES[unit]
 
 
@@ -118,7 +130,7 @@ class SecretReference(SettingsModel):
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
         if (self.credential is None) == (self.file is None):
-            raise ValueError("give either .credential or .file")
+            raise PydanticCustomError("secret_reference", "give either .credential or .file")
         return self
 
 

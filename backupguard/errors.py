@@ -110,6 +110,9 @@ class MissingMeans(BackupGuardError):
             "extension_missing",
             "secret_missing",
             "server_refused",
+            "plugin_missing",
+            "plugin_broken",
+            "plugin_twice",
         }
     )
 
