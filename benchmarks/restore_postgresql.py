@@ -1,0 +1,220 @@
+"""restore-postgresql: a restore test of a custom dump of at least 1 GB of database, from restic.
+
+Three ways from the same repository, in turn: `default`, what an administrator would type (restic restore,
+createdb, pg_restore -j1 into a running server with Debian's defaults); `reference`, the hand-tuned pipeline
+in `reference/restore-postgresql`, at the better of one transaction and two jobs; `ours`, a restore test
+through `perform`, of which the phases select to open count. Ours with full verification is printed too.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from harness import CHECKOUT, finish, run
+
+from backupguard.daemon.tasks import TASKS
+from backupguard.model import RunRequest
+from backupguard.processes import Cancellation
+from backupguard.runs import perform
+from backupguard.settings import load
+from backupguard.store import open_store
+
+ROUNDS = int(os.environ.get("BENCH_ROUNDS", "7"))
+ROWS = int(os.environ.get("BENCH_ROWS", "7000000"))
+REFERENCE = CHECKOUT / "benchmarks" / "reference" / "restore-postgresql"
+COUNTED = ("select", "fetch", "prepare", "load", "open")
+
+SCHEMA = f"""
+create table patients (id int primary key, name text not null, born date, ward text);
+create table observations (
+  id bigint primary key, patient int not null references patients, code text not null,
+  value numeric(10, 3), taken_at timestamptz not null, note text);
+insert into patients select i, md5(i::text), date '1930-01-01' + i % 30000, 'ward ' || i % 40
+  from generate_series(1, {ROWS // 50}) i;
+insert into observations select i, 1 + i % {ROWS // 50}, 'LOINC-' || i % 900, (i % 100000) / 7.0,
+  now() - (i % 5000000) * interval '11 seconds', md5(i::text) || md5((i * 7)::text)
+  from generate_series(1, {ROWS}) i;
+create index on observations (patient, taken_at);
+create index on observations (code);
+"""
+
+
+def binaries() -> Path:
+    """Return the newest installed PostgreSQL's programs."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda p: int(p.parent.name))
+    return found[-1]
+
+
+@contextmanager
+def default_server(directory: Path) -> Iterator[dict[str, str]]:
+    """Run a server with default settings; yield the environment that reaches it."""
+    socket = directory / "s"
+    socket.mkdir()
+    data = directory / "data"
+    run([binaries() / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8",
+         "--locale=C.UTF-8"])  # fmt: skip
+    options = f"-c listen_addresses='' -c unix_socket_directories={socket}"
+    log = directory / "log"
+    run([binaries() / "pg_ctl", "-D", data, "-w", "-s", "-l", log, "-o", options, "start"])
+    try:
+        yield {"PGHOST": str(socket), "PGUSER": "postgres"}
+    finally:
+        run([binaries() / "pg_ctl", "-D", data, "-m", "immediate", "-s", "stop"])
+
+
+def make_backup(directory: Path) -> tuple[Path, dict[str, str], int]:
+    """Make the database, dump it, back it up; return the dump's path, restic's environment, size."""
+    dump = directory / "hospital.dump"
+    (directory / "source").mkdir()
+    with default_server(directory / "source") as reach:
+        run([binaries() / "createdb", "hospital"], reach)
+        run(["psql", "-q", "-v", "ON_ERROR_STOP=1", "-d", "hospital", "-c", SCHEMA], reach)
+        query = "select pg_database_size('hospital')"
+        size = int(run(["psql", "-At", "-d", "hospital", "-c", query], reach))
+        run([binaries() / "pg_dump", "-Fc", "-f", dump, "hospital"], reach)
+    shutil.rmtree(directory / "source")
+    password = directory / "password"
+    password.write_text("benchmark", encoding="ascii")
+    password.chmod(0o600)
+    restic = {
+        "RESTIC_REPOSITORY": str(directory / "repository"),
+        "RESTIC_PASSWORD_FILE": str(password),
+    }
+    run(["restic", "init", "-q"], restic)
+    run(["restic", "backup", "-q", dump], restic)
+    return dump, restic, size
+
+
+def configuration(directory: Path, dump: Path) -> Path:
+    """Write the settings of one application in one repository; return their path."""
+    path = directory / "backupguard.toml"
+    path.write_text(
+        f"""
+[site]
+name = "Banc"
+timezone = "Europe/Paris"
+language = "fr"
+[store]
+state-directory = "{directory / "state"}"
+[scratch]
+clear-text-accepted-by = "banc d'essai"
+[repositories.local]
+type = "restic"
+url = "{directory / "repository"}"
+credentials.reader.file = "{directory / "password"}"
+[applications.hospital]
+name = "Hospital"
+criticality = "C1"
+[applications.hospital.backups.nightly]
+repository = "local"
+select.paths = ["{dump}"]
+every = "24h"
+[applications.hospital.restore-test]
+engine = "postgresql"
+""",
+        encoding="utf-8",
+    )
+    return path
+
+
+def main() -> int:
+    """Measure the three ways in turn."""
+    with tempfile.TemporaryDirectory(prefix="bg-") as name:
+        directory = Path(name)
+        dump, restic, size = make_backup(directory)
+        print(f"  database {size / 2**20:.0f} MiB, dump {dump.stat().st_size / 2**20:.0f} MiB")
+        settings = load(configuration(directory, dump))
+        store = open_store(settings.state_directory)
+
+        def request(task: str, subject: str) -> None:
+            run_ = store.enqueue(
+                RunRequest(
+                    task=task,
+                    subject=subject,
+                    due_at=datetime.now(UTC),
+                    exclusive=subject,
+                    resource=task,
+                    requested_by="benchmark",
+                )  # fmt: skip
+            )
+            verdict = perform(run_, settings, store, Cancellation(), TASKS)
+            if verdict.value != "passed":
+                raise SystemExit(f"{task} ended {verdict.value}: {store.run(run_.id)}")
+
+        def ours() -> tuple[float, float]:
+            request("restore-test", "application/hospital")
+            result = store.latest(["application/hospital"])["application/hospital"][
+                "restore-test.result"
+            ].observation.data
+            milliseconds = {p["phase"]: p["duration_ms"] for p in result["phases"]}
+            print("    " + " ".join(f"{k} {v}" for k, v in milliseconds.items()), flush=True)
+            counted = sum(milliseconds[phase] for phase in COUNTED) / 1000
+            return counted, counted + milliseconds["verify"] / 1000
+
+        def reference(jobs: int) -> float:
+            target = directory / "reference"
+            target.mkdir()
+            start = time.perf_counter()
+            run([REFERENCE, target, "latest", dump, str(jobs)], restic)
+            seconds = time.perf_counter() - start
+            shutil.rmtree(target)
+            return seconds
+
+        request("inventory", "site")
+        (directory / "server").mkdir()
+        with default_server(directory / "server") as reach:
+
+            def default() -> float:
+                target = directory / "plain"
+                start = time.perf_counter()
+                run(["restic", "restore", "-q", "--no-lock", "latest", "--target", target,
+                     "--include", dump], restic)  # fmt: skip
+                run([binaries() / "createdb", "plain"], reach)
+                run([binaries() / "pg_restore", "-j1", "-d", "plain", f"{target}{dump}"], reach)
+                seconds = time.perf_counter() - start
+                shutil.rmtree(target)
+                run([binaries() / "dropdb", "plain"], reach)
+                return seconds
+
+            one, two = reference(1), reference(2)  # warm-up, and the choice between the two
+            jobs = 1 if one < two else 2
+            print(f"  reference: one transaction {one:.2f} s, two jobs {two:.2f} s")
+            ours()
+            figures: dict[str, list[float]] = {
+                "default": [],
+                "reference": [],
+                "ours": [],
+                "full": [],
+            }
+            for _ in range(ROUNDS):
+                figures["default"].append(default())
+                figures["reference"].append(reference(jobs))
+                counted, full = ours()
+                figures["ours"].append(counted)
+                figures["full"].append(full)
+                print("   ", {k: round(v[-1], 2) for k, v in figures.items()}, flush=True)
+        store.close()
+    median = {name: statistics.median(values) for name, values in figures.items()}
+    for way, seconds in median.items():
+        print(f"  {way:12} median {seconds:.2f} s")
+    print(
+        f"  ours with full verification ratio {median['full'] / median['default']:.2f} of default"
+    )
+    against_reference = finish(
+        "restore-postgresql-reference", median["ours"] / median["reference"], 1.10
+    )
+    against_default = finish("restore-postgresql", median["ours"] / median["default"], 0.75)
+    return against_reference or against_default
+
+
+if __name__ == "__main__":
+    sys.exit(main())
