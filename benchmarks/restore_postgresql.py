@@ -1,9 +1,10 @@
 """restore-postgresql: a restore test of a custom dump of at least 1 GB of database, from restic.
 
-Three ways from the same repository, in turn: `default`, what an administrator would type (restic restore,
-createdb, pg_restore -j1 into a running server with Debian's defaults); `reference`, the hand-tuned pipeline
-in `reference/restore-postgresql`, at the better of one transaction and two jobs; `ours`, a restore test
-through `perform`, of which the phases select to open count. Ours with full verification is printed too.
+Three ways from the same repository, in turn: `default`, what an administrator would type (restic
+restore, createdb, pg_restore -j1 into a running server with Debian's defaults); `reference`, the
+hand-tuned pipeline in `reference/restore-postgresql`, at the better of one transaction and two jobs;
+`ours`, a restore test through `perform`, of which the phases select to open count. Ours with full
+verification is printed too.
 """
 
 from __future__ import annotations
@@ -144,7 +145,7 @@ def main() -> int:
                     exclusive=subject,
                     resource=task,
                     requested_by="benchmark",
-                )  # fmt: skip
+                )
             )
             verdict = perform(run_, settings, store, Cancellation(), TASKS)
             if verdict.value != "passed":
