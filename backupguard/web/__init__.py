@@ -1,1 +1,1 @@
-"""TODO"""
+"""Status pages, `/metrics` and health endpoints. Outputs only read."""

@@ -1,0 +1,177 @@
+"""The pages and `/metrics`. They only read: a scrape costs memory reads and starts nothing."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from pathlib import Path
+
+import anyio.to_thread
+from prometheus_client import REGISTRY, generate_latest
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from backupguard.language import Words
+from backupguard.model import Message
+from backupguard.web import pages
+from backupguard.web.middleware import Bounded, ReadOnly
+from backupguard.web.published import Outputs, compress
+
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+#: What may be served from the reports' directory, and as what.
+REPORT_TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".pdf": "application/pdf",
+    ".json": "application/json",
+}
+REPORT_LIMIT = 64 * 1024 * 1024
+
+#: A report brings its own style sheet inside; it may load and run nothing.
+_REPORT_POLICY = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+
+_FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")
+_ALERT_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}\Z")
+
+
+def _accepts_gzip(request: Request) -> bool:
+    for part in request.headers.get("accept-encoding", "").split(","):
+        coding, _, quality = part.strip().partition(";")
+        if coding.strip().lower() in ("gzip", "x-gzip"):
+            return quality.replace(" ", "") not in ("q=0", "q=0.0", "q=0.00", "q=0.000")
+    return False
+
+
+def _read(path: Path, limit: int) -> bytes | None:
+    """Return a regular file's bytes; None when it is none, is too large, or is a link."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError:
+        return None
+    with os.fdopen(handle, "rb") as file:
+        facts = os.fstat(handle)
+        if not stat.S_ISREG(facts.st_mode) or facts.st_size > limit:
+            return None
+        return file.read(limit)
+
+
+def _listed(directory: Path) -> list[tuple[str, int]]:
+    """Return name and size of every report, newest name first."""
+    try:
+        with os.scandir(directory) as entries:
+            found = [
+                (entry.name, entry.stat(follow_symlinks=False).st_size)
+                for entry in entries
+                if _FILE_NAME.match(entry.name)
+                and Path(entry.name).suffix in REPORT_TYPES
+                and entry.is_file(follow_symlinks=False)
+            ]
+    except OSError:
+        return []
+    return sorted(found, reverse=True)
+
+
+class _Pages:
+    """The endpoints over one `Outputs`."""
+
+    def __init__(self, outputs: Outputs) -> None:
+        self.outputs = outputs
+
+    def _words(self) -> Words:
+        published = self.outputs.published
+        return Words(published.language, published.timezone) if published else Words("en")
+
+    def _not_found(self) -> Response:
+        return PlainTextResponse(self._words().text("web.not-found") + "\n", status_code=404)
+
+    async def metrics(self, request: Request) -> Response:
+        """Return the metrics of the last assessment, then this process's own."""
+        published = self.outputs.published
+        if published is None:
+            return PlainTextResponse("not judged yet\n", status_code=503)
+        own = generate_latest(REGISTRY)
+        headers = {"vary": "accept-encoding"}
+        if _accepts_gzip(request):
+            headers["content-encoding"] = "gzip"
+            body = published.compressed + compress(own)
+        else:
+            body = published.text + own
+        return Response(body, media_type=METRICS_TYPE, headers=headers)
+
+    def _verdict(self, reasons: tuple[Message, ...], good: str) -> Response:
+        if not reasons:
+            return PlainTextResponse(good + "\n")
+        words = self._words()
+        told = "".join(f"{words.say(reason)}\n" for reason in reasons)
+        return PlainTextResponse(told, status_code=503)
+
+    async def healthy(self, _request: Request) -> Response:
+        """Say whether the daemon's threads move."""
+        return self._verdict(self.outputs.unhealthy(), "healthy")
+
+    async def ready(self, _request: Request) -> Response:
+        """Say whether the daemon can do its work."""
+        return self._verdict(self.outputs.unready(), "ready")
+
+    async def status(self, _request: Request) -> Response:
+        """Return the status page."""
+        published = self.outputs.published
+        if published is None:
+            return PlainTextResponse("not judged yet\n", status_code=503)
+        return HTMLResponse(await anyio.to_thread.run_sync(pages.status_page, published))
+
+    async def runbook(self, request: Request) -> Response:
+        """Return the runbook of an alert, in the site's language where there is one."""
+        name, directory = request.path_params["alert"], self.outputs.runbooks
+        if directory is None or not _ALERT_NAME.match(name):
+            return self._not_found()
+        for candidate in (f"{name}.{self._words().language}.md", f"{name}.md"):
+            content = await anyio.to_thread.run_sync(_read, directory / candidate, 1 << 20)
+            if content is not None:
+                return Response(content, media_type="text/plain; charset=utf-8")
+        return self._not_found()
+
+    async def reports(self, _request: Request) -> Response:
+        """Return the list of reports."""
+        words = self._words()
+        found = await anyio.to_thread.run_sync(_listed, self.outputs.reports)
+        published = self.outputs.published
+        listed = [(name, words.size(size)) for name, size in found]
+        site = published.site if published else ""
+        return HTMLResponse(pages.render("reports.html", words, site=site, reports=listed))
+
+    async def report(self, request: Request) -> Response:
+        """Return one report."""
+        name = request.path_params["name"]
+        kind = REPORT_TYPES.get(Path(name).suffix)
+        if kind is None or not _FILE_NAME.match(name):
+            return self._not_found()
+        content = await anyio.to_thread.run_sync(_read, self.outputs.reports / name, REPORT_LIMIT)
+        if content is None:
+            return self._not_found()
+        return Response(
+            content, media_type=kind, headers={"content-security-policy": _REPORT_POLICY}
+        )
+
+
+def create_app(outputs: Outputs) -> Starlette:
+    """Return the application that serves `outputs`."""
+    served = _Pages(outputs)
+    return Starlette(
+        routes=[
+            Route("/metrics", served.metrics),
+            Route("/-/healthy", served.healthy),
+            Route("/-/ready", served.ready),
+            Route("/", served.status),
+            Route("/runbooks/{alert}", served.runbook),
+            Route("/reports/", served.reports),
+            Route("/reports/{name}", served.report),
+            Mount("/static", StaticFiles(directory=pages.STATIC)),
+        ],
+        middleware=[Middleware(ReadOnly), Middleware(Bounded)],
+    )

@@ -1,0 +1,72 @@
+"""What holds for every page: how many at once, which methods, which headers."""
+
+from __future__ import annotations
+
+from starlette.datastructures import MutableHeaders
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+#: Requests answered at the same time; health endpoints are not counted.
+AT_ONCE = 8
+
+HEADERS = {
+    "content-security-policy": (
+        "default-src 'none'; style-src 'self'; img-src 'self' data:; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-resource-policy": "same-origin",
+    "cache-control": "no-store",
+}
+
+
+class Bounded:
+    """Answers 503 beyond `AT_ONCE` requests, so that no flood of readers starves the daemon.
+
+    `/-/` is exempt: a supervisor must hear that a busy daemon is alive.
+    """
+
+    def __init__(self, app: ASGIApp, at_once: int = AT_ONCE) -> None:
+        self.app = app
+        self.at_once = at_once
+        self.running = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Count the request while it is answered."""
+        if scope["type"] != "http" or scope["path"].startswith("/-/"):
+            await self.app(scope, receive, send)
+            return
+        if self.running >= self.at_once:
+            busy = PlainTextResponse("busy\n", status_code=503, headers={"retry-after": "1"})
+            await busy(scope, receive, send)
+            return
+        self.running += 1
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            self.running -= 1
+
+
+class ReadOnly:
+    """Refuses what is neither GET nor HEAD, unread, and puts `HEADERS` on every answer."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, or refuse and hang up."""
+
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        if scope["type"] == "http" and scope["method"] not in ("GET", "HEAD"):
+            headers = {"allow": "GET, HEAD", "connection": "close"}
+            refusal = PlainTextResponse("read only\n", status_code=405, headers=headers)
+            await refusal(scope, receive, with_headers)
+            return
+        await self.app(scope, receive, with_headers)

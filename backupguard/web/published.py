@@ -1,0 +1,55 @@
+"""What the outputs read: one picture, made after each assessment and swapped by reference."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from backupguard.model import Finding, Message, Subject
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Published:
+    """What was concluded by one assessment, ready to be read. Never changed afterwards.
+
+    `text` are the metrics in text format 0.0.4, `compressed` the same as one gzip member; `names`
+    are what people call the subjects.
+    """
+
+    site: str
+    language: str
+    timezone: str
+    judged_at: datetime
+    findings: tuple[Finding, ...]
+    names: Mapping[Subject, str]
+    text: bytes
+    compressed: bytes
+    paused: bool = False
+    paused_until: datetime | None = None
+
+
+def compress(text: bytes) -> bytes:
+    """Return `text` as one gzip member; members may be strung together (RFC 1952, 2.2)."""
+    return gzip.compress(text, compresslevel=4, mtime=0)
+
+
+def _nothing() -> tuple[Message, ...]:
+    return ()
+
+
+@dataclass(slots=True, kw_only=True)
+class Outputs:
+    """What the pages stand on. The daemon swaps `published`; the pages only read.
+
+    `unhealthy` says why the daemon's threads do not move, `unready` why it cannot do its work; both
+    are empty when all is well.
+    """
+
+    reports: Path
+    runbooks: Path | None
+    published: Published | None = None
+    unhealthy: Callable[[], tuple[Message, ...]] = field(default=_nothing)
+    unready: Callable[[], tuple[Message, ...]] = field(default=_nothing)
