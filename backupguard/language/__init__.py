@@ -8,17 +8,17 @@ a sentence is found where it is used.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from babel import Locale
-from babel.dates import format_datetime
+from babel.dates import format_date, format_datetime
 from babel.messages.pofile import read_po
 from babel.numbers import format_decimal
 
-from backupguard.model import Message
+from backupguard.model import Message, from_us
 
 LANGUAGES = ("fr", "en")
 CATALOGUES = Path(__file__).parent / "catalogues"
@@ -47,19 +47,27 @@ class Words:
     def say(self, message: Message) -> str:
         """Return the sentence of a message; an unknown id is shown as it is, with its values.
 
-        A value that is itself a message id between "@" signs (`"@control.RST-01"`) is said too.
+        A value that is itself a message id after an "@" (`"@code.corrupt"`) is said too. Integers are
+        put into words by the end of their name, as everywhere in facts: `_at` is a time in
+        microseconds, `_ms` a duration, `_bytes` a size.
         """
         sentence = catalogue(self.language).get(message.id)
-        values = {
-            name: self.text(value[1:]) if isinstance(value, str) and value[:1] == "@" else value
-            for name, value in message.values.items()
-        }
+        values = {name: self._value(name, value) for name, value in message.values.items()}
         if sentence is None:
             return " ".join([message.id, *(f"{name}={value}" for name, value in values.items())])
         try:
             return sentence.format(**values)
         except (KeyError, IndexError, ValueError):
             return " ".join([message.id, *(f"{name}={value}" for name, value in values.items())])
+
+    def _value(self, name: str, value: int | str) -> int | str:
+        if isinstance(value, str):
+            return self.text(value[1:]) if value[:1] == "@" else value
+        if name.endswith("_at"):
+            return self.time(from_us(value))
+        if name.endswith("_ms"):
+            return self.duration(value)
+        return self.size(value) if name.endswith("_bytes") else value
 
     def text(self, identifier: str, /, **values: int | str) -> str:
         """Return the sentence of a message id: short for `say`."""
@@ -73,6 +81,16 @@ class Words:
         return format_datetime(
             moment.astimezone(UTC), pattern, tzinfo=self.timezone, locale=self._locale
         )
+
+    def date(self, day: date | None) -> str:
+        """Return a day: "5 mars 2026", "5 March 2026"; "—" for none."""
+        if day is None:
+            return "—"
+        return format_date(day, "d MMMM y", locale=self._locale)
+
+    def month(self, month: str) -> str:
+        """Given "2026-11", return "novembre 2026" or "November 2026"."""
+        return format_date(date.fromisoformat(f"{month}-01"), "LLLL y", locale=self._locale)
 
     def duration(self, milliseconds: int | None) -> str:
         """Return a duration in the two largest units: "3 h 20 min", "4,2 s"; "—" for none."""
