@@ -82,7 +82,7 @@ class Words:
             moment.astimezone(UTC), pattern, tzinfo=self.timezone, locale=self._locale
         )
 
-    def date(self, day: date | None) -> str:
+    def day(self, day: date | None) -> str:
         """Return a day: "5 mars 2026", "5 March 2026"; "—" for none."""
         if day is None:
             return "—"
