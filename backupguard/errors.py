@@ -108,6 +108,7 @@ class MissingMeans(BackupGuardError):
             "ambiguous_artifact",
             "unrecognised_artifact",
             "extension_missing",
+            "locale_missing",
             "secret_missing",
             "server_refused",
             "plugin_missing",
