@@ -105,7 +105,7 @@ name = "Banc"
 timezone = "Europe/Paris"
 language = "fr"
 [store]
-state-directory = "{directory / "state"}"
+directory = "{directory / "state"}"
 [scratch]
 clear-text-accepted-by = "banc d'essai"
 [repositories.local]

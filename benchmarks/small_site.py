@@ -28,7 +28,7 @@ def make_site(directory: Path, *, repositories: int, snapshots: int = 3) -> Path
     password.chmod(0o600)
     lines = [
         '[site]\nname = "Banc"\ntimezone = "Europe/Paris"\nlanguage = "fr"\n',
-        f'[store]\nstate-directory = "{directory / "state"}"\n',
+        f'[store]\ndirectory = "{directory / "state"}"\n',
     ]
     for number in range(repositories):
         place = directory / f"repository-{number}"
