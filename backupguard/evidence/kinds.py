@@ -158,6 +158,7 @@ class InventoryListed(TypedDict):
     appeared: list[PointData]
     changed: list[PointData]
     vanished: list[PointName]
+    jobs: NotRequired[list[str]]  # asked for here for the first time, points or not
 
 
 class InventoryConfirmed(TypedDict):
@@ -324,6 +325,7 @@ class KeyCreated(TypedDict):
 
     key_id: str
     fingerprint: str
+    public_key: NotRequired[str]  # 32 raw bytes in hexadecimal
 
 
 class StoreReplaced(TypedDict):
