@@ -417,7 +417,9 @@ class View:
 
     `settings` holds what the configuration says of the subject, as plain JSON-like values with
     durations in seconds; `latest` the latest fact per kind; `summaries` the job summaries below the
-    subject; `children` the views below it (an application's jobs, the site's applications).
+    subject; `children` the views below it (an application's jobs, the site's applications);
+    `known` what was derived from the store beside them, times in microseconds. The names used in
+    `settings`, `latest` and `known` are listed in `backupguard.controls.facts`.
     """
 
     scope: Scope
@@ -427,6 +429,7 @@ class View:
     summaries: tuple[JobSummary, ...] = ()
     children: tuple[View, ...] = ()
     first_seen: datetime | None = None
+    known: Mapping[str, Json] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
