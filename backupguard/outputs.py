@@ -203,12 +203,17 @@ class ExitTable:
         message beside `program` and `returncode`.
         """
         if ended.oom:
-            raise MissingMeans("no_memory", program=self.program, **values)
+            raise MissingMeans("no_memory", None, None, program=self.program, **values)
         meaning = self.meaning(ended, version)
         if meaning is None:
             raise Misunderstood(
-                "unknown_exit", program=self.program, returncode=ended.returncode, **values
+                "unknown_exit",
+                None,
+                None,
+                program=self.program,
+                returncode=ended.returncode,
+                **values,
             )
         if isinstance(meaning, Failure):
-            raise meaning.error(meaning.code, program=self.program, **values)
+            raise meaning.error(meaning.code, None, None, program=self.program, **values)
         return meaning
