@@ -4,6 +4,44 @@ A control looks at a `View` and answers with a `Judgement`; it knows no clock, d
 waiver. What a view holds is said in `backupguard.controls.facts`.
 """
 
-from backupguard.controls.catalogue import Catalogue, CatalogueEntry, load_catalogue
+from collections.abc import Mapping
 
-__all__ = ["Catalogue", "CatalogueEntry", "load_catalogue"]
+from backupguard.contracts import Control
+from backupguard.controls.catalogue import Catalogue, CatalogueEntry, load_catalogue
+from backupguard.controls.int_01 import Integrity
+from backupguard.controls.job_01 import JobSuccess
+from backupguard.controls.not_built import NotBuilt
+from backupguard.controls.pdm_01 import RpoMet
+from backupguard.controls.prv_01 import EvidenceKept
+from backupguard.controls.rst_01 import PeriodicRestoreTest
+from backupguard.controls.rst_02 import RestoredContent
+from backupguard.controls.rst_03 import MeasuredRto
+
+__all__ = ["BUILT", "Catalogue", "CatalogueEntry", "controls_of", "load_catalogue"]
+
+#: The controls this version judges, by id.
+BUILT: Mapping[str, Control] = {
+    control.id: control
+    for control in (
+        JobSuccess(),
+        RpoMet(),
+        Integrity(),
+        PeriodicRestoreTest(),
+        RestoredContent(),
+        MeasuredRto(),
+        EvidenceKept(),
+    )
+}
+
+
+def controls_of(catalogue: Catalogue) -> tuple[Control | NotBuilt, ...]:
+    """Return one control per entry of the catalogue, in its order.
+
+    An entry that is not marked as built, or that this version does not know, answers
+    `not_applicable`; a catalogue cannot switch on what is not there.
+    """
+    chosen: list[Control | NotBuilt] = [
+        BUILT[entry.id] if entry.built and entry.id in BUILT else NotBuilt(entry.id)
+        for entry in catalogue.entries.values()
+    ]
+    return tuple(chosen)

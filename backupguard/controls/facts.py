@@ -1,0 +1,239 @@
+"""What a view holds, and the small questions that controls share.
+
+Durations are seconds in `settings` and times are microseconds in `known`.
+
+every scope
+    settings: `criticality` ("C1"; a repository's and the site's is that of the most vital
+        application that stands on it)
+    known: `newest_record_at` (when the newest record was written; None for an empty store)
+application
+    settings: `rpo_s`, `rto_s` (None: not declared), `steps_s` (declared manual steps of a recovery),
+        `repositories` (ids that keep copies of it)
+    latest: `restore-test.result`, `restore-test.closed`, and, picked out of all results,
+        `restore-test.passed` and `restore-test.concluded/REPOSITORY`: the newest one that passed, and
+        per repository the newest one that passed or failed ("-": no repository was reached)
+    children: its jobs
+job
+    settings: `application`, `job`, `repository`, `selection` (equal for copies of the same data),
+        `interval_s` (None: neither schedule nor interval), `grace_s`
+    known: `seen_at` (when its repository was last listed to the end, None: never), `reachable`,
+        `code`, `restorable_at` (newest point that is complete, or complete with warnings, and not
+        dated in the future), `newest_state`, `newest_bytes`, `points`, `future` (points dated in the
+        future)
+repository
+    latest: `repository.inspected`, `repository.verified`, and `repository.verified/complete` (newest
+        one that says since when every unit was read), `repository.verified/failed` (newest one with a
+        unit that was found wrong and has not been found right since)
+    known: `first_verified_at`
+site
+    latest: `evidence.anchored`
+    known: `evidence_valid` (None: not checked), `evidence_wrong_seq`, `reported` (newest month a
+        report was issued for, "2026-10")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from backupguard.model import (
+    Criticality,
+    Fact,
+    Judgement,
+    Message,
+    NotMeasurableCause,
+    Policy,
+    Severity,
+    Status,
+    Verdict,
+    View,
+    to_us,
+)
+
+SECOND = 1_000_000
+DAY = 86_400 * SECOND
+#: A loss of sight warns after a day and counts as non-compliant after three (DESIGN.md §1).
+LOST_WARNS = DAY
+LOST_COUNTS = 3 * DAY
+#: Clocks of hosts differ by less than this.
+CLOCK_TOLERANCE = 60 * SECOND
+#: A run that was ended by somebody or something of ours says nothing about the backup.
+NOT_OF_THE_BACKUP = frozenset(
+    {"by_operator", "by_stop", "by_reload", "daemon_died", "already_running", "store_busy"}
+)
+CONCLUDED = "restore-test.concluded/"
+
+
+def data(fact: Fact | None) -> Mapping[str, Any]:
+    """Return a fact's payload; nothing for no fact."""
+    payload = fact.observation.data if fact is not None else None
+    return payload if isinstance(payload, Mapping) else {}
+
+
+def seen_at(fact: Fact) -> int:
+    """Return when a fact was observed, in microseconds."""
+    return to_us(fact.observation.observed_at)
+
+
+def not_in_future(fact: Fact | None, now: datetime) -> Fact | None:
+    """Return the fact, or None when it is dated after `now`: a last run in the future is none."""
+    if fact is None or seen_at(fact) > to_us(now) + CLOCK_TOLERANCE:
+        return None
+    return fact
+
+
+def seqs(*facts: Fact | None) -> tuple[int, ...]:
+    """Return the sequence numbers of the facts that are there, in order and once each."""
+    return tuple(sorted({fact.seq for fact in facts if fact is not None}))
+
+
+def seconds(policy: Policy, name: str) -> int:
+    """Return a duration threshold in seconds; 0 where the criticality has none."""
+    value = policy.thresholds.get(name)
+    return value if isinstance(value, int) else 0
+
+
+def number(value: object) -> int | None:
+    """Return `value` when it is a whole number."""
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def code(payload: Mapping[str, Any]) -> str:
+    """Return the message id of a payload's error code, as a value that is said in words."""
+    return f"@code.{payload.get('code') or 'none'}"
+
+
+def judged(
+    status: Status, severity: Severity, reason: str, *facts: Fact | None, **values: int | str
+) -> Judgement:
+    """Return a judgement with its reason and the facts it rests on."""
+    message = Message(id=reason, values=values)
+    return Judgement(status=status, severity=severity, reason=message, facts=seqs(*facts))
+
+
+def compliant(reason: str, *facts: Fact | None, **values: int | str) -> Judgement:
+    """Return `compliant`."""
+    return judged(Status.COMPLIANT, Severity.INFO, reason, *facts, **values)
+
+
+def warning(reason: str, *facts: Fact | None, **values: int | str) -> Judgement:
+    """Return `warning`."""
+    return judged(Status.WARNING, Severity.WARNING, reason, *facts, **values)
+
+
+def non_compliant(
+    severity: Severity, reason: str, *facts: Fact | None, **values: int | str
+) -> Judgement:
+    """Return `non_compliant`."""
+    return judged(Status.NON_COMPLIANT, severity, reason, *facts, **values)
+
+
+def never_set_up(reason: str, *facts: Fact | None, **values: int | str) -> Judgement:
+    """Return `not_measurable` because nothing was ever there to measure: work to do, no alert."""
+    return Judgement(
+        status=Status.NOT_MEASURABLE,
+        cause=NotMeasurableCause.NEVER_SET_UP,
+        reason=Message(id=reason, values=values),
+        facts=seqs(*facts),
+    )
+
+
+def lost(
+    policy: Policy, now: datetime, since: int, reason: str, *facts: Fact | None, **values: int | str
+) -> Judgement:
+    """Return what a loss of sight since `since` means: not measurable, then warning, then worse."""
+    elapsed = to_us(now) - since
+    if elapsed >= LOST_COUNTS:
+        status, severity = Status.NON_COMPLIANT, policy.severity
+    elif elapsed >= LOST_WARNS:
+        status, severity = Status.WARNING, Severity.WARNING
+    else:
+        status, severity = Status.NOT_MEASURABLE, Severity.INFO
+    return Judgement(
+        status=status,
+        cause=NotMeasurableCause.LOST,
+        severity=severity,
+        reason=Message(id=reason, values=values),
+        facts=seqs(*facts),
+    )
+
+
+def clock_behind(view: View, now: datetime) -> Judgement | None:
+    """Return `not_measurable` while the clock is behind the newest record: no age can be trusted."""
+    newest = number(view.known.get("newest_record_at"))
+    if newest is None or to_us(now) + CLOCK_TOLERANCE >= newest:
+        return None
+    return Judgement(
+        status=Status.NOT_MEASURABLE,
+        cause=NotMeasurableCause.LOST,
+        reason=Message(id="reason.clock_behind", values={"newest_at": newest}),
+    )
+
+
+def past_deadline(view: View, now: datetime, allowed_s: int) -> bool:
+    """Tell whether a subject has been configured for longer than `allowed_s`."""
+    if view.first_seen is None:
+        return False
+    return to_us(now) - to_us(view.first_seen) > allowed_s * SECOND
+
+
+def most_vital(view: View) -> Criticality:
+    """Return the criticality in a view's settings; the least vital one when there is none."""
+    value = view.settings.get("criticality")
+    return Criticality(value) if value in set(Criticality) else Criticality.C3
+
+
+_ORDER = (Status.NON_COMPLIANT, Status.WARNING, Status.NOT_MEASURABLE, Status.COMPLIANT)
+
+
+def worst_of(judgements: list[Judgement]) -> Judgement:
+    """Return the worst of several judgements of one subject; the first among equals."""
+    return min(
+        judgements,
+        key=lambda one: _ORDER.index(one.status) if one.status in _ORDER else len(_ORDER),
+    )
+
+
+# ---------------------------------------------------------------------------------- restore tests
+
+
+def concluded(view: View, now: datetime) -> dict[str, Fact]:
+    """Return per repository the newest restore test that passed or failed, newest first.
+
+    A repository that keeps no copies of the application any more is left out. A test that failed
+    before it reached a repository counts until a later test concludes anything.
+    """
+    configured = set(view.settings.get("repositories") or ())
+    found = {
+        kind.removeprefix(CONCLUDED): fact
+        for kind, fact in view.latest.items()
+        if kind.startswith(CONCLUDED) and not_in_future(fact, now)
+    }
+    nowhere = found.pop("-", None)
+    kept = {name: fact for name, fact in found.items() if name in configured}
+    if nowhere is not None and all(seen_at(fact) <= seen_at(nowhere) for fact in kept.values()):
+        kept["-"] = nowhere
+    return dict(sorted(kept.items(), key=lambda item: (-seen_at(item[1]), item[0])))
+
+
+def last_passed(view: View, now: datetime) -> Fact | None:
+    """Return the newest restore test that passed."""
+    return not_in_future(view.latest.get("restore-test.passed"), now)
+
+
+def last_attempt(view: View, now: datetime) -> Fact | None:
+    """Return the newest attempt at a restore test that was not ended by ourselves."""
+    attempts = [
+        fact
+        for kind in ("restore-test.result", "restore-test.closed")
+        if (fact := not_in_future(view.latest.get(kind), now)) is not None
+        and data(fact).get("code") not in NOT_OF_THE_BACKUP
+        and data(fact).get("verdict") != Verdict.SKIPPED
+    ]
+    return max(attempts, key=lambda fact: (seen_at(fact), fact.seq), default=None)
+
+
+def allowed_s(policy: Policy) -> int:
+    """Return how old a test may be: the period and its grace, in seconds."""
+    return seconds(policy, "period") + seconds(policy, "grace")

@@ -1,0 +1,91 @@
+"""RST-02: was what came back really the application's data, and was it proved?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, ClassVar
+
+from backupguard.controls import facts
+from backupguard.model import Fact, Judgement, Policy, Scope, Verdict, View, to_us
+
+
+class RestoredContent:
+    """Judges the checks of the last conclusive tests, and how much they could prove."""
+
+    id: ClassVar[str] = "RST-02"
+    scope: ClassVar[Scope] = Scope.APPLICATION
+    reads: ClassVar[frozenset[str]] = frozenset({"restore-test.result"})
+
+    def judge(self, view: View, policy: Policy, now: datetime) -> Judgement:
+        """Judge one application."""
+        behind = facts.clock_behind(view, now)
+        if behind is not None:
+            return behind
+        tests = facts.concluded(view, now)
+        for test in tests.values():
+            wrong = _checks(test, Verdict.FAILED)
+            if wrong:
+                return facts.non_compliant(
+                    policy.severity,
+                    "reason.RST-02.failed",
+                    test,
+                    check=str(wrong[0].get("name")),
+                    code=facts.code(wrong[0]),
+                    count=len(wrong),
+                    tested_at=facts.seen_at(test),
+                )
+        newest = next(iter(tests.values()), None)
+        if newest is None:
+            return facts.never_set_up("reason.RST-02.never")
+        result = facts.data(newest)
+        tested_at = facts.seen_at(newest)
+        if result.get("verdict") != Verdict.PASSED:
+            return facts.lost(
+                policy, now, tested_at, "reason.RST-02.not_reached", newest,
+                code=facts.code(result), tested_at=tested_at,
+            )  # fmt: skip
+        valid_until = tested_at + facts.allowed_s(policy) * facts.SECOND
+        if to_us(now) > valid_until:
+            return facts.lost(
+                policy, now, valid_until, "reason.RST-02.old", newest, tested_at=tested_at
+            )
+        return self._passed(view, policy, newest, result)
+
+    def _passed(
+        self, view: View, policy: Policy, test: Fact, result: Mapping[str, Any]
+    ) -> Judgement:
+        level = facts.number(result.get("level")) or 0
+        tested_at = facts.seen_at(test)
+        loss_ms = facts.number(result.get("data_loss_ms"))
+        rpo_s = facts.number(view.settings.get("rpo_s"))
+        if loss_ms is not None and rpo_s is not None and loss_ms > rpo_s * 1000:
+            return facts.non_compliant(
+                policy.severity,
+                "reason.RST-02.data_loss",
+                test,
+                loss_ms=loss_ms,
+                rpo_ms=rpo_s * 1000,
+            )
+        undecided = _checks(test, Verdict.COULD_NOT_VERIFY)
+        if undecided:
+            name = str(undecided[0].get("name"))
+            code = facts.code(undecided[0])
+            return facts.warning(
+                "reason.RST-02.undecided", test, check=name, code=code, count=len(undecided)
+            )
+        if not facts.number(result.get("checks_configured")):
+            return facts.warning("reason.RST-02.no_business_check", test, level=level)
+        if not result.get("baseline_accepted"):
+            return facts.warning("reason.RST-02.provisional", test, level=level)
+        if level < facts.seconds(policy, "level"):
+            return facts.warning("reason.RST-02.level", test, level=level)
+        return facts.compliant("reason.RST-02.proved", test, level=level, tested_at=tested_at)
+
+
+def _checks(test: Fact, verdict: Verdict) -> list[Mapping[str, Any]]:
+    """Return the checks of a test that ended so, the site's own first."""
+    found = [
+        check for check in facts.data(test).get("checks") or () if check.get("verdict") == verdict
+    ]
+    return sorted(found, key=lambda check: not check.get("configured"))
