@@ -153,7 +153,7 @@ class UsageError(BackupGuardError):
     """The command was called wrongly."""
 
     exit_code = EXIT_USAGE
-    codes = frozenset({"usage", "unknown_subject"})
+    codes = frozenset({"usage", "unknown_subject", "root_without_owner"})
 
 
 class StoreError(BackupGuardError):

@@ -1,0 +1,263 @@
+"""What commands share: global options, settings, words, the store, output, errors.
+
+Importing this costs next to nothing; every function imports what it needs.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from backupguard.errors import BackupGuardError, ConfigurationError, UsageError
+from backupguard.model import Json, Message
+
+if TYPE_CHECKING:
+    from backupguard.contracts import Store
+    from backupguard.language import Words
+    from backupguard.settings import Settings
+
+SERVICE_USER = "backupguard"
+
+
+class Language(StrEnum):
+    """The languages of everything that is shown."""
+
+    FR = "fr"
+    EN = "en"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What the global options said."""
+
+    config: Path | None = None
+    language: str | None = None
+    quiet: bool = False
+    verbose: bool = False
+
+
+_options = Options()
+_settings: Settings | None = None
+
+
+def options() -> Options:
+    """Return the global options of this call."""
+    return _options
+
+
+def set_options(new: Options) -> None:
+    """Remember the global options; settings loaded under others are forgotten."""
+    global _options, _settings
+    _options, _settings = new, None
+
+
+def settings(*, check_secrets: bool = False) -> Settings:
+    """Return the effective settings, loaded once per call of the program.
+
+    `check_secrets` also demands that the files of secrets exist and are private. Raises
+    ConfigurationError.
+    """
+    global _settings
+    if _settings is None or check_secrets:
+        from backupguard.settings import load
+
+        _settings = load(_options.config, check_secrets=check_secrets)
+    return _settings
+
+
+def language() -> str:
+    """Return the language to speak: option, else settings if they were loaded, else the locale."""
+    if _options.language is not None:
+        return _options.language
+    if _settings is not None:
+        return _settings.site.language
+    names = ("LC_ALL", "LC_MESSAGES", "LANG")
+    locale = next((os.environ[name] for name in names if os.environ.get(name)), "")
+    return "fr" if locale.lower().startswith("fr") else "en"
+
+
+def words() -> Words:
+    """Return what puts messages into the effective language, in the site's time zone."""
+    from backupguard.language import Words
+
+    return Words(language(), _settings.site.timezone if _settings is not None else "UTC")
+
+
+def store(settings: Settings) -> Store:
+    """Open the store these settings name, as its owner and never as root."""
+    become_owner(settings)
+    from backupguard.store import open_store
+
+    return open_store(settings.state_directory, settings.store.url)
+
+
+def become_owner(settings: Settings) -> None:
+    """Started as root, become the owner of the state directory for good; otherwise do nothing.
+
+    Nothing works as root. Call it before anything is opened. Without a state directory its owner
+    will be the service's user; raises UsageError (root_without_owner) where nobody fits.
+    """
+    if os.geteuid() != 0:
+        return
+    import pwd
+
+    try:
+        uid = settings.state_directory.stat().st_uid
+        user = pwd.getpwuid(uid) if uid else None
+    except FileNotFoundError:
+        user = next((entry for entry in pwd.getpwall() if entry.pw_name == SERVICE_USER), None)
+    except KeyError:
+        user = None
+    if user is None or user.pw_uid == 0:
+        raise UsageError(
+            "root_without_owner",
+            remedy=Message(id="remedy.root_without_owner"),
+            directory=str(settings.state_directory),
+        )
+    os.initgroups(user.pw_name, user.pw_gid)
+    os.setresgid(user.pw_gid, user.pw_gid, user.pw_gid)
+    os.setresuid(user.pw_uid, user.pw_uid, user.pw_uid)
+    os.environ["HOME"] = user.pw_dir
+
+
+# ------------------------------------------------------------------------------------------ output
+
+
+def say(message: Message | str, **values: int | str) -> None:
+    """Print a sentence, unless `--quiet`: a message, or a message id and its values."""
+    if not _options.quiet:
+        result(message, **values)
+
+
+def result(message: Message | str, **values: int | str) -> None:
+    """Print a sentence that is the command's result, even with `--quiet`."""
+    wanted = Message(id=message, values=values) if isinstance(message, str) else message
+    print(words().say(wanted))
+
+
+def complain(text: str) -> None:
+    """Print a line on standard error."""
+    print(text, file=sys.stderr)
+
+
+def print_json(data: Json) -> None:
+    """Print JSON, indented, non-ASCII as it is: what every `--json` gives."""
+    import json
+
+    print(json.dumps(data, ensure_ascii=False, indent=2, sort_keys=True, default=str))
+
+
+def print_table(
+    columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str | None = None
+) -> None:
+    """Print a table: with rules on a terminal, plain aligned columns elsewhere.
+
+    `columns` and cells are texts already put into words. Control characters in cells are shown as
+    "�": names come from files and tools, and must not steer a terminal.
+    """
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    terminal = console.is_terminal
+    table = Table(
+        title=title,
+        title_justify="left",
+        box=box.SIMPLE_HEAD if terminal else None,
+        pad_edge=False,
+        padding=(0, 2, 0, 0),
+    )
+    for column in columns:
+        table.add_column(Text(column), overflow="fold", no_wrap=not terminal)
+    for row in rows:
+        table.add_row(*(Text(printable(cell)) for cell in row))
+    if not terminal:  # a pipe has no width: nothing is folded or cut there
+        console.width = max(console.measure(table).maximum, 1)
+    console.print(table)
+
+
+def printable(text: str) -> str:
+    """Return a text without characters that could steer a terminal."""
+    return "".join(c if c.isprintable() else "�" for c in text)
+
+
+# ------------------------------------------------------------------------------------------ errors
+
+
+def show_error(error: BackupGuardError) -> None:
+    """Print an expected error on standard error: a sentence, and what to do about it."""
+    if isinstance(error, ConfigurationError):
+        show_problems(error)
+    else:
+        spoken = words()
+        complain(f"backupguard: {printable(spoken.say(error.message))}")
+        remedy = error.remedy or _usual_remedy(spoken, error.code)
+        if remedy is not None:
+            complain(f"  → {printable(spoken.say(remedy))}")
+    if _options.verbose:
+        _traceback(error)
+
+
+def _usual_remedy(spoken: Words, code: str) -> Message | None:
+    from backupguard.language import catalogue
+
+    known = f"remedy.{code}" in catalogue(spoken.language)
+    return Message(id=f"remedy.{code}") if known else None
+
+
+def show_problems(error: ConfigurationError) -> None:
+    """Print every problem as FILE:LINE:COLUMN: KEY: sentence, its remedy below it."""
+    spoken = words()
+    for problem in error.problems:
+        place = ":".join(
+            str(part) for part in (problem.file, problem.line, problem.column) if part is not None
+        )
+        key = f" {problem.key}:" if problem.key else ""
+        complain(f"{place}:{printable(key)} {printable(spoken.say(problem.message))}")
+        if problem.remedy is not None:
+            complain(f"  → {printable(spoken.say(problem.remedy))}")
+    complain(spoken.say(error.message))
+
+
+def problems_json(error: ConfigurationError) -> list[Mapping[str, Any]]:
+    """Return every problem as JSON values, sentences included."""
+    spoken = words()
+    return [
+        {
+            "file": problem.file,
+            "line": problem.line,
+            "column": problem.column,
+            "key": problem.key,
+            "id": problem.message.id,
+            "message": spoken.say(problem.message),
+            "remedy": spoken.say(problem.remedy) if problem.remedy is not None else None,
+        }
+        for problem in error.problems
+    ]
+
+
+def show_bug(error: BaseException) -> None:
+    """Print a defect of ours: one line, the traceback with `--verbose` only.
+
+    The error's own text may quote what must not be shown; its class may not.
+    """
+    spoken = words()
+    message = Message(id="error.bug", values={"what": type(error).__name__})
+    complain(f"backupguard: {spoken.say(message)}")
+    if _options.verbose:
+        _traceback(error)
+    else:
+        complain(f"  → {spoken.text('remedy.bug')}")
+
+
+def _traceback(error: BaseException) -> None:
+    import traceback
+
+    traceback.print_exception(error)

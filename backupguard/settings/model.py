@@ -1,0 +1,407 @@
+"""The configuration as types: what may stand in the file, with its defaults.
+
+The plug-ins' own parts are put in when a file is loaded (`settings_type`): each family is a union
+whose member is chosen by `type` or `engine`, made of the plug-ins that the file names and no others.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal, cast
+
+from pydantic import (
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    PrivateAttr,
+    WithJsonSchema,
+    create_model,
+    with_config,
+)
+from pydantic_core import core_schema
+from typing_extensions import TypedDict
+
+from backupguard import plugins
+from backupguard.contracts import (
+    Duration,
+    EngineSettings,
+    JobSelector,
+    ProbeSettings,
+    RepositorySettings,
+    SettingsModel,
+    Size,
+)
+from backupguard.model import Criticality
+
+_MINUTE, _HOUR, _DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+
+#: A duration that is longer than nothing.
+Positive = Annotated[Duration, Field(gt=timedelta(0))]
+#: How often something of ours runs: once a minute at most.
+Cadence = Annotated[Duration, Field(ge=_MINUTE)]
+PositiveSize = Annotated[Size, Field(gt=0)]
+
+STATE_DIRECTORY = Path("/var/lib/backupguard")
+RUNTIME_DIRECTORY = Path("/run/backupguard")
+
+
+class Site(SettingsModel):
+    """The establishment. `commissioning_until` softens the severity of alerts, never a finding."""
+
+    name: str = Field(min_length=1)
+    timezone: str = "Europe/Paris"
+    language: Literal["fr", "en"] = "fr"
+    commissioning_until: date | None = None
+
+
+class Select(SettingsModel):
+    """Which of a repository's points belong to a job, and what of them is its data."""
+
+    paths: tuple[str, ...] = ()
+    host: str | None = None
+    tags: tuple[str, ...] = ()
+    pattern: str | None = None
+
+
+class BackupJob(SettingsModel):
+    """Backups that somebody else makes: where, which, how often.
+
+    `grace` defaults to the longest of the last 30 runs plus 30 minutes.
+    """
+
+    repository: str
+    select: Select = Select()
+    schedule: str | None = None  # cron, in the site's time zone
+    every: Positive | None = None
+    grace: Annotated[Duration, Field(ge=timedelta(0))] | None = None
+
+
+class RecoveryStep(SettingsModel):
+    """Something people do before the application is back, with where the figure comes from."""
+
+    name: str = Field(min_length=1)
+    duration: Positive
+    source: str | None = None
+
+
+class Recovery(SettingsModel):
+    """What the recovery forecast adds to what is measured."""
+
+    steps: tuple[RecoveryStep, ...] = ()
+
+
+class Application(SettingsModel):
+    """A critical application: what was promised for it, by whom, and the copies it has."""
+
+    name: str = Field(min_length=1)
+    criticality: Criticality
+    rpo: Positive | None = None
+    rto: Positive | None = None
+    declared_by: str | None = None
+    declared_on: date | None = None
+    bia_reference: str | None = None
+    depends_on: tuple[str, ...] = ()
+    recovery: Recovery = Recovery()
+    backups: Mapping[str, BackupJob] = Field(default_factory=dict)
+    restore_test: EngineSettings | None = None
+
+
+class ByCriticality(SettingsModel):
+    """One cadence per criticality."""
+
+    c1: Cadence = Field(alias="C1")
+    c2: Cadence = Field(alias="C2")
+    c3: Cadence = Field(alias="C3")
+
+    def of(self, criticality: Criticality) -> timedelta:
+        """Return the cadence of a criticality."""
+        return {Criticality.C1: self.c1, Criticality.C2: self.c2, Criticality.C3: self.c3}[
+            criticality
+        ]
+
+
+class InventoryCadence(ByCriticality):
+    """How often repositories are listed."""
+
+    c1: Cadence = Field(default=15 * _MINUTE, alias="C1")
+    c2: Cadence = Field(default=_HOUR, alias="C2")
+    c3: Cadence = Field(default=_HOUR, alias="C3")
+
+
+class IntegrityCadence(ByCriticality):
+    """How often repositories are read to see whether their bytes are still right."""
+
+    c1: Cadence = Field(default=7 * _DAY, alias="C1")
+    c2: Cadence = Field(default=14 * _DAY, alias="C2")
+    c3: Cadence = Field(default=31 * _DAY, alias="C3")
+
+
+class RestoreTestCadence(ByCriticality):
+    """How often applications are restored where their own table sets no schedule."""
+
+    c1: Cadence = Field(default=31 * _DAY, alias="C1")
+    c2: Cadence = Field(default=92 * _DAY, alias="C2")
+    c3: Cadence = Field(default=365 * _DAY, alias="C3")
+
+
+class Cadences(SettingsModel):
+    """How often BackupGuard does what no other setting schedules."""
+
+    inventory: InventoryCadence = InventoryCadence()
+    integrity: IntegrityCadence = IntegrityCadence()
+    restore_test: RestoreTestCadence = RestoreTestCadence()
+    report: str = "0 6 1 * *"  # cron
+
+
+class PhaseLimits(SettingsModel):
+    """How long each phase of a restore test may take, and each probe."""
+
+    select: Positive = 30 * _MINUTE
+    fetch: Positive = 24 * _HOUR
+    prepare: Positive = 15 * _MINUTE
+    load: Positive = 24 * _HOUR
+    open: Positive = 4 * _HOUR
+    verify: Positive = 12 * _HOUR
+    discard: Positive = _HOUR
+    inventory: Positive = 15 * _MINUTE  # per repository
+    integrity: Positive = 12 * _HOUR  # per repository
+    report: Positive = _HOUR
+
+
+class Daemon(SettingsModel):
+    """The daemon: how much at once, how often, when, how long.
+
+    Restore tests and integrity probes start inside `windows` only (none: at any time), and inside
+    their repository's own.
+    """
+
+    parallel_restore_tests: int = Field(default=1, ge=1, le=64)
+    parallel_probes: int = Field(default=4, ge=1, le=64)
+    windows: tuple[str, ...] = ()
+    cadences: Cadences = Cadences()
+    limits: PhaseLimits = PhaseLimits()
+    runtime_directory: Path | None = None
+
+
+class StoreSettings(SettingsModel):
+    """Where everything is remembered: SQLite in the directory, or PostgreSQL by URL."""
+
+    directory: Path = STATE_DIRECTORY
+    url: str | None = None
+
+
+class HttpSettings(SettingsModel):
+    """The port of metrics, pages and health."""
+
+    listen: str = "127.0.0.1:9789"
+
+
+class Scratch(SettingsModel):
+    """Where restored data lives while it is tested, and what a test may use.
+
+    Scratch lies on tmpfs or encrypted storage, or `clear_text_accepted_by` says who accepted that
+    it does not.
+    """
+
+    directory: Path | None = None  # left out: `runs` in the store's directory
+    reserve_percent: int = Field(default=10, ge=0, le=90)
+    reserve: PositiveSize = 2 * 10**9  # bytes always left free, whichever is more
+    max_bytes: PositiveSize | None = None  # per run; left out: free space minus the reserve
+    max_memory: PositiveSize | None = None  # per run
+    max_processes: int = Field(default=512, ge=16, le=65536)
+    clear_text_accepted_by: str | None = None
+
+
+class Settings(SettingsModel):
+    """The effective settings: frozen, without a single secret's value."""
+
+    site: Site
+    repositories: Mapping[str, RepositorySettings] = Field(default_factory=dict)
+    applications: Mapping[str, Application] = Field(default_factory=dict)
+    daemon: Daemon = Daemon()
+    store: StoreSettings = StoreSettings()
+    http: HttpSettings = HttpSettings()
+    scratch: Scratch = Scratch()
+    probes: Mapping[str, ProbeSettings] = Field(default_factory=dict)
+
+    _files: tuple[Path, ...] = PrivateAttr(default=())
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files these settings were read from, in the order they were merged."""
+        return self._files
+
+    @property
+    def state_directory(self) -> Path:
+        """Where the store, its keys and caches live."""
+        return self.store.directory
+
+    @property
+    def runtime_directory(self) -> Path:
+        """Where `control.sock` and `status.json` live; below the state unless that is the default."""
+        if self.daemon.runtime_directory is not None:
+            return self.daemon.runtime_directory
+        if self.store.directory == STATE_DIRECTORY:
+            return RUNTIME_DIRECTORY
+        return self.store.directory / "run"
+
+    @property
+    def runs_directory(self) -> Path:
+        """Where each run has its own directory, restored data included."""
+        return self.scratch.directory or self.store.directory / "runs"
+
+    @property
+    def sha256(self) -> str:
+        """The hash of the effective settings: equal where nothing that counts differs."""
+        text = json.dumps(self._effective(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def selector(self, application: str, job: str) -> JobSelector:
+        """Return a job as its repository needs to know it. Raises KeyError for unknown ids."""
+        select = self.applications[application].backups[job].select
+        return JobSelector(
+            job=f"{application}.{job}",
+            application=application,
+            paths=select.paths,
+            host=select.host,
+            tags=select.tags,
+            pattern=select.pattern,
+        )
+
+    def jobs_in(self, repository: str) -> tuple[JobSelector, ...]:
+        """Return the jobs that keep their copies in a repository."""
+        return tuple(
+            self.selector(application, job)
+            for application, owner in self.applications.items()
+            for job, backup in owner.backups.items()
+            if backup.repository == repository
+        )
+
+    def probe(self, name: str) -> ProbeSettings:
+        """Return a probe's settings, its defaults where the file does not name it."""
+        return self.probes.get(name) or plugins.probe(name).settings()
+
+    def restore_test_schedule(self, application: str) -> str | timedelta:
+        """Return when an application is tested: its own cron, else by its criticality."""
+        owner = self.applications[application]
+        if owner.restore_test is not None and owner.restore_test.schedule is not None:
+            return owner.restore_test.schedule
+        return self.daemon.cadences.restore_test.of(owner.criticality)
+
+    def criticality_of(self, repository: str) -> Criticality:
+        """Return the highest criticality of the applications kept in a repository; C3 for none."""
+        found = (
+            owner.criticality
+            for owner in self.applications.values()
+            if any(job.repository == repository for job in owner.backups.values())
+        )
+        return min(found, default=Criticality.C3, key=lambda criticality: criticality.value)
+
+    def _effective(self) -> dict[str, Any]:
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+    def dump(self) -> dict[str, Any]:
+        """Return everything as JSON values, secrets as references: what runners are handed."""
+        return {
+            "settings": self._effective(),
+            "sha256": self.sha256,
+            "files": [str(file) for file in self.files],
+        }
+
+    def with_files(self, files: tuple[Path, ...]) -> Settings:
+        """Return these settings, remembering the files they came from."""
+        self._files = files
+        return self
+
+
+# ------------------------------------------------------------------------- the plug-ins' own parts
+
+
+@dataclass(frozen=True, eq=False)
+class Choice:
+    """An annotation that makes a field a union of settings classes, told apart by one key.
+
+    Pydantic's own discriminator wants at least two classes and a literal in each; a hospital that
+    uses one type of repository, made by somebody else, has neither.
+    """
+
+    classes: Mapping[str, type[SettingsModel]]
+    tag: Callable[[Any], str | None]
+    key: str
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
+        """Build the tagged union."""
+        return core_schema.tagged_union_schema(
+            {name: handler.generate_schema(cls) for name, cls in self.classes.items()},
+            self._tag_of,
+        )
+
+    def _tag_of(self, value: Any) -> str | None:
+        for name, cls in self.classes.items():
+            if type(value) is cls:
+                return name
+        return self.tag(value)
+
+
+def _known_keys(model: type[SettingsModel]) -> set[str]:
+    return {field.alias or name for name, field in model.model_fields.items()}
+
+
+def engine_tag(classes: Mapping[str, type[SettingsModel]]) -> Callable[[Any], str | None]:
+    """Return the rule that chooses the class of a `restore-test` table.
+
+    `engine` decides; "" is the class of what every engine knows. Without `engine`, the table is read
+    by the first class, in the order of names, that knows all its keys, and when none does by the one
+    that knows most; the engine that recognises the artifact re-reads it as its own.
+    """
+
+    def tag(value: Any) -> str | None:
+        if not isinstance(value, Mapping):
+            return ""
+        if value.get("engine") is not None:
+            return str(value["engine"])
+        return min(classes, key=lambda name: (len(set(value) - _known_keys(classes[name])), name))
+
+    return tag
+
+
+def _type_tag(value: Any) -> str | None:
+    return str(value["type"]) if isinstance(value, Mapping) and "type" in value else None
+
+
+def settings_type(
+    repositories: Mapping[str, type[RepositorySettings]],
+    engines: Mapping[str, type[EngineSettings]],
+    probes: Mapping[str, type[ProbeSettings]],
+) -> type[Settings]:
+    """Return the `Settings` class in which these plug-ins have their own parts."""
+    every_engine = {"": EngineSettings, **engines}
+    restore_test = Annotated[
+        EngineSettings, Choice(every_engine, engine_tag(every_engine), "engine")
+    ]
+    application = create_model(
+        "Application", __base__=Application, restore_test=(restore_test | None, None)
+    )
+    probes_type: Any = with_config(ConfigDict(extra="forbid"))(
+        TypedDict("Probes", dict(probes), total=False)  # type: ignore[operator]
+    )
+    repository: Any = Annotated[RepositorySettings, Choice(repositories, _type_tag, "type")]
+    if not repositories:  # a union of nothing: any entry at all names an unknown type
+        repository = Annotated[RepositorySettings, WithJsonSchema({"type": "object"})]
+    return cast(
+        type[Settings],
+        create_model(
+            "Settings",
+            __base__=Settings,
+            repositories=(Mapping[str, repository], Field(default_factory=dict)),
+            applications=(Mapping[str, application], Field(default_factory=dict)),
+            probes=(probes_type, Field(default_factory=dict)),
+        ),
+    )
