@@ -391,13 +391,17 @@ class VerifyPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifiedUnit:
-    """One unit that was verified. `unit` is stable across runs ("structure", "bucket/017")."""
+    """One unit that was verified. `unit` is stable across runs ("structure", "bucket/017").
+
+    `objects` are ids of what is damaged (packs, indexes), at most 20; never a name of restored data.
+    """
 
     unit: str
     verdict: Verdict
     bytes: int
     code: str | None = None
     units_total: int = 1
+    objects: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -175,6 +175,7 @@ class UnitData(TypedDict):
     verdict: str
     bytes: int
     code: str | None
+    objects: NotRequired[list[str]]  # ids of what is damaged
 
 
 class RepositoryVerified(TypedDict):
