@@ -1,0 +1,226 @@
+"""What a monthly report says, as data: frozen, in no language, made of recorded facts only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+from enum import StrEnum
+
+from backupguard.model import (
+    CheckResult,
+    Criticality,
+    Message,
+    Origin,
+    PhaseResult,
+    Severity,
+    Status,
+    Verdict,
+)
+
+
+class Standing(StrEnum):
+    """Where an application stands at the end of the month: exactly one each, so counts add up."""
+
+    CONTROLLED = "controlled"  # restored and checked by the site's own checks: level 3 or more
+    OPENED = "opened"  # restored and opened, level 2: no check of the site proved its content
+    BYTES_ONLY = "bytes_only"  # bytes read and found right, never opened
+    DECLARED = "declared"  # imported or attested: not seen by BackupGuard itself
+    FAILED = "failed"  # the last conclusive test of at least one copy failed
+    DUE = "due"  # no conclusive test, or the last one is older than its period
+    NO_ENGINE = "no_engine"  # nothing here can restore it
+
+
+#: The order in which standings are counted and printed.
+STANDINGS = tuple(Standing)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TestRow:
+    """One restore test as it was recorded. Durations in milliseconds, sizes in bytes."""
+
+    __test__ = False  # no test case, whatever pytest thinks of the name
+
+    seq: int
+    hash: str
+    at: datetime
+    application: str
+    name: str
+    repository: str | None
+    point: str | None
+    point_at: datetime | None
+    engine: str | None
+    origin: Origin
+    verdict: Verdict
+    code: str | None
+    level: int
+    duration_ms: int
+    data_loss_ms: int | None
+    freshness_heuristic: datetime | None
+    bytes: int
+    checks_configured: int
+    baseline_accepted: bool
+    phases: tuple[PhaseResult, ...]
+    checks: tuple[CheckResult, ...]
+    tools: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApplicationRow:
+    """An application as it stands. `copies` is the last conclusive test of each of its copies."""
+
+    application: str
+    name: str
+    criticality: Criticality | None  # None: no longer in the configuration
+    standing: Standing
+    last: TestRow | None
+    copies: tuple[TestRow, ...]
+    rpo_ms: int | None
+    rto_ms: int | None
+    declared_by: str | None
+    declared_on: date | None
+    bia_reference: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DueRow:
+    """A restore test that was due and was not done."""
+
+    application: str
+    name: str
+    criticality: Criticality
+    last_at: datetime | None  # the last conclusive test; None = never
+    due_at: datetime | None  # None = since the application has been in the configuration
+    period_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UndecidedRow:
+    """A run that was started or due and decided nothing: the reason is on our side."""
+
+    run: str
+    at: datetime
+    task: str
+    subject: str
+    verdict: Verdict
+    code: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FindingRow:
+    """A judgement that stood at the end of the month."""
+
+    seq: int
+    control: str
+    title: str
+    subject: str
+    criticality: Criticality | None
+    status: Status
+    cause: str | None
+    severity: Severity
+    reason: Message
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangeRow:
+    """One thing that changed in the configuration, and who changed it."""
+
+    at: datetime
+    author: str | None
+    path: str
+    change: str
+    before: str | None
+    after: str | None
+    weakened: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepositoryRow:
+    """A repository at the end of the month."""
+
+    repository: str
+    type: str | None
+    configured: bool
+    reachable: bool | None  # None: never seen
+    code: str | None
+    seen_at: datetime | None
+    tool: str | None
+    points: int | None
+    medium_kind: str | None
+    failure_domain: str | None
+    encrypted: bool | None
+    verified_at: datetime | None
+    verified_verdict: Verdict | None
+    verified_code: str | None
+    verified_complete_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventRow:
+    """Something that happened to BackupGuard itself: a pause, a stop, a baseline, an anchor."""
+
+    seq: int
+    at: datetime
+    author: str | None
+    subject: str
+    message: Message
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gap:
+    """A span of more than a day and a half in which nothing at all was recorded."""
+
+    start: datetime
+    end: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvidenceData:
+    """What ties the report to the chain of records."""
+
+    store_id: str
+    head_seq: int
+    head_hash: str
+    sealed_seq: int | None
+    sealed_at: datetime | None
+    key_fingerprint: str | None
+    anchored_at: datetime | None
+    anchored_place: str | None
+    anchored_seq: int | None
+    settings_sha256: str
+    recorded_settings_sha256: str | None
+    catalogue_sha256: str | None
+    program_version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MonthlyReport:
+    """A month, from recorded facts only; `as_of` is the end of the month, or now if sooner."""
+
+    site: str
+    timezone: str
+    language: str
+    month: str  # "2026-11"
+    start: datetime
+    end: datetime
+    as_of: datetime
+    issued_at: datetime
+    provisional: bool
+    first_record_at: datetime | None
+    records_in_month: int
+    commissioning_until: date | None
+    counts: Mapping[Criticality, Mapping[Standing, int]]
+    applications: tuple[ApplicationRow, ...]
+    removed: tuple[ApplicationRow, ...]
+    tests: tuple[TestRow, ...]
+    due: tuple[DueRow, ...]
+    undecided: tuple[UndecidedRow, ...]
+    finding_counts: Mapping[Status, int]
+    findings: tuple[FindingRow, ...]
+    changes: tuple[ChangeRow, ...]
+    weakenings: tuple[ChangeRow, ...]
+    repositories: tuple[RepositoryRow, ...]
+    events: tuple[EventRow, ...]
+    gaps: tuple[Gap, ...]
+    evidence: EvidenceData

@@ -1,0 +1,177 @@
+"""Puts a monthly report into HTML (French or English) or JSON; adds nothing to what it says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from datetime import date, datetime
+from enum import StrEnum
+from functools import cache
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from backupguard.language import Words, catalogue
+from backupguard.model import Criticality, Status, Verdict
+from backupguard.reports.model import STANDINGS, MonthlyReport, Standing
+
+#: What a standing or verdict looks like: a colour class and a sign that prints in black and white.
+_LOOKS: Mapping[StrEnum, tuple[str, str]] = {
+    Standing.CONTROLLED: ("good", "✓"),
+    Standing.OPENED: ("part", "◐"),
+    Standing.BYTES_ONLY: ("part", "◔"),
+    Standing.DECLARED: ("part", "✎"),
+    Standing.FAILED: ("bad", "✕"),
+    Standing.DUE: ("due", "○"),
+    Standing.NO_ENGINE: ("none", "–"),
+    Verdict.PASSED: ("good", "✓"),
+    Verdict.FAILED: ("bad", "✕"),
+    Verdict.COULD_NOT_VERIFY: ("none", "?"),
+    Verdict.SKIPPED: ("none", "–"),
+    Status.COMPLIANT: ("good", "✓"),
+    Status.WARNING: ("due", "!"),
+    Status.NON_COMPLIANT: ("bad", "✕"),
+    Status.NOT_MEASURABLE: ("none", "?"),
+    Status.NOT_APPLICABLE: ("none", "–"),
+    Status.WAIVED: ("part", "✎"),
+}
+GLOSSARY = (
+    "pdma",
+    "dmia",
+    "level",
+    "test_duration",
+    "copy",
+    "origin",
+    "baseline",
+    "waiver",
+    "seal",
+)
+NOT_PROVED = ("time", "content", "sample", "forecast", "hosts", "key", "future")
+
+
+@cache
+def _environment() -> Environment:
+    return Environment(
+        loader=PackageLoader("backupguard.reports"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+class _Labels:
+    """The sentences a template asks for, in one language."""
+
+    def __init__(self, words: Words) -> None:
+        self.words = words
+        self._known = catalogue(words.language)
+
+    def text(self, identifier: str, /, **values: int | str) -> str:
+        """Return a sentence of this area."""
+        return self.words.text(f"report.{identifier}", **values)
+
+    def label(self, family: str, name: str | None) -> str:
+        """Return the short label of a code or name; one that has none is shown as it is."""
+        if name is None:
+            return "—"
+        identifier = f"report.{family}.{name}"
+        return self.words.text(identifier) if identifier in self._known else name
+
+    def headline(self, counts: Mapping[Standing, int]) -> str:
+        """Return the first sentence of the report: how the vital applications stand."""
+        total = sum(counts.values())
+        if total == 0:
+            return self.text("headline.none")
+        parts = ", ".join(
+            self.text(f"part.{standing}.{self._form(count)}", count=count)
+            for standing, count in counts.items()
+            if count or standing is not Standing.BYTES_ONLY
+        )
+        return self.text(f"headline.{self._form(total)}", total=total, parts=parts)
+
+    def _form(self, count: int) -> str:
+        # French says "0 restaurée", English "0 restored": only one is a singular in both.
+        return "one" if count == 1 or (count == 0 and self.words.language == "fr") else "many"
+
+    def mark(self, value: StrEnum) -> Mapping[str, str]:
+        """Return colour class, sign and label of a standing, verdict or status."""
+        look, sign = _LOOKS[value]
+        return {
+            "look": look,
+            "sign": sign,
+            "label": self.label(type(value).__name__.lower(), value),
+        }
+
+    def counted(self, numbers: Mapping[str, int]) -> str:
+        """Return the numbers of a check in a row: "lignes : 1 200"."""
+        parts = (
+            f"{self.label('number', name)} : {self.words.number(count)}"
+            for name, count in sorted(numbers.items())
+        )
+        return " · ".join(parts)
+
+    def dated(self, times: Mapping[str, datetime]) -> str:
+        """Return the times of a check in a row."""
+        parts = (
+            f"{self.label('time', name)} : {self.words.time(at)}"
+            for name, at in sorted(times.items())
+        )
+        return " · ".join(parts)
+
+
+def render_html(report: MonthlyReport, words: Words) -> str:
+    """Return the report as one HTML file: no script, nothing loaded from anywhere, prints well."""
+    labels = _Labels(words)
+    vital = report.counts[Criticality.C1]
+    return (
+        _environment()
+        .get_template("monthly.html.j2")
+        .render(
+            r=report,
+            t=labels.text,
+            say=words.say,
+            time=words.time,
+            day=words.day,
+            duration=words.duration,
+            size=words.size,
+            number=words.number,
+            label=labels.label,
+            mark=labels.mark,
+            counted=labels.counted,
+            dated=labels.dated,
+            month=words.month(report.month),
+            vital=vital,
+            headline=labels.headline(vital),
+            vital_total=sum(vital.values()),
+            standings=STANDINGS,
+            criticalities=tuple(Criticality),
+            statuses=tuple(Status),
+            tally={
+                verdict: sum(test.verdict is verdict for test in report.tests)
+                for verdict in Verdict
+            },
+            glossary=GLOSSARY,
+            not_proved=NOT_PROVED,
+        )
+    )
+
+
+def render_json(report: MonthlyReport) -> str:
+    """Return the report's data as JSON: sorted keys, UTC times in ISO 8601, durations in ms."""
+    return json.dumps(_plain(report), sort_keys=True, ensure_ascii=False, indent=2) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value):
+        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(name): _plain(item) for name, item in value.items()}
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, datetime):
+        return value.isoformat().replace("+00:00", "Z")
+    if isinstance(value, date):
+        return value.isoformat()
+    return value
