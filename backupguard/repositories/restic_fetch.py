@@ -1,0 +1,242 @@
+"""Brings a selection of a snapshot to disk, and tells a damaged repository from a changing one."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from backupguard.contracts import Fetched, FetchRequest
+from backupguard.errors import BackupDefect, Changing, MissingMeans, Misunderstood
+from backupguard.repositories.restic_calls import Call, ResticProgram
+from backupguard.repositories.restic_errors import (
+    failure,
+    host_trouble,
+    messages,
+    unexplained,
+)
+from backupguard.repositories.restic_state import ResticState, unchanged
+
+_GLOB = frozenset("\\*?[")
+
+
+def literal(path: str) -> str:
+    """Given a path, return the restic pattern that matches it and nothing else.
+
+    Example: `/srv/[a]*.sql` gives `/srv/\\[a]\\*.sql`.
+    """
+    return "".join(f"\\{character}" if character in _GLOB else character for character in path)
+
+
+@dataclass(slots=True)
+class _Held:
+    """What `restic ls` says of one selected path."""
+
+    candidates: tuple[str, ...]
+    files: dict[str, int] = field(default_factory=dict)
+    bytes: dict[str, int] = field(default_factory=dict)
+    found: set[str] = field(default_factory=set)
+
+    def take(self, node: Any) -> None:
+        path = node.get("path", "")
+        for candidate in self.candidates:
+            if path == candidate:
+                self.found.add(candidate)
+            elif not path.startswith(candidate.rstrip("/") + "/"):
+                continue
+            if node.get("type") == "file":
+                self.files[candidate] = self.files.get(candidate, 0) + 1
+                self.bytes[candidate] = self.bytes.get(candidate, 0) + int(node.get("size") or 0)
+
+    def best(self) -> str | None:
+        """Return the longest candidate that the snapshot holds."""
+        return next((path for path in self.candidates if path in self.found), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Located:
+    """Where the selection lies inside the snapshot, and how much it is."""
+
+    paths: tuple[str, ...]
+    files: int
+    bytes: int
+
+
+def candidates(path: str) -> tuple[str, ...]:
+    """Return where a path may lie in a snapshot's tree, longest first.
+
+    A backup of a relative path records its absolute path in the snapshot but only the relative one
+    in the tree: `/var/backups/dpi` may be `/backups/dpi` or `/dpi` there.
+    """
+    parts = PurePosixPath(path).parts[1:]
+    return tuple("/" + "/".join(parts[start:]) for start in range(len(parts))) or ("/",)
+
+
+def _listing(program: ResticProgram, snapshot: str, held: Sequence[_Held]) -> None:
+    """Fill `held` from `restic ls`; raises what restic's failure stands for."""
+
+    def sink(line: bytes) -> None:
+        if b'"node"' not in line:
+            return
+        try:
+            node = json.loads(line)
+        except ValueError:
+            return
+        if node.get("struct_type") == "node" or node.get("message_type") == "node":
+            for one in held:
+                one.take(node)
+
+    wanted = tuple(dict.fromkeys(path for one in held for path in one.candidates))
+    done = program.run(
+        Call(
+            verb="ls",
+            arguments=(snapshot, *wanted) if wanted != ("/",) else (snapshot,),
+            options=(("--recursive", "true"),),
+            sink=sink,
+            timeout_s=int(program.settings.fetch_timeout.total_seconds()),
+        )
+    )
+    if done.returncode != 0:
+        raise failure(done, program.version, program.identifier)
+
+
+def locate(program: ResticProgram, snapshot: str, paths: Sequence[str]) -> Located:
+    """Return where `paths` lie in a snapshot, as `restic ls` says (never as the snapshot claims).
+
+    Raises BackupDefect (selection_absent) when one of them is not there, and what restic raises.
+    """
+    held = [_Held(candidates=candidates(path)) for path in paths] or [_Held(candidates=("/",))]
+    _listing(program, snapshot, held)
+    if not paths:
+        held[0].found.add("/")
+    best = [one.best() for one in held]
+    if None in best:
+        raise BackupDefect("selection_absent", repository=program.identifier, point=snapshot[:10])
+    chosen = [path for path in best if path is not None]
+    # A path inside another one is counted with it.
+    outer = {
+        path: one
+        for path, one in zip(chosen, held, strict=True)
+        if not any(PurePosixPath(path).is_relative_to(other) for other in chosen if other != path)
+    }
+    return Located(
+        paths=tuple(outer),
+        files=sum(one.files.get(path, 0) for path, one in outer.items()),
+        bytes=sum(one.bytes.get(path, 0) for path, one in outer.items()),
+    )
+
+
+def fetch(program: ResticProgram, state: ResticState, request: FetchRequest, into: Path) -> Fetched:
+    """Restore the selection of a point into `into`, twice at most.
+
+    A first failure that accuses the backup is looked at again from a fresh index; only a second one,
+    with the snapshot and all indexes still standing, is a BackupDefect. Otherwise Changing.
+    """
+    snapshot = request.point.native_id
+    try:
+        return _attempt(program, request, into)
+    except (BackupDefect, Changing) as first:
+        if first.code == "selection_absent":
+            raise
+        program.context.cancel.raise_if_set()
+        indexes = state.names("index") or frozenset()
+        if snapshot not in (state.names("snapshots") or ()):
+            raise Changing("repository_changed", repository=program.identifier) from first
+    _empty(into)
+    try:
+        return _attempt(program, request, into)
+    except (BackupDefect, Changing) as second:
+        if second.code == "selection_absent":
+            raise
+        standing = snapshot in (state.names("snapshots") or ())
+        if (
+            isinstance(second, BackupDefect)
+            and standing
+            and unchanged(indexes, state.names("index") or frozenset())
+        ):
+            raise
+        raise Changing("repository_changed", repository=program.identifier) from second
+
+
+def _attempt(program: ResticProgram, request: FetchRequest, into: Path) -> Fetched:
+    located = locate(program, request.point.native_id, request.selector.paths)
+    free = os.statvfs(into)
+    if located.bytes > free.f_bavail * free.f_frsize:
+        raise MissingMeans("no_disk", needed=located.bytes, available=free.f_bavail * free.f_frsize)
+    whole = located.paths == ("/",)
+    options = [("--target", str(into))]
+    options += [("--include", literal(path)) for path in located.paths if not whole]
+    if program.version >= (0, 18):
+        options.append(("--exclude-xattr", "*"))
+    done = program.run(
+        Call(
+            verb="restore",
+            arguments=(request.point.native_id,),
+            options=tuple(options),
+            write=(into,),
+            timeout_s=int(program.settings.fetch_timeout.total_seconds()),
+        )
+    )
+    if done.returncode != 0:
+        texts = messages(done)
+        if done.returncode != 1 or host_trouble(texts) is not None or unexplained(texts):
+            raise failure(done, program.version, program.identifier)
+    files, size = _measure(into, program.context.cancel.raise_if_set)
+    if (files, size) != (located.files, located.bytes):
+        # restic said nothing, or spoke of attributes only, and yet something is missing.
+        raise Misunderstood(
+            "unclassified_stderr" if done.returncode else "output_unparsable",
+            repository=program.identifier,
+        )
+    return Fetched(
+        artifact=_artifact(located.paths),
+        bytes=size,
+        files=files,
+        tools={"restic": program.version_text},
+    )
+
+
+def _artifact(paths: Sequence[str]) -> PurePosixPath:
+    """Return the path, relative to the target, that holds everything restored."""
+    common = PurePosixPath(os.path.commonpath(paths))
+    return PurePosixPath(*common.parts[1:])
+
+
+def _measure(directory: Path, alive: Callable[[], None]) -> tuple[int, int]:
+    """Return how many regular files lie below `directory` and their bytes; follows no link."""
+    files = size = 0
+    waiting = [os.fsencode(directory)]
+    while waiting:
+        alive()
+        current = waiting.pop()
+        os.chmod(current, 0o700)  # noqa: PTH101 - what was restored may forbid its owner to look
+        with os.scandir(current) as entries:
+            for entry in entries:
+                status = entry.stat(follow_symlinks=False)
+                if stat.S_ISDIR(status.st_mode):
+                    waiting.append(entry.path)
+                elif stat.S_ISREG(status.st_mode):
+                    files += 1
+                    size += status.st_size
+    return files, size
+
+
+def _empty(directory: Path) -> None:
+    """Remove what a first attempt left; a tree nobody read yet, so no link is followed."""
+    waiting, directories = [os.fsencode(directory)], []
+    while waiting:
+        current = waiting.pop()
+        directories.append(current)
+        os.chmod(current, 0o700)  # noqa: PTH101
+        with os.scandir(current) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(entry.path)
+                else:
+                    os.unlink(entry.path)  # noqa: PTH108
+    for path in reversed(directories[1:]):
+        os.rmdir(path)  # noqa: PTH106
