@@ -21,6 +21,7 @@ import resource
 import select
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,7 +29,7 @@ from pathlib import Path
 
 from backupguard.errors import MissingMeans
 from backupguard.model import Message
-from backupguard.processes.programs import require_program
+from backupguard.processes.programs import program_missing, require_program
 
 #: How long the making of namespaces may take on a loaded host.
 SETUP_SECONDS = 60
@@ -65,6 +66,14 @@ def sandbox_unavailable(detail: str) -> MissingMeans:
     )
 
 
+def not_started(name: str, errors: bytes) -> MissingMeans:
+    """Return the error of a program that bubblewrap did not start, from what bwrap said."""
+    lines = errors.decode("utf-8", "replace").strip().splitlines()
+    if lines and lines[-1].startswith("bwrap: execvp"):
+        return program_missing(name)
+    return sandbox_unavailable(lines[-1][:200] if lines else "bwrap")
+
+
 class Program:
     """A program in its own namespaces: running, or ended."""
 
@@ -85,11 +94,15 @@ class Program:
         `data` maps paths inside to the content of read-only files there; `also_pass` are
         descriptors that the options name. Raises MissingMeans (program_missing).
         """
-        bwrap = require_program("bwrap")
+        bwrap = require_program("bwrap").resolve()
+        self._bwrap = str(bwrap)
         self.started = time.monotonic()
         self._status = b""
         self.child = 0  # process 1 of the namespace, as the host counts
         self._child_fd = self._status_fd = -1
+        self._lock = (
+            threading.Lock()
+        )  # a watcher in another thread must not use a closed descriptor
         self._status_fd, status_end = os.pipe()
         block_end, release = os.pipe()
         given = [status_end, block_end]
@@ -170,11 +183,31 @@ class Program:
         """Tell whether the program still runs."""
         return self.process.poll() is None
 
-    def kill(self) -> None:
-        """End the program and all it started, at once, and wait until they are gone. Never raises."""
-        with contextlib.suppress(OSError):
+    def command(self) -> int:
+        """Return the process id of the program itself, as the host counts; 0 when it has ended.
+
+        Process 1 of the namespace is bwrap's, which starts the program as its first child.
+        """
+        deadline = time.monotonic() + SETUP_SECONDS
+        children = Path(f"/proc/{self.child}/task/{self.child}/children")
+        while self.child and self.running() and time.monotonic() < deadline:
+            with contextlib.suppress(OSError):
+                first = children.read_text(encoding="ascii").split()[:1]
+                # until it is bwrap no longer it may still turn out that there is no such program
+                if first and os.readlink(f"/proc/{first[0]}/exe") != self._bwrap:  # noqa: PTH115
+                    return int(first[0])
+            time.sleep(0.002)
+        return 0
+
+    def signal_all(self) -> None:
+        """Kill the program and all it started, without waiting; from any thread. Never raises."""
+        with self._lock, contextlib.suppress(OSError):
             if self._child_fd >= 0:
                 signal.pidfd_send_signal(self._child_fd, signal.SIGKILL)
+
+    def kill(self) -> None:
+        """End the program and all it started, at once, and wait until they are gone. Never raises."""
+        self.signal_all()
         with contextlib.suppress(subprocess.TimeoutExpired):
             if self._child_fd >= 0:
                 self.process.wait(KILL_SECONDS)
@@ -208,7 +241,8 @@ class Program:
 
     def close(self) -> None:
         """Give the descriptors back. The program must have ended."""
-        for descriptor in (self._status_fd, self._child_fd):
-            if descriptor >= 0:
-                os.close(descriptor)
-        self._status_fd = self._child_fd = -1
+        with self._lock:
+            for descriptor in (self._status_fd, self._child_fd):
+                if descriptor >= 0:
+                    os.close(descriptor)
+            self._status_fd = self._child_fd = -1

@@ -12,7 +12,7 @@ from typing import IO, Protocol
 
 from backupguard.contracts import Cancel, Completed, LineSink
 from backupguard.errors import TimedOut
-from backupguard.processes.bubblewrap import Program, sandbox_unavailable
+from backupguard.processes.bubblewrap import Program, not_started
 from backupguard.processes.masking import Masker
 
 #: How often cancel and limits are looked at while a program is silent.
@@ -20,6 +20,7 @@ TICK_SECONDS = 0.2
 #: A longer line of output is cut: no line of any tool we read is meant to be longer.
 LINE_LIMIT = 16 << 20
 _CHUNK = 1 << 16
+_SPLICE = 1 << 20
 
 
 class Receiver(Protocol):
@@ -125,7 +126,7 @@ class _Attendance:
         self,
         program: Program,
         receivers: dict[int, Receiver],
-        feed: tuple[int, bytes] | None,
+        feed: tuple[int, bytes | int] | None,
         cancel: Cancel,
         watch: Callable[[], None] | None,
     ) -> None:
@@ -140,10 +141,11 @@ class _Attendance:
             os.set_blocking(descriptor, False)
             self.selector.register(descriptor, selectors.EVENT_READ)
         self.open = set(receivers)
-        self.input = memoryview(b"")
+        self.input: memoryview | int = 0
         self.input_fd = -1
         if feed is not None:
-            self.input_fd, self.input = feed[0], memoryview(feed[1])
+            self.input_fd = feed[0]
+            self.input = memoryview(feed[1]) if isinstance(feed[1], bytes) else feed[1]
             os.set_blocking(self.input_fd, False)
             self.selector.register(self.input_fd, selectors.EVENT_WRITE)
         event = getattr(cancel, "fileno", None)
@@ -197,9 +199,14 @@ class _Attendance:
 
     def _feed(self) -> None:
         with contextlib.suppress(BlockingIOError, BrokenPipeError):
-            self.input = self.input[os.write(self.input_fd, self.input[:_CHUNK]) :]
-            if self.input:
-                return
+            if isinstance(self.input, int):
+                # a descriptor of the file itself could be opened anew for writing by /proc inside
+                if os.splice(self.input, self.input_fd, _SPLICE):
+                    return
+            else:
+                self.input = self.input[os.write(self.input_fd, self.input[:_CHUNK]) :]
+                if self.input:
+                    return
         self.selector.unregister(self.input_fd)
         os.close(self.input_fd)
         self.input_fd = -1
@@ -220,7 +227,7 @@ def attend(
     name: str,
     stdout: Receiver | None,
     stderr: Receiver,
-    stdin: bytes | None,
+    stdin: bytes | int | None,
     timeout_s: float,
     cancel: Cancel,
     watch: Callable[[], None] | None,
@@ -228,8 +235,8 @@ def attend(
 ) -> Completed:
     """Attend `program` to its end and return how it ended; it is gone whatever happens.
 
-    `stdout` is None when it goes to a file. `watch` is called at least every 0.2 s and raises to end
-    the program. Raises TimedOut (phase_limit), what `cancel` and `watch` raise, what a line sink
+    `stdout` is None when it goes to a file; `stdin` is bytes, or the descriptor of a file, to be
+    fed. `watch` is called at least every 0.2 s and raises to end the program. Raises TimedOut (phase_limit), what `cancel` and `watch` raise, what a line sink
     raises, and MissingMeans (sandbox_unavailable) when bubblewrap could not start the program.
     """
     receivers: dict[int, Receiver] = {_duplicate(program.process.stderr): stderr}
@@ -256,7 +263,7 @@ def attend(
     ended = stdout.end() if stdout is not None else b""
     errors = mask(stderr.end())
     if returncode is None:
-        returncode = _unstarted(program, errors)
+        returncode = _unstarted(program, name, errors)
     return Completed(
         returncode=returncode,
         stdout=mask(ended),
@@ -267,12 +274,11 @@ def attend(
     )
 
 
-def _unstarted(program: Program, errors: bytes) -> int:
+def _unstarted(program: Program, name: str, errors: bytes) -> int:
     """Return 137 for a namespace that was killed; raise for one that could not be made."""
     if program.process.returncode < 0 or program.process.returncode == 137:
         return 137
-    lines = errors.decode("utf-8", "replace").strip().splitlines()
-    raise sandbox_unavailable(lines[-1][:200] if lines else f"bwrap: {program.process.returncode}")
+    raise not_started(name, errors)
 
 
 def _kills_for_memory() -> int:

@@ -1,0 +1,397 @@
+"""The sandbox itself: one bubblewrap per program, a watcher over all of them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+
+from backupguard.contracts import Cancel, Completed
+from backupguard.errors import BackupGuardError
+from backupguard.processes.bubblewrap import (
+    Confinement,
+    Program,
+    anonymous_file,
+    not_started,
+    sandbox_unavailable,
+)
+from backupguard.processes.masking import Masker
+from backupguard.processes.supervision import Head, HeadAndTail, attend
+from backupguard.sandbox.limits import SandboxLimits
+from backupguard.sandbox.memory import check_memory, namespace_of
+from backupguard.sandbox.paths import open_regular, read_regular, write_new
+from backupguard.sandbox.seccomp import seccomp_filter
+from backupguard.sandbox.space import ScratchGuard
+
+#: Where a site unpacks database engines that its distribution does not have; shown read-only.
+ENGINES = Path("/opt/backupguard/engines")
+WATCH_SECONDS = 0.2
+ERROR_LIMIT = 1 << 20
+_UID = 1000
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_ENVIRONMENT = {
+    "PATH": "/usr/bin:/usr/sbin",
+    "HOME": "/tmp",  # noqa: S108 - the sandbox's own
+    "TMPDIR": "/tmp",  # noqa: S108
+    "LANG": "C.UTF-8",
+    "TZ": "UTC",
+}
+_PASSWD = f"sandbox:x:{_UID}:{_UID}:sandbox:/tmp:/bin/sh\n".encode()
+_GROUP = f"sandbox:x:{_UID}:\n".encode()
+_BASE = (
+    *("--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-net", "--unshare-uts"),
+    *("--unshare-cgroup-try", "--disable-userns", "--uid", str(_UID), "--gid", str(_UID)),
+    *("--hostname", "sandbox", "--die-with-parent", "--new-session", "--cap-drop", "ALL"),
+    *("--clearenv", "--ro-bind", "/usr", "/usr", "--symlink", "usr/bin", "/bin"),
+    *("--symlink", "usr/sbin", "/sbin", "--symlink", "usr/lib", "/lib"),
+    *("--symlink", "usr/lib64", "/lib64", "--dir", "/etc"),
+    *("--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache"),
+    *("--ro-bind-try", "/etc/alternatives", "/etc/alternatives"),
+    *("--ro-bind-try", str(ENGINES), str(ENGINES), "--proc", "/proc", "--dev", "/dev"),
+)
+
+
+class SandboxServer:
+    """Implements `contracts.Server`: a program that keeps running in its sandbox."""
+
+    def __init__(self, box: Box, program: Program, command: int) -> None:
+        self._box = box
+        self._program = program
+        self._command = -1
+        with contextlib.suppress(OSError):
+            if command:
+                self._command = os.pidfd_open(command)
+        self._returncode: int | None = None
+        self._closed = False
+
+    def alive(self) -> bool:
+        """Tell whether it still runs; raises the sandbox's error when a limit has ended it."""
+        self._box.raise_if_ended()
+        return not self._closed and self._program.running()
+
+    def stop(self, signal_number: int = signal.SIGTERM, timeout_s: int = 30) -> Completed:
+        """Send the signal to the program inside, wait, kill the sandbox if it does not end.
+
+        Never raises. The status of a program that had to be killed is 137. Its output is in its log.
+        """
+        if not self._closed:
+            if self._program.running():
+                with contextlib.suppress(OSError):
+                    signal.pidfd_send_signal(self._command, signal_number)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self._program.process.wait(timeout_s)
+            self.end()
+        passed = round((time.monotonic() - self._program.started) * 1000)
+        code = 137 if self._returncode is None else self._returncode
+        return Completed(returncode=code, stdout=b"", stderr=b"", duration_ms=passed)
+
+    def end(self) -> None:
+        """End it at once if it still runs. Never raises."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._program.running():
+            self._program.kill()
+        else:
+            self._returncode = self._program.finish()
+        self._box.forget(self._program)
+        self._program.close()
+        if self._command >= 0:
+            os.close(self._command)
+
+
+class Box:
+    """Implements `contracts.Sandbox`. Made by `open_sandbox`."""
+
+    def __init__(
+        self, directory: Path, artifact: Path, limits: SandboxLimits, cancel: Cancel
+    ) -> None:
+        self.directory = directory
+        self.artifact = artifact
+        self.limits = limits
+        self.cancel = cancel
+        self.ended: BackupGuardError | None = None
+        self._guard = ScratchGuard(directory, limits)
+        self._guard.check()
+        self._filter = seccomp_filter()
+        self._lock = threading.Lock()
+        self._programs: dict[Program, int] = {}
+        self._servers: list[SandboxServer] = []
+        self._closing = threading.Event()
+        # two, because measuring a large tree takes longer than filling the memory
+        self._watchers = [
+            threading.Thread(target=self._watch, args=(check,), name="sandbox-watch", daemon=True)
+            for check in (self._guard.check, self._check_memory)
+        ]
+        for name in ("scratch", "shared", "logs"):
+            (directory / name).mkdir(mode=0o700, exist_ok=True)
+
+    # -- what a program is given
+
+    def _options(
+        self, scratch: bool, shared: Sequence[str], environment: Mapping[str, str], filter_fd: int
+    ) -> list[str]:
+        limits = self.limits
+        options = [
+            *_BASE,
+            *("--size", str(limits.shared_memory_bytes), "--tmpfs", "/dev/shm"),  # noqa: S108
+            *("--size", str(limits.tmp_bytes), "--perms", "1777", "--tmpfs", "/tmp"),  # noqa: S108
+            *("--ro-bind", str(self.artifact), "/in", "--chdir", "/tmp"),  # noqa: S108
+        ]
+        if scratch:
+            options += ["--bind", str(self.directory / "scratch"), "/scratch"]
+        for name in shared:
+            options += ["--bind", str(self._shared(name)), f"/shared/{name}"]
+        for name, value in (_ENVIRONMENT | dict(environment)).items():
+            if not _VARIABLE.fullmatch(name) or "\0" in value:
+                raise ValueError(f"{name!r} is no name of an environment variable")
+            options += ["--setenv", name, value]
+        return [*options, "--remount-ro", "/dev", "--seccomp", str(filter_fd)]
+
+    def _shared(self, name: str) -> Path:
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"{name!r} is no name of a shared directory")
+        place = self.directory / "shared" / name
+        place.mkdir(mode=0o700, exist_ok=True)
+        return place
+
+    def _launch(
+        self,
+        argv: Sequence[str],
+        *,
+        scratch: bool,
+        shared: Sequence[str],
+        environment: Mapping[str, str] | None,
+        stdin: int,
+        stdout: int,
+        stderr: int,
+    ) -> Program:
+        self.raise_if_ended()
+        self.cancel.raise_if_set()
+        filter_fd = anonymous_file("seccomp", self._filter)
+        try:
+            program = Program(
+                self._options(scratch, shared, environment or {}, filter_fd),
+                argv,
+                confinement=Confinement(
+                    rlimits=self.limits.rlimits(),
+                    niceness=self.limits.niceness,
+                    oom_score=1000,
+                ),
+                data={"/etc/passwd": _PASSWD, "/etc/group": _GROUP},
+                also_pass=(filter_fd,),
+                stdin=stdin,
+                stdout=stdout,
+                stderr=stderr,
+            )
+        finally:
+            os.close(filter_fd)
+        self._remember(program)
+        if self.ended is not None:  # the watcher struck between the two
+            self.forget(program)
+            program.kill()
+            program.close()
+            raise self.ended
+        return program
+
+    # -- contracts.Sandbox
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        scratch: bool,
+        shared: Sequence[str] = (),
+        stdin: Path | PurePosixPath | bytes | None = None,
+        environment: Mapping[str, str] | None = None,
+        timeout_s: int,
+        output_limit: int = 1 << 20,
+    ) -> Completed:
+        """Run a program inside to its end; see `contracts.Sandbox.run`.
+
+        `stdin` is bytes, a regular file of the host (`Path`), or one below /in, /scratch or /shared
+        (`PurePosixPath`). An exit status of 128 + N stands for signal N.
+        """
+        with self._input(stdin) as source:
+            program = self._launch(
+                argv,
+                scratch=scratch,
+                shared=shared,
+                environment=environment,
+                stdin=subprocess.DEVNULL if source is None else subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+            )
+            try:
+                completed = attend(
+                    program,
+                    name=PurePosixPath(argv[0]).name,
+                    stdout=Head(output_limit),
+                    stderr=HeadAndTail(max(output_limit, ERROR_LIMIT)),
+                    stdin=source,
+                    timeout_s=timeout_s,
+                    cancel=self.cancel,
+                    watch=self.raise_if_ended,
+                    mask=Masker(()),
+                )
+            finally:
+                self.forget(program)
+        self.raise_if_ended()  # a program the watcher has killed did not end by itself
+        return completed
+
+    def start(
+        self,
+        argv: Sequence[str],
+        *,
+        scratch: bool,
+        shared: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+        log: str,
+    ) -> SandboxServer:
+        """Start a server inside; see `contracts.Sandbox.start`.
+
+        Raises RuntimeError outside the main thread: a sandbox dies with the thread that started it.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            raise RuntimeError("a server is started in the main thread: it dies with its thread")
+        if not _NAME.fullmatch(log):
+            raise ValueError(f"{log!r} is no name of a log")
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+        output = os.open(self.directory / "logs" / log, flags, 0o600)
+        try:
+            program = self._launch(
+                argv,
+                scratch=scratch,
+                shared=shared,
+                environment=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+            )
+        finally:
+            os.close(output)
+        command = program.command()
+        if not command and program.finish() is None:
+            self.forget(program)
+            program.close()
+            self.raise_if_ended()
+            raise not_started(PurePosixPath(argv[0]).name, self.log(log, 500))
+        server = SandboxServer(self, program, command)
+        self._servers.append(server)
+        return server
+
+    def write(self, path: PurePosixPath, content: bytes) -> None:
+        """Put a file (0600) below `/scratch` or `/shared`; follows no link; makes directories."""
+        self.raise_if_ended()
+        root, parts = self._host(path, writable=True)
+        write_new(root, parts, content)
+
+    def read(self, path: PurePosixPath, limit: int) -> bytes:
+        """Read at most `limit` bytes of a regular file below `/scratch`, `/shared` or `/in`.
+
+        Raises FileNotFoundError, Misunderstood (output_unparsable) for anything but a regular file
+        reached without links.
+        """
+        self.raise_if_ended()
+        root, parts = self._host(path)
+        return read_regular(root, parts, limit)
+
+    def log(self, name: str, limit: int) -> bytes:
+        """Return the last `limit` bytes of a started server's log; empty when there is none."""
+        try:
+            return read_regular(self.directory / "logs", [name], limit, tail=True)
+        except FileNotFoundError:
+            return b""
+
+    # -- limits
+
+    def raise_if_ended(self) -> None:
+        """Raise the error with which the watcher ended this sandbox, if it did."""
+        if self.ended is not None:
+            raise self.ended
+
+    def _watch(self, check: Callable[[], None]) -> None:
+        while not self._closing.wait(WATCH_SECONDS):
+            try:
+                check()
+            except BackupGuardError as error:
+                self._end_all(error)
+                return
+            except OSError as error:  # what cannot be watched does not run
+                self._end_all(sandbox_unavailable(f"watch: {error.strerror}"))
+                return
+
+    def _check_memory(self) -> None:
+        with self._lock:
+            namespaces = set(self._programs.values())
+        if namespaces:
+            check_memory(namespaces, self.limits)
+
+    def _end_all(self, error: BackupGuardError) -> None:
+        """End every program: this sandbox has taken more than its share. The first error stays."""
+        if self.ended is None:
+            self.ended = error
+        with self._lock:
+            for program in self._programs:
+                program.signal_all()
+
+    def _remember(self, program: Program) -> None:
+        with contextlib.suppress(OSError):
+            namespace = namespace_of(program.child) if program.child else 0
+            with self._lock:
+                self._programs[program] = namespace
+
+    def forget(self, program: Program) -> None:
+        """Stop watching a program that has ended."""
+        with self._lock:
+            self._programs.pop(program, None)
+
+    # -- paths
+
+    def _host(self, path: PurePosixPath, *, writable: bool = False) -> tuple[Path, list[str]]:
+        """Return the host directory and the parts below it of a path as seen inside."""
+        match path.parts:
+            case ("/", "scratch", *parts):
+                return self.directory / "scratch", parts
+            case ("/", "shared", *parts) if len(parts) > 1:
+                return self.directory / "shared", parts
+            case ("/", "in", *parts) if not writable:
+                return self.artifact, parts
+        raise ValueError(f"{path} is not below the sandbox's directories")
+
+    @contextlib.contextmanager
+    def _input(self, stdin: Path | PurePosixPath | bytes | None) -> Iterator[bytes | int | None]:
+        """Yield what a program is fed: bytes, a descriptor, or nothing."""
+        if stdin is None or isinstance(stdin, bytes):
+            yield stdin
+            return
+        if isinstance(stdin, Path):
+            descriptor = open_regular(stdin.parent, [stdin.name])
+        else:
+            descriptor = open_regular(*self._host(stdin))
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    # -- life
+
+    def open(self) -> None:
+        """Begin to watch."""
+        for watcher in self._watchers:
+            watcher.start()
+
+    def close(self) -> None:
+        """End everything that still runs and stop watching. Never raises."""
+        for server in self._servers:
+            server.end()
+        self._closing.set()
+        for watcher in self._watchers:
+            watcher.join()

@@ -1,0 +1,49 @@
+"""How much a restore may take of this host."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+_GIB = 1 << 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SandboxLimits:
+    """The limits of one sandbox. Sizes are bytes.
+
+    `disk_bytes` is the cap of everything below the sandbox's directory; `reserve_percent` and
+    `reserve_bytes` (the larger counts) stay free on its file system. `memory_bytes` is the cap of all
+    its programs together and `processes` that of each program with its children. `shared_memory_bytes`
+    sizes /dev/shm, `tmp_bytes` /tmp, both per program and both memory.
+    """
+
+    disk_bytes: int = 100 * _GIB
+    reserve_percent: int = 10
+    reserve_bytes: int = 2 * _GIB
+    memory_bytes: int = 4 * _GIB
+    memory_reserve_bytes: int = _GIB // 4
+    processes: int = 512
+    open_files: int = 8192
+    tmp_bytes: int = _GIB // 4
+    shared_memory_bytes: int = _GIB // 2
+    niceness: int = 5
+
+    def rlimits(self) -> Mapping[int, int]:
+        """Return the kernel limits of every program.
+
+        RLIMIT_NPROC counts in the program's own user namespace when it is set inside it (Linux 5.14
+        and later), so it bounds this program's processes and not the host user's. RLIMIT_DATA bounds
+        each process's private memory; RLIMIT_AS would count a database's shared memory once per
+        process and reserved address space too, so it is left alone.
+        """
+        return {
+            resource.RLIMIT_CORE: 0,
+            resource.RLIMIT_NPROC: self.processes,
+            resource.RLIMIT_NOFILE: self.open_files,
+            resource.RLIMIT_FSIZE: self.disk_bytes,
+            resource.RLIMIT_DATA: self.memory_bytes,
+            resource.RLIMIT_MEMLOCK: 64 << 10,
+            resource.RLIMIT_MSGQUEUE: 0,
+        }

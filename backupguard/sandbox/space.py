@@ -1,0 +1,167 @@
+"""Watches the disk a run fills: its own use stays below a cap, the host keeps a reserve."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+import time
+from pathlib import Path
+
+from backupguard.contracts import Cancel, Command
+from backupguard.errors import BackupGuardError, MissingMeans, TimedOut
+from backupguard.model import Message
+from backupguard.processes import Jail
+from backupguard.sandbox.limits import SandboxLimits
+
+#: A measurement by walking is repeated after this long, and costs at most 1/20 of the time.
+MEASURE_SECONDS = 30.0
+_COST = 20.0
+_SOONEST = 1.0
+_UNREADABLE = re.compile(rb"ermission denied")
+
+
+class _Never:
+    """A cancel that nobody sets: measuring and disposal go on when the run is cancelled."""
+
+    def is_set(self) -> bool:
+        return False
+
+    def raise_if_set(self) -> None:
+        return
+
+    def wait(self, seconds: float) -> bool:
+        time.sleep(seconds)
+        return False
+
+
+NEVER: Cancel = _Never()
+
+
+def measure(directory: Path) -> tuple[int, bool]:
+    """Return the bytes on disk below a directory, and whether all of it could be read.
+
+    `du` in a jail and not a walk of ours: trees 3,000 directories deep are no trouble to it, and it
+    can hurt nobody. Files that vanish meanwhile are no trouble either. Raises TimedOut (phase_limit)
+    after 10 minutes.
+    """
+    done = Jail(directory, NEVER).run(
+        Command(
+            argv=("du", "--summarize", "--one-file-system", "--block-size=1", "--", str(directory)),
+            read=(directory,),
+            timeout_s=600,
+        )
+    )
+    figure = done.stdout.split(b"\t")[0].strip()
+    return int(figure) if figure.isdigit() else 0, not _UNREADABLE.search(done.stderr)
+
+
+class ScratchGuard:
+    """Says when a run has filled its share of the disk. Cheap enough to be asked 5 times a second.
+
+    Free space is read each time (one system call); the tree is measured only when it could have
+    passed its cap, and now and then. Deleted files that are still open do not show in the tree: the
+    reserve stands for them.
+    """
+
+    def __init__(self, directory: Path, limits: SandboxLimits) -> None:
+        self.directory = directory
+        self.limits = limits
+        self._lock = threading.Lock()
+        self._used = 0
+        self._free_then = self._free()
+        self._measured_at = time.monotonic()
+        self._pause = _SOONEST
+
+    def _free(self) -> int:
+        status = os.statvfs(self.directory)
+        return status.f_bavail * status.f_frsize
+
+    def reserve(self) -> int:
+        """Return the bytes that stay free on the directory's file system."""
+        status = os.statvfs(self.directory)
+        share = status.f_blocks * status.f_frsize * self.limits.reserve_percent // 100
+        return max(share, self.limits.reserve_bytes)
+
+    def require(self, needed: int) -> None:
+        """Raise MissingMeans (no_disk) unless `needed` bytes fit above the reserve."""
+        free, reserve = self._free(), self.reserve()
+        if free - needed < reserve:
+            raise _no_disk(self.directory, free, reserve, needed)
+
+    def check(self) -> None:
+        """Raise MissingMeans (no_disk) below the reserve, TimedOut (scratch_limit) above the cap."""
+        status = os.statvfs(self.directory)
+        if status.f_files and status.f_favail * 100 < status.f_files * self.limits.reserve_percent:
+            raise MissingMeans("no_disk", Message(id="error.no_inodes", values={}))
+        free, reserve = self._free(), self.reserve()
+        if free < reserve:
+            raise _no_disk(self.directory, free, reserve, 0)
+        with self._lock:
+            self._check_use(free)
+
+    def _check_use(self, free: int) -> None:
+        estimate = self._used + max(0, self._free_then - free)
+        waited = time.monotonic() - self._measured_at
+        over = estimate > self.limits.disk_bytes
+        if waited < (self._pause if over else max(self._pause, MEASURE_SECONDS)):
+            return
+        began = time.monotonic()
+        used, complete = measure(self.directory)
+        self._measured_at = time.monotonic()
+        self._pause = max(_SOONEST, _COST * (self._measured_at - began))
+        # what hides itself from measuring is counted as what the disk lost meanwhile
+        self._used = used if complete else max(used, estimate)
+        self._free_then = self._free()
+        if self._used > self.limits.disk_bytes:
+            raise TimedOut("scratch_limit", used=self._used, limit=self.limits.disk_bytes)
+
+
+def _no_disk(directory: Path, free: int, reserve: int, needed: int) -> BackupGuardError:
+    return MissingMeans(
+        "no_disk",
+        remedy=Message(id="remedy.no_disk", values={"path": str(directory)}),
+        path=str(directory),
+        free=free,
+        reserve=reserve,
+        needed=needed,
+    )
+
+
+def scratch_protection(path: Path) -> str:
+    """Return how data at rest below `path` is protected: "tmpfs", "encrypted" or "clear".
+
+    "encrypted" means a dm-crypt device anywhere below the file system (LVM and RAID on top of it
+    included). What cannot be told is "clear": the settings then say who accepted that.
+    """
+    if _file_system_type(path) == "tmpfs":
+        return "tmpfs"
+    device = path.stat().st_dev
+    start = Path(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}")
+    return "encrypted" if _all_encrypted(start, depth=0) else "clear"
+
+
+def _all_encrypted(device: Path, depth: int) -> bool:
+    """Tell whether a block device, or all that it is made of, is dm-crypt."""
+    try:
+        identity = (device / "dm" / "uuid").read_text(encoding="ascii")
+    except OSError:
+        identity = ""
+    if identity.startswith("CRYPT-"):
+        return True
+    slaves = device / "slaves"
+    below = sorted(slaves.iterdir()) if slaves.is_dir() else []
+    return bool(below) and depth < 8 and all(_all_encrypted(part, depth + 1) for part in below)
+
+
+def _file_system_type(path: Path) -> str:
+    """Return the type of the file system that holds `path`, as the kernel names it."""
+    wanted = str(path.resolve())
+    found, length = "", -1
+    for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines():
+        place, _, rest = line.partition(" - ")
+        point = place.split(" ")[4].encode().decode("unicode_escape")
+        inside = wanted == point or wanted.startswith(point.rstrip("/") + "/")
+        if inside and len(point) >= length:  # the last of two mounts on one point covers the first
+            found, length = rest.split(" ")[0], len(point)
+    return found
