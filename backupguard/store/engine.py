@@ -1,0 +1,155 @@
+"""Connections: SQLite in a file that survives kill -9, or PostgreSQL by URL; one way to fail.
+
+SQLite runs in the driver's autocommit mode and every writing transaction is begun by us with
+BEGIN IMMEDIATE: the driver's own implicit transactions start as reads, and a read that becomes a
+write fails at once when another process wrote in between.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, Table, create_engine, event, exc
+from sqlalchemy.dialects import postgresql, sqlite
+
+from backupguard.errors import Busy, StoreError
+
+BUSY_TIMEOUT_MS = 30_000
+FILE_NAME = "store.sqlite3"
+
+#: File systems on which SQLite's locks or its shared memory cannot be trusted.
+_NETWORK = frozenset(
+    {"9p", "afs", "beegfs", "ceph", "cifs", "davfs", "gfs2", "glusterfs", "lustre", "ncpfs", "nfs"}
+    | {"nfs4", "ocfs2", "smb3", "smbfs", "fuse.sshfs", "fuse.glusterfs", "fuse.ceph", "fuse.rclone"}
+    | {"fuse.s3fs", "fuse.davfs2", "fuse.cifs"}
+)
+
+
+def file_system(path: Path, mounts: str | None = None) -> str:
+    """Return the type of the file system that holds `path`, from the text of `mountinfo`."""
+    if mounts is None:
+        mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace")
+    where = path.resolve()
+    best, found = -1, "unknown"
+    for line in mounts.splitlines():
+        left, _, right = line.partition(" - ")
+        if not right:
+            continue
+        place = Path(left.split()[4].replace("\\040", " "))
+        # Of two mounts on one place the later line is the one on top.
+        if where.is_relative_to(place) and len(place.parts) >= best:
+            best, found = len(place.parts), right.split()[0]
+    return found
+
+
+def refuse_network_file_system(path: Path, mounts: str | None = None) -> None:
+    """Raise StoreError (network_filesystem) when `path` is not on a disk of this host."""
+    kind = file_system(path, mounts)
+    if kind in _NETWORK:
+        raise StoreError("network_filesystem", path=str(path), filesystem=kind)
+
+
+def sqlite_engine(file: Path) -> Engine:
+    """Return an engine on an SQLite file, made with mode 0600 when it does not exist."""
+    handle = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    os.close(handle)
+    engine = create_engine(
+        f"sqlite:///{file}",
+        connect_args={"isolation_level": None, "timeout": BUSY_TIMEOUT_MS / 1000},
+    )
+
+    @event.listens_for(engine, "connect")
+    def _configure(connection: sqlite3.Connection, _record: object) -> None:
+        cursor = connection.cursor()
+        cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+        cursor.execute("PRAGMA journal_mode = WAL")
+        cursor.execute("PRAGMA synchronous = FULL")
+        cursor.execute("PRAGMA temp_store = MEMORY")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        reads = connection.get_execution_options().get("only_reads", False)
+        connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+
+    return engine
+
+
+def postgresql_engine(url: str) -> Engine:
+    """Return an engine on a PostgreSQL database, through psycopg."""
+    scheme, _, rest = url.partition("://")
+    if scheme in {"postgresql", "postgres"}:
+        url = f"postgresql+psycopg://{rest}"
+    return create_engine(url, pool_pre_ping=True)
+
+
+_SQLITE_CODES: Mapping[int, str] = {
+    sqlite3.SQLITE_FULL: "full",
+    sqlite3.SQLITE_CORRUPT: "corrupt_store",
+    sqlite3.SQLITE_NOTADB: "corrupt_store",
+    sqlite3.SQLITE_CANTOPEN: "unreadable",
+    sqlite3.SQLITE_READONLY: "unreadable",
+    sqlite3.SQLITE_PERM: "unreadable",
+    sqlite3.SQLITE_IOERR: "unreadable",
+}
+
+
+def classified(error: BaseException, place: str) -> StoreError | Busy | None:
+    """Return the error of ours that a driver's error stands for, or None for a bug."""
+    original = error.orig if isinstance(error, exc.DBAPIError) else error
+    if isinstance(original, sqlite3.Error):
+        number = getattr(original, "sqlite_errorcode", None)
+        if number is None:
+            return None
+        # The lower byte is the class; SQLITE_IOERR_WRITE on a full disk comes as SQLITE_FULL.
+        primary = number & 0xFF
+        if primary in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
+            return Busy("store_busy", path=place)
+        code = _SQLITE_CODES.get(primary)
+        return StoreError(code, path=place) if code else None
+    state = getattr(original, "sqlstate", None) or ""
+    if state[:3] == "531":  # 53100 disk_full
+        return StoreError("full", path=place)
+    if state[:2] == "XX":  # data_corrupted, index_corrupted
+        return StoreError("corrupt_store", path=place)
+    if isinstance(error, exc.OperationalError | exc.InterfaceError):
+        return StoreError("unreadable", path=place)
+    return None
+
+
+@contextmanager
+def translated(place: str) -> Iterator[None]:
+    """Turn what a driver raises into errors of ours; the driver's own stays in `__cause__`."""
+    try:
+        yield
+    except (exc.DBAPIError, sqlite3.Error) as error:
+        ours = classified(error, place)
+        if ours is None:
+            raise
+        raise ours from error
+
+
+def upsert(
+    connection: Connection,
+    table: Table,
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    keys: Sequence[str],
+    update: Sequence[str],
+) -> None:
+    """Insert rows; where `keys` exist already set the columns `update` (none: leave the old row)."""
+    if not rows:
+        return
+    made: Any = (sqlite if connection.dialect.name == "sqlite" else postgresql).insert(table)
+    if update:
+        statement = made.on_conflict_do_update(
+            index_elements=list(keys), set_={name: made.excluded[name] for name in update}
+        )
+    else:
+        statement = made.on_conflict_do_nothing(index_elements=list(keys))
+    connection.execute(statement, list(rows))

@@ -1,0 +1,217 @@
+"""From a state directory or a URL to a store that may be used."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sqlalchemy import Connection, Engine, insert, inspect, select, text
+from ulid import ULID
+
+from backupguard.errors import StoreError
+from backupguard.evidence.kinds import StoreReplaced
+from backupguard.evidence.records import genesis
+from backupguard.model import SITE, Observation, to_us
+from backupguard.store import safekeeping
+from backupguard.store.core import Core
+from backupguard.store.engine import (
+    FILE_NAME,
+    postgresql_engine,
+    refuse_network_file_system,
+    sqlite_engine,
+    translated,
+)
+from backupguard.store.keys import SigningKey, signing_key
+from backupguard.store.schema import SCHEMA, alembic_version, chain_head, facts, metadata
+from backupguard.store.sql import SqlStore
+
+if TYPE_CHECKING:
+    from backupguard.store.safekeeping import Files
+
+Clock = Callable[[], datetime]
+
+#: Any number: PostgreSQL's advisory lock under which the schema is made or migrated.
+_SCHEMA_LOCK = 0x6261636B75706775
+
+
+def utc_now() -> datetime:
+    """Return the time of the wall clock."""
+    return datetime.now(UTC)
+
+
+def open_store(
+    state_directory: Path,
+    url: str | None = None,
+    *,
+    now: Clock = utc_now,
+    site: str = "",
+    replace_corrupt: bool = True,
+) -> SqlStore:
+    """Open the store, making it when there is none.
+
+    Without `url` it is `state_directory/store.sqlite3`. The signing key lies in
+    `state_directory/keys/` either way. `site` is written into every record. A damaged SQLite file is
+    set aside and a new store begun, unless `replace_corrupt` is false. Raises StoreError
+    (network_filesystem, unreadable, newer_schema, corrupt_store, full).
+    """
+    try:
+        state_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError("unreadable", path=str(state_directory)) from error
+    key = signing_key(state_directory / "keys")
+    if url is None or url.startswith("sqlite"):
+        store = _open_sqlite(state_directory, now, site, key, replace_corrupt)
+    else:
+        core = Core(engine=postgresql_engine(url), place="postgresql", now=now, site=site)
+        _prepare(core)
+        store = _finish(core, key, state_directory, None, None)
+    return store
+
+
+def _open_sqlite(
+    directory: Path, now: Clock, site: str, key: SigningKey, replace_corrupt: bool
+) -> SqlStore:
+    refuse_network_file_system(directory)
+    files = safekeeping.Files(directory=directory)
+    try:
+        users = safekeeping.lock_file(directory / f"{FILE_NAME}.users")
+    except OSError as error:
+        raise StoreError("unreadable", path=str(directory)) from error
+    try:
+        # Alone with the file, its soundness can be judged; with others at work it is in use and fine.
+        alone = safekeeping.try_exclusive(users)
+        if not alone:
+            fcntl.flock(users, fcntl.LOCK_SH)
+        core, replaced = _sound_core(files, now, site, may_replace=alone and replace_corrupt)
+        if alone:
+            fcntl.flock(users, fcntl.LOCK_SH)
+        return _finish(core, key, directory, replaced, users, files)
+    except BaseException:
+        os.close(users)
+        raise
+
+
+def _sound_core(
+    files: Files, now: Clock, site: str, *, may_replace: bool
+) -> tuple[Core, StoreReplaced | None]:
+    def core() -> Core:
+        made = Core(
+            engine=_engine(files),
+            place=str(files.database),
+            now=now,
+            site=site,
+            suspect=files.suspect,
+        )
+        try:
+            _prepare(made)
+        except BaseException:
+            made.engine.dispose()
+            raise
+        return made
+
+    try:
+        if may_replace and files.database.exists() and safekeeping.stopped_uncleanly(files):
+            with translated(str(files.database)):
+                if not safekeeping.is_sound(files.database):
+                    raise StoreError("corrupt_store", path=str(files.database))
+            files.suspect.unlink(missing_ok=True)
+        return core(), None
+    except StoreError as error:
+        if error.code != "corrupt_store" or not may_replace:
+            raise
+    replaced = safekeeping.set_aside(files, now())
+    return core(), replaced
+
+
+def _engine(files: Files) -> Engine:
+    try:
+        return sqlite_engine(files.database)
+    except OSError as error:
+        raise StoreError("unreadable", path=str(files.database)) from error
+
+
+def _prepare(core: Core) -> None:
+    """Bring the schema to this program's, in whichever way that takes."""
+    with core.read() as connection:
+        found = _version(connection)
+    if found is not None and found > SCHEMA:
+        raise StoreError("newer_schema", path=core.place, found=found, known=SCHEMA)
+    if found == SCHEMA:
+        return
+    with core.write() as connection:
+        if connection.dialect.name != "sqlite":
+            connection.execute(text("SELECT pg_advisory_xact_lock(:n)"), {"n": _SCHEMA_LOCK})
+        found = _version(connection)  # somebody may have been faster
+        if found is None:
+            _create(connection, core.now())
+        elif found < SCHEMA:
+            from backupguard.store.migrations import upgrade
+
+            upgrade(connection)
+
+
+def _version(connection: Connection) -> str | None:
+    if not inspect(connection).has_table(alembic_version.name):
+        return None
+    return connection.execute(select(alembic_version.c.version_num)).scalar()
+
+
+def _create(connection: Connection, now: datetime) -> None:
+    metadata.create_all(connection)
+    store_id = str(ULID.from_datetime(now))
+    connection.execute(insert(alembic_version).values(version_num=SCHEMA))
+    connection.execute(
+        insert(chain_head).values(
+            id=1, store_id=store_id, created_at=to_us(now), seq=0, hash=genesis(store_id)
+        )
+    )
+
+
+def _finish(
+    core: Core,
+    key: SigningKey,
+    directory: Path,
+    replaced: StoreReplaced | None,
+    users: int | None,
+    files: Files | None = None,
+) -> SqlStore:
+    """Say in the chain what must stand at its beginning: what was replaced, which key seals it."""
+    key_fact = f"evidence/key/{key.key_id}"
+    with core.read() as connection:
+        store_id = connection.execute(select(chain_head.c.store_id)).scalar_one()
+        known = connection.execute(select(facts.c.seq).where(facts.c.key == key_fact)).first()
+    store = SqlStore(
+        core=core, store_id=store_id, key=key, directory=directory, files=files, users=users
+    )
+    new = []
+    if replaced is not None:
+        new.append(
+            Observation(
+                kind="store.replaced",
+                subject=SITE,
+                observed_at=core.now(),
+                key=f"store/{store_id}/replaced",
+                data=dict(replaced),
+            )
+        )
+    if known is None:
+        new.append(
+            Observation(
+                kind="evidence.key-created",
+                subject=SITE,
+                observed_at=core.now(),
+                key=key_fact,
+                data={
+                    "key_id": key.key_id,
+                    "fingerprint": key.fingerprint,
+                    "public_key": key.public.hex(),
+                },
+            )
+        )
+    if new:
+        core.append(new)
+    return store

@@ -1,0 +1,191 @@
+"""The tables, the same on SQLite and PostgreSQL (CONTRACTS.md, Tables).
+
+Times are integer microseconds. `facts`, `chain_head` and `seals` are evidence; `latest`,
+`recovery_points`, `job_summaries` and `coverage` are derived from facts in the transaction that
+appends them; `runs`, `findings` and `outbox` are operational.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+#: The newest migration in `migrations/versions`; a store that says otherwise is migrated or refused.
+SCHEMA = "0001"
+
+metadata = MetaData()
+
+#: Alembic's own table, made here as well, so that a new store needs no Alembic.
+alembic_version = Table(
+    "alembic_version", metadata, Column("version_num", String(32), primary_key=True)
+)
+
+facts = Table(
+    "facts",
+    metadata,
+    Column(
+        "seq", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False
+    ),
+    Column("key", Text, nullable=False, unique=True),
+    Column("kind", Text, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("origin", Text, nullable=False),
+    Column("observed_at", BigInteger, nullable=False),
+    Column("recorded_at", BigInteger, nullable=False),
+    Column("run", Text),
+    Column("author", Text),
+    Column("body", LargeBinary),
+    Column("body_hash", LargeBinary, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+    Index("facts_subject_kind_seq", "subject", "kind", "seq"),
+    Index("facts_kind_seq", "kind", "seq"),
+)
+
+chain_head = Table(
+    "chain_head",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("store_id", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+)
+
+seals = Table(
+    "seals",
+    metadata,
+    Column(
+        "seq", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False
+    ),
+    Column("document", LargeBinary, nullable=False),
+    Column("signature", LargeBinary, nullable=False),
+    Column("key_id", Text, nullable=False),
+)
+
+latest = Table(
+    "latest",
+    metadata,
+    Column("subject", Text, primary_key=True),
+    Column("kind", Text, primary_key=True),
+    Column("seq", BigInteger, nullable=False),
+)
+
+recovery_points = Table(
+    "recovery_points",
+    metadata,
+    Column("repository", Text, primary_key=True),
+    Column("job", Text, primary_key=True),
+    Column("native_id", Text, primary_key=True),
+    Column("at", BigInteger, nullable=False),
+    Column("covers_until", BigInteger, nullable=False),
+    Column("day", Integer, nullable=False),  # days since 1970, UTC
+    Column("state", Text, nullable=False),
+    Column("bytes", BigInteger),
+    Column("data", Text, nullable=False),  # the whole point, as in inventory.listed
+    Column("digest", LargeBinary, nullable=False),  # of `data`: equal means unchanged
+    Column("appeared_seq", BigInteger, nullable=False),
+    Column("vanished_seq", BigInteger),
+    Index(
+        "recovery_points_standing",
+        "job",
+        "repository",
+        "at",
+        sqlite_where=text("vanished_seq IS NULL"),
+        postgresql_where=text("vanished_seq IS NULL"),
+    ),
+)
+
+job_summaries = Table(
+    "job_summaries",
+    metadata,
+    Column("job", Text, primary_key=True),
+    Column("repository", Text, primary_key=True),
+    Column("newest", BigInteger),
+    Column("oldest", BigInteger),
+    Column("newest_bytes", BigInteger),
+    Column("newest_state", Text),
+    Column("points", Integer, nullable=False),
+    Column("days", Integer, nullable=False),
+    Column("next_at", BigInteger),  # earliest point still in the future: when to count again
+)
+
+coverage = Table(
+    "coverage",
+    metadata,
+    Column("repository", Text, primary_key=True),
+    Column("unit", Text, primary_key=True),
+    Column("verified_at", BigInteger, nullable=False),
+    Column("verified_seq", BigInteger, nullable=False),
+)
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("task", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("due_at", BigInteger),
+    Column("attempt", Integer, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("exclusive", Text, nullable=False),
+    Column("resource", Text, nullable=False),
+    Column("requested_by", Text, nullable=False),
+    Column("options", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("started_at", BigInteger),
+    Column("ended_at", BigInteger),
+    Column("host", Text),
+    Column("verdict", Text),
+    Column("code", Text),
+    Column("progress", Text),
+    Column("cancel_by", Text),
+    UniqueConstraint("task", "subject", "due_at", "attempt", name="runs_once"),
+    Index(
+        "runs_exclusive",
+        "exclusive",
+        unique=True,
+        sqlite_where=text("state = 'running'"),
+        postgresql_where=text("state = 'running'"),
+    ),
+    Index("runs_state", "state"),
+    Index("runs_task_subject", "task", "subject", "id"),
+)
+
+findings = Table(
+    "findings",
+    metadata,
+    Column("control", Text, primary_key=True),
+    Column("subject", Text, primary_key=True),
+    Column("status", Text, nullable=False),
+    Column("cause", Text),
+    Column("severity", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("facts", Text, nullable=False),
+    Column("since", BigInteger, nullable=False),
+    Column("last_non_compliant", BigInteger),
+    Column("waiver", BigInteger),
+    Column("change_seq", BigInteger, nullable=False),
+)
+
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("change_seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("channel", Text, primary_key=True),
+    Column("state", Text, nullable=False),  # waiting, sent, given_up
+    Column("attempts", Integer, nullable=False),
+    Column("next_try", BigInteger, nullable=False),
+    Index("outbox_next", "channel", "state", "next_try"),
+)
