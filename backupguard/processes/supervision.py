@@ -236,8 +236,9 @@ def attend(
     """Attend `program` to its end and return how it ended; it is gone whatever happens.
 
     `stdout` is None when it goes to a file; `stdin` is bytes, or the descriptor of a file, to be
-    fed. `watch` is called at least every 0.2 s and raises to end the program. Raises TimedOut (phase_limit), what `cancel` and `watch` raise, what a line sink
-    raises, and MissingMeans (sandbox_unavailable) when bubblewrap could not start the program.
+    fed. `watch` is called at least every 0.2 s and raises to end the program. Raises TimedOut
+    (phase_limit), what `cancel` and `watch` raise, what a line sink raises, MissingMeans
+    (program_missing, sandbox_unavailable) when bubblewrap could not start the program.
     """
     receivers: dict[int, Receiver] = {_duplicate(program.process.stderr): stderr}
     if stdout is not None:
