@@ -459,6 +459,14 @@ class Repository(Protocol):
         """Yield how each point is protected."""
 
 
+@runtime_checkable
+class VerifiesInUnits(Protocol):
+    """A repository that can name all its units: so that "everything was read since" can be said."""
+
+    def units(self) -> Sequence[str]:
+        """Return the names of all units that `verify` may yield."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CanaryPlace:
     """Where an attacker may put its canary."""
@@ -512,6 +520,9 @@ class Repositories(Protocol):
 
     def jobs(self, identifier: str) -> Sequence[JobSelector]:
         """Return the backup jobs kept in that repository."""
+
+    def type_of(self, identifier: str) -> str:
+        """Return the type of a repository, as its settings name it: "restic"."""
 
     def open(self, identifier: str) -> AbstractContextManager[Repository]:
         """Open one; may be called from several threads, once per repository."""

@@ -32,7 +32,7 @@ from backupguard.contracts import (
     Store,
     Tools,
 )
-from backupguard.errors import Busy, Interrupted, verdict_of
+from backupguard.errors import Busy, Cancelled, Interrupted, verdict_of
 from backupguard.evidence.kinds import closed_kind
 from backupguard.model import (
     Closing,
@@ -137,6 +137,10 @@ class ConfiguredRepositories:
         """Return the backup jobs kept in that repository."""
         return self.settings.jobs_in(identifier)
 
+    def type_of(self, identifier: str) -> str:
+        """Return the type of a repository, as its settings name it."""
+        return self.settings.repositories[identifier].type
+
     def open(self, identifier: str) -> AbstractContextManager[Repository]:
         """Open one repository with its reader's credentials."""
         chosen = self.settings.repositories[identifier]
@@ -159,7 +163,9 @@ class TaskContext:
 
     def record(self, *observations: Observation) -> tuple[Fact, ...]:
         """Append observations as facts of this run."""
-        return self.store.append(observations, run=self.run.id, author=self.run.request.requested_by)
+        return self.store.append(
+            observations, run=self.run.id, author=self.run.request.requested_by
+        )
 
     def repositories(self, *identifiers: str) -> ConfiguredRepositories:
         """Return the repositories a task may open; without ids all of them."""
@@ -234,7 +240,12 @@ def closing_observation(
 
 
 def _close(
-    store: Store, run: Run, state: RunState, verdict: Verdict, code: str | None, now: datetime,
+    store: Store,
+    run: Run,
+    state: RunState,
+    verdict: Verdict,
+    code: str | None,
+    now: datetime,
     tools: Mapping[str, str],
 ) -> None:
     observation = closing_observation(
@@ -286,10 +297,10 @@ def perform(
             verdict, code = tasks[run.request.task](task)
         except Exception as error:  # noqa: BLE001 - the run's verdict is where every error ends
             verdict, code = verdict_of(error)
+            if isinstance(error, Cancelled):
+                state = RunState.CANCELLED
             if code == "bug":
                 events.exception("run.bug")
-        if cancel.is_set():
-            state = RunState.CANCELLED
         _close(store, started, state, verdict, code, clock(), task.tools_used)
         events.info("run.finished", verdict=verdict.value, code=code)
     return verdict
@@ -325,5 +336,3 @@ def _lock_is_free(path: Path) -> bool:
 def repository_of(subject: Subject) -> str:
     """Return the id in a repository's subject."""
     return subject.removeprefix(repository_subject(""))
-
-
