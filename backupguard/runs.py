@@ -24,6 +24,7 @@ import structlog
 from backupguard.contracts import (
     Cancel,
     Context,
+    Http,
     JobSelector,
     Known,
     Repository,
@@ -34,6 +35,7 @@ from backupguard.contracts import (
 )
 from backupguard.errors import Busy, Cancelled, Interrupted, verdict_of
 from backupguard.evidence.kinds import closed_kind
+from backupguard.http import BoundedHttp
 from backupguard.model import (
     Closing,
     Fact,
@@ -95,6 +97,7 @@ class RunContext(Context):
     """`contracts.Context` of one run."""
 
     tools: Tools
+    http: Http
     cancel: Cancel
     known: Known
     work: Path
@@ -284,6 +287,7 @@ def perform(
         events.info("run.started")
         context = RunContext(
             tools=Jail(work, cancel),
+            http=BoundedHttp(cancel=cancel),
             cancel=cancel,
             known=StoreKnown(store=store),
             work=work,
@@ -317,7 +321,8 @@ def recover(settings: Settings, store: Store, *, clock: Clock = utc_now) -> tupl
         _close(store, run, RunState.INTERRUPTED, error.verdict, error.code, clock(), {})
         log.warning("run.interrupted", run=run.id, task=run.request.task)
         closed.append(run.id)
-    sweep(settings.runs_directory)
+    # A directory whose lock is free is nobody's: the sweep itself looks at the locks.
+    sweep(settings.runs_directory, lambda _run: False)
     return tuple(closed)
 
 

@@ -7,6 +7,8 @@ from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import psutil
+
 from backupguard import plugins
 from backupguard.contracts import EngineSettings, ProbeSettings, Sandbox
 from backupguard.errors import UsageError
@@ -24,6 +26,7 @@ from backupguard.model import (
 )
 from backupguard.runs import Task, TaskContext, repository_of
 from backupguard.sandbox import SandboxLimits, open_sandbox
+from backupguard.settings.model import Scratch
 
 
 def _observe(task: TaskContext, probe_name: str, *repositories: str) -> Iterator[Observation]:
@@ -144,11 +147,23 @@ def _sandboxes(task: TaskContext) -> Callable[[Path], AbstractContextManager[San
         return open_sandbox(
             task.context.work / "sandbox",
             artifact,
-            limits=SandboxLimits(),
+            limits=sandbox_limits(task.settings.scratch),
             cancel=task.context.cancel,
         )
 
     return open_around
+
+
+def sandbox_limits(scratch: Scratch) -> SandboxLimits:
+    """Return the limits the settings ask for; a restore test takes half of the memory at most."""
+    usual = SandboxLimits()
+    return SandboxLimits(
+        disk_bytes=scratch.max_bytes or usual.disk_bytes,
+        reserve_percent=scratch.reserve_percent,
+        reserve_bytes=scratch.reserve,
+        memory_bytes=scratch.max_memory or psutil.virtual_memory().total // 2,
+        processes=scratch.max_processes,
+    )
 
 
 def last_month(now: datetime) -> str:

@@ -1,0 +1,50 @@
+"""`backupguard probe`: run probes now."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from backupguard.cli import common
+from backupguard.cli.acting import Wanted, act, exit_code, show_runs
+from backupguard.errors import UsageError
+from backupguard.model import SITE, repository_subject
+
+PROBES = ("inventory", "integrity")
+
+
+def probe(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME ...]", help="inventory, integrity.")
+    ] = None,
+    repository: Annotated[
+        list[str] | None, typer.Option(help="Only this repository (may be repeated).")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> int:
+    """Run probes now: all of them, on every repository, unless named."""
+    settings = common.settings()
+    for name in names or ():
+        if name not in PROBES:
+            raise UsageError("unknown_subject", subject=name)
+    repositories = repository or list(settings.repositories)
+    for identifier in repositories:
+        if identifier not in settings.repositories:
+            raise UsageError("unknown_subject", subject=repository_subject(identifier))
+    wanted: list[Wanted] = []
+    for name in names or PROBES:
+        if name == "inventory":
+            options = {"repositories": repository} if repository else {}
+            wanted.append(Wanted(task=name, subject=SITE, options=options))
+        else:
+            wanted.extend(
+                Wanted(task=name, subject=repository_subject(identifier))
+                for identifier in repositories
+            )
+    ended = act(settings, wanted)
+    if as_json:
+        common.print_json([dict(run) for run in ended])
+    else:
+        show_runs(ended)
+    return exit_code(ended)

@@ -1,0 +1,115 @@
+"""`backupguard restore-test`: restore applications in the sandbox now."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from backupguard.cli import common
+from backupguard.cli.acting import RunJson, Wanted, act, exit_code, sentence
+from backupguard.daemon import client
+from backupguard.daemon.requests import author
+from backupguard.errors import UsageError
+from backupguard.model import Json, Verdict, application_subject, from_us, repository_subject
+
+if TYPE_CHECKING:
+    from backupguard.settings import Settings
+
+
+def restore_test(
+    applications: Annotated[
+        list[str] | None, typer.Argument(metavar="[APPLICATION ...]", help="All by default.")
+    ] = None,
+    repository: Annotated[str | None, typer.Option(help="Restore from this repository.")] = None,
+    point: Annotated[
+        str, typer.Option(help="latest, oldest, or the id of a recovery point.")
+    ] = "latest",
+    cancel: Annotated[
+        str | None, typer.Option(metavar="RUN", help="End this run instead of starting one.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> int:
+    """Restore applications in the sealed sandbox and say what was found."""
+    settings = common.settings()
+    if cancel is not None:
+        return _cancel(settings, cancel)
+    chosen = applications or [name for name, app in settings.applications.items() if app.backups]
+    for identifier in chosen:
+        if identifier not in settings.applications:
+            raise UsageError("unknown_subject", subject=application_subject(identifier))
+    if repository is not None and repository not in settings.repositories:
+        raise UsageError("unknown_subject", subject=repository_subject(repository))
+    options = {"repository": repository, "point": point}
+    ended = act(
+        settings,
+        [
+            Wanted(task="restore-test", subject=application_subject(name), options=options)
+            for name in chosen
+        ],
+    )
+    results = _results(settings, ended)
+    if as_json:
+        common.print_json([{**run, "result": results.get(str(run["id"]))} for run in ended])
+    else:
+        for run in ended:
+            _show(run, results.get(str(run["id"])))
+    return exit_code(ended)
+
+
+def _cancel(settings: Settings, run: str) -> int:
+    if client.daemon_alive(settings):
+        ended = client.cancel(settings, run)
+    else:
+        store = common.store(settings)
+        ended = store.cancel(run, author())
+        store.close()
+    common.say("acting.cancelled" if ended else "acting.not-cancelled", run=run)
+    return 0 if ended else 2
+
+
+def _results(settings: Settings, ended: Sequence[RunJson]) -> dict[str, Mapping[str, Json]]:
+    """Return the recorded result per run id."""
+    store = common.store(settings)
+    try:
+        subjects = {str(run["subject"]) for run in ended}
+        newest = store.latest(subjects, ["restore-test.result"])
+        facts = [fact for kinds in newest.values() for fact in kinds.values()]
+        return {fact.run: fact.observation.data for fact in facts if fact.run}
+    finally:
+        store.close()
+
+
+def _show(run: RunJson, result: Mapping[str, Any] | None) -> None:
+    """Print what a restore test found, in words."""
+    words = common.words()
+    verdict = words.text(f"verdict.{run['verdict']}")
+    reason = f": {sentence(run['code'])}" if run["code"] else ""
+    common.result(f"{run['subject']}  {verdict}{reason}")
+    if result is None or result["point"] is None:
+        return
+    common.say(
+        "restore-test.source",
+        repository=result["repository"] or "—",
+        point=result["point"],
+        time=words.time(from_us(result["point_at"])),
+    )
+    common.say("restore-test.level", level=words.text(f"level.{result['level']}"))
+    phases = ", ".join(
+        f"{words.text('phase.' + phase['phase'])} {words.duration(phase['duration_ms'])}"
+        for phase in result["phases"]
+    )
+    common.say("restore-test.phases", phases=phases)
+    if result["data_loss_ms"] is not None:
+        common.say("restore-test.loss", loss=words.duration(result["data_loss_ms"]))
+    for check in result["checks"]:
+        if check["verdict"] != Verdict.PASSED.value or check["configured"]:
+            numbers = ", ".join(f"{name} {value}" for name, value in check["numbers"].items())
+            common.say(
+                "restore-test.check",
+                name=check["name"],
+                verdict=words.text(f"verdict.{check['verdict']}"),
+                reason=sentence(check["code"]),
+                numbers=f" ({numbers})" if numbers else "",
+            )

@@ -1,0 +1,59 @@
+"""Bounded HTTP for plug-ins (`contracts.Http`): system certificates, no redirects, 16 MiB at most."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from backupguard.contracts import Cancel, Http
+from backupguard.errors import Misunderstood, Unreachable
+
+BODY_LIMIT = 16 << 20
+_CHUNK = 1 << 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BoundedHttp(Http):
+    """HTTP of one run. A fresh connection per request: probes ask little and seldom."""
+
+    cancel: Cancel
+
+    def get(self, url: str, *, headers: Mapping[str, str], timeout_s: int) -> tuple[int, bytes]:
+        """Return status and body, whatever the status.
+
+        Raises Unreachable (timeout, dns, tls, refused), Misunderstood (output_unparsable) for a body
+        over the limit, Cancelled. No error holds the URL or a header: they may carry credentials.
+        """
+        import urllib3  # here, because the idle daemon imports this module too
+
+        self.cancel.raise_if_set()
+        retries = urllib3.Retry(connect=1, read=0, redirect=False, status=0, backoff_factor=0.2)
+        try:
+            with urllib3.PoolManager(retries=retries) as pool:
+                answer = pool.request(
+                    "GET", url, headers=dict(headers), timeout=timeout_s, preload_content=False
+                )
+                body = bytearray()
+                for chunk in answer.stream(_CHUNK):
+                    self.cancel.raise_if_set()
+                    body += chunk
+                    if len(body) > BODY_LIMIT:
+                        raise Misunderstood("output_unparsable")
+                return answer.status, bytes(body)
+        except urllib3.exceptions.HTTPError as error:
+            raise Unreachable(_code(error)) from None
+
+
+def _code(error: BaseException) -> str:
+    """Return the code of a failed request from the innermost reason urllib3 gives."""
+    import urllib3
+
+    reason = getattr(error, "reason", None)
+    innermost = reason if isinstance(reason, BaseException) else error
+    if isinstance(innermost, urllib3.exceptions.NameResolutionError):
+        return "dns"
+    if isinstance(innermost, urllib3.exceptions.SSLError):
+        return "tls"
+    if isinstance(innermost, urllib3.exceptions.TimeoutError):
+        return "timeout"
+    return "refused"
