@@ -24,7 +24,6 @@ repository
     latest: `repository.inspected`, `repository.verified`, and `repository.verified/complete` (newest
         one that says since when every unit was read), `repository.verified/failed` (newest one with a
         unit that was found wrong and has not been found right since)
-    known: `first_verified_at`
 site
     latest: `evidence.anchored`
     known: `evidence_valid` (None: not checked), `evidence_wrong_seq`, `reported` (newest month a

@@ -1,0 +1,223 @@
+"""Judges: builds views, calls controls, compares with what stood, publishes what changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from datetime import datetime
+
+import structlog
+
+from backupguard.assess import pictures, published, settling
+from backupguard.assess.history import History
+from backupguard.assess.picture import Assessment, EvidenceState
+from backupguard.assess.views import Views, subjects, touched
+from backupguard.contracts import FindingChange, Store
+from backupguard.controls import Catalogue, controls_of
+from backupguard.errors import Busy
+from backupguard.model import (
+    SITE,
+    Criticality,
+    Finding,
+    Judgement,
+    Message,
+    NotMeasurableCause,
+    Scope,
+    Status,
+    Subject,
+    View,
+    to_us,
+)
+from backupguard.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+#: Says how the chain of records stands; called once per assessment.
+EvidenceCheck = Callable[[], EvidenceState]
+_Key = tuple[str, Subject]
+_QUIET = frozenset({Status.COMPLIANT, Status.NOT_APPLICABLE, Status.WAIVED})
+
+
+def _unchecked() -> EvidenceState:
+    return EvidenceState()
+
+
+class Assessor:
+    """Judges one store under one configuration; remembers between calls what it has read.
+
+    Not for several threads at once. `evidence` tells how the chain of records stands.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        settings: Settings,
+        catalogue: Catalogue,
+        *,
+        evidence: EvidenceCheck = _unchecked,
+    ) -> None:
+        self._store = store
+        self._settings = settings
+        self._catalogue = catalogue
+        self._controls = controls_of(catalogue)
+        self._evidence = evidence
+        self._history = History(store)
+        self._seq = 0
+        self._fresh: dict[_Key, Finding] = {}
+
+    def assess(self, now: datetime, *, full: bool = True) -> Assessment:
+        """Judge, record what changed, write `status.json`, and return everything.
+
+        With `full` false, only subjects with facts newer than the last call are judged again. When
+        another process is recording findings at this moment, this one judges and records nothing: the
+        other's findings stand. Raises StoreError; a `status.json` that cannot be written is logged.
+        """
+        try:
+            with self._store.lock("assess"):
+                assessment = self._assess(now, full=full, record=True)
+        except Busy:
+            assessment = self._assess(now, full=full, record=False)
+        try:
+            published.publish(assessment, self._settings)
+        except OSError as error:
+            log.error("status.unwritable", file=published.NAME, reason=error.strerror)
+        return assessment
+
+    def judge(self, now: datetime) -> Assessment:
+        """Judge everything and return it; nothing is recorded or written."""
+        return self._assess(now, full=True, record=False)
+
+    # ------------------------------------------------------------------------------------------
+
+    def _assess(self, now: datetime, *, full: bool, record: bool) -> Assessment:
+        head, changed = self._store.changed_since(self._seq)
+        standing = {(f.control, f.subject): f for f in self._store.findings()}
+        self._history.update()
+        evidence = self._evidence()
+        views = Views(self._store, self._settings, self._history, now, evidence)
+        wanted = None if full or not self._fresh else touched(self._settings, changed)
+        found = self._judged(views, standing, wanted, now)
+        gone = {
+            key: settling.removed(before, now)
+            for key, before in standing.items()
+            if key not in found
+        }
+        found |= {key: f for key, f in gone.items() if f.status is not Status.NOT_APPLICABLE}
+        if record:
+            self._record(standing, {**gone, **found})
+        self._fresh = found
+        self._seq = head
+        return self._picture(views, found, evidence, head, now)
+
+    def _judged(
+        self,
+        views: Views,
+        standing: dict[_Key, Finding],
+        wanted: Collection[Subject] | None,
+        now: datetime,
+    ) -> dict[_Key, Finding]:
+        found: dict[_Key, Finding] = {}
+        for subject in subjects(self._settings):
+            scope = _scope(subject)
+            if wanted is not None and subject not in wanted:
+                for control in self._controls:
+                    key = (control.id, subject)
+                    if control.scope is scope and key in self._fresh:
+                        found[key] = self._fresh[key]
+                continue
+            view = views.of(subject)
+            for control in self._controls:
+                if control.scope is not scope:
+                    continue
+                key = (control.id, subject)
+                judgement = self._ask(control.id, view, views.criticality(subject), now)
+                found[key] = settling.settle(standing.get(key), *key, judgement, now)
+        return found
+
+    def _ask(self, control: str, view: View, criticality: Criticality, now: datetime) -> Judgement:
+        """Return a control's judgement; one that fails is a defect of ours, and measures nothing."""
+        policy = self._catalogue.policy(control, criticality)
+        chosen = next(c for c in self._controls if c.id == control)
+        try:
+            return chosen.judge(view, policy, now)
+        except Exception:  # one control's defect must not silence all the others
+            log.exception("control.bug", control=control, subject=view.subject)
+            return Judgement(
+                status=Status.NOT_MEASURABLE,
+                cause=NotMeasurableCause.LOST,
+                severity=policy.severity,
+                reason=Message(id="reason.bug"),
+            )
+
+    def _record(self, standing: dict[_Key, Finding], found: dict[_Key, Finding]) -> None:
+        changes = [
+            FindingChange(before=standing.get(key), after=after)
+            for key, after in found.items()
+            if settling.differs(standing.get(key), after)
+        ]
+        if not changes:
+            return
+        self._store.record_findings(changes)
+        for change in changes:
+            level = log.info if change.after.status in _QUIET else log.warning
+            level(
+                "finding.changed",
+                control=change.after.control,
+                subject=change.after.subject,
+                before=change.before.status.value if change.before else None,
+                after=change.after.status.value,
+                severity=change.after.severity.value,
+                reason=change.after.reason.id,
+            )
+
+    def _picture(
+        self,
+        views: Views,
+        found: dict[_Key, Finding],
+        evidence: EvidenceState,
+        head: int,
+        now: datetime,
+    ) -> Assessment:
+        every = subjects(self._settings)
+        gathered = pictures.Gathered(
+            store=self._store,
+            settings=self._settings,
+            catalogue=self._catalogue,
+            history=self._history,
+            latest=views.latest,
+            views={s: views.of(s) for s in every if _scope(s) is Scope.JOB},
+            now=now,
+        )
+        paused, paused_until = pictures.paused(self._history, now)
+        anchored = views.latest.get(SITE, {}).get("evidence.anchored")
+        criticalities = {subject: views.criticality(subject) for subject in every}
+        for _, subject in found:
+            criticalities.setdefault(subject, Criticality.C3)  # no longer in the configuration
+        return Assessment(
+            site=self._settings.site.name,
+            language=self._settings.site.language,
+            timezone=self._settings.site.timezone,
+            judged_at=now,
+            head_seq=head,
+            findings=tuple(found[key] for key in sorted(found)),
+            criticalities=criticalities,
+            names=pictures.names(self._settings),
+            titles={
+                entry.id: {"fr": entry.title.fr, "en": entry.title.en}
+                for entry in self._catalogue.entries.values()
+            },
+            applications=tuple(pictures.applications(self._settings)),
+            jobs=tuple(pictures.jobs(gathered)),
+            tests=tuple(pictures.tests(gathered)),
+            probes=tuple(pictures.probes(gathered)),
+            evidence=evidence,
+            anchored_at=to_us(anchored.observation.observed_at) if anchored else None,
+            paused=paused,
+            paused_until=paused_until,
+            last_cycle_at=to_us(now),
+            commissioning_until=pictures.commissioning_until(self._settings),
+            care_domain=self._catalogue.domain,
+        )
+
+
+def _scope(subject: Subject) -> Scope:
+    return Scope(subject.partition("/")[0])

@@ -1,0 +1,128 @@
+"""What has to be picked out of all facts of a kind: read once, then only what is new."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from backupguard.contracts import Store
+from backupguard.model import Fact, Subject, Verdict, to_us
+
+_KINDS = (
+    "restore-test.result",
+    "repository.verified",
+    "report.issued",
+    "pause.started",
+    "pause.ended",
+)
+_CONCLUSIVE = frozenset({Verdict.PASSED, Verdict.FAILED})
+
+#: application, engine, repository, origin of a restore test.
+TestKey = tuple[str, str, str, str]
+
+
+def payload(fact: Fact) -> Mapping[str, Any]:
+    """Return a fact's payload; nothing where its body was pruned."""
+    found = fact.observation.data
+    return found if isinstance(found, Mapping) else {}
+
+
+class Verified:
+    """What stands of a repository's verifications: complete readings, and what was found wrong."""
+
+    def __init__(self) -> None:
+        self.complete: Fact | None = None
+        self._wrong: dict[str, Fact] = {}
+
+    @property
+    def failed(self) -> Fact | None:
+        """Return the newest fact with a unit that was wrong and has not been right since."""
+        return max(self._wrong.values(), key=lambda fact: fact.seq, default=None)
+
+    def learn(self, fact: Fact) -> None:
+        """Take one `repository.verified` into account; facts come in order."""
+        found = payload(fact)
+        complete_at = found.get("complete_at")
+        if complete_at is not None:
+            self.complete = fact
+            # Every unit was read since then, and found right unless it is named below.
+            self._wrong = {
+                unit: wrong
+                for unit, wrong in self._wrong.items()
+                if to_us(wrong.observation.observed_at) >= complete_at
+            }
+        named = False
+        for unit in found.get("units") or ():
+            if unit["verdict"] == Verdict.FAILED:
+                self._wrong[unit["unit"]] = fact
+                named = True
+            elif unit["verdict"] == Verdict.PASSED:
+                self._wrong.pop(unit["unit"], None)
+        if found.get("verdict") == Verdict.FAILED and not named:
+            self._wrong[""] = fact
+        elif found.get("verdict") == Verdict.PASSED and complete_at is not None:
+            self._wrong.pop("", None)
+
+
+class History:
+    """Facts picked out of the store, brought up to date by `update`; costs what is new."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._seq = 0
+        self._first_seen: dict[Subject, datetime] = {}
+        self.passed: dict[Subject, Fact] = {}
+        self.concluded: dict[Subject, dict[str, Fact]] = {}
+        self.newest_test: dict[TestKey, Fact] = {}
+        self.newest_success: dict[TestKey, Fact] = {}
+        self.outcomes: dict[TestKey, Counter[str]] = {}
+        self.verified: dict[Subject, Verified] = {}
+        self.reported: str | None = None
+        self.pause: Fact | None = None
+
+    def update(self) -> None:
+        """Read the facts recorded since the last call."""
+        for fact in self._store.facts(after=self._seq, kinds=_KINDS):
+            self._seq = fact.seq
+            match fact.observation.kind:
+                case "restore-test.result":
+                    self._test(fact)
+                case "repository.verified":
+                    self.verified.setdefault(fact.observation.subject, Verified()).learn(fact)
+                case "report.issued":
+                    self.reported = max(self.reported or "", payload(fact).get("month") or "")
+                case "pause.started":
+                    self.pause = fact
+                case "pause.ended":
+                    self.pause = None
+
+    def _test(self, fact: Fact) -> None:
+        found = payload(fact)
+        subject, verdict = fact.observation.subject, found.get("verdict")
+        if verdict is None:  # pruned
+            return
+        repository = found.get("repository") or "-"
+        key = (
+            subject.removeprefix("application/"),
+            found.get("engine") or "unknown",
+            repository,
+            fact.observation.origin.value,
+        )
+        self.newest_test[key] = fact
+        self.outcomes.setdefault(key, Counter())[verdict] += 1
+        if verdict == Verdict.PASSED:
+            self.passed[subject] = fact
+            self.newest_success[key] = fact
+        if verdict in _CONCLUSIVE:
+            self.concluded.setdefault(subject, {})[repository] = fact
+
+    def first_seen(self, subject: Subject) -> datetime | None:
+        """Return when a subject was first judged, None when it never was."""
+        if subject not in self._first_seen:
+            first = next(iter(self._store.facts(kinds=("finding.changed",), subject=subject)), None)
+            if first is None:
+                return None
+            self._first_seen[subject] = first.observation.observed_at
+        return self._first_seen[subject]

@@ -1,0 +1,128 @@
+"""What an assessment leaves: findings, and the facts that metrics and pages show beside them.
+
+Times are integer microseconds since 1970 and None for "never"; durations are milliseconds, intervals
+seconds. Everything here is frozen: outputs hold one reference and only read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from backupguard.model import Criticality, Finding, Status, Subject
+
+#: States that neither end a non-compliance nor are one (DESIGN.md §9).
+UNSETTLED = frozenset({Status.WARNING, Status.NOT_MEASURABLE})
+
+
+def is_open(finding: Finding) -> bool:
+    """Tell whether a non-compliance stands: it is there, or nothing has shown since that it ended.
+
+    Only compliant, not applicable and waived end one; going from non-compliant to a warning or to not
+    measurable does not.
+    """
+    if finding.status is Status.NON_COMPLIANT:
+        return True
+    return (
+        finding.status in UNSETTLED
+        and finding.last_non_compliant is not None
+        and finding.last_non_compliant >= finding.since
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvidenceState:
+    """How the chain of records stands. `valid` None: it was not checked."""
+
+    valid: bool | None = None
+    wrong_seq: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobPicture:
+    """One backup job: its newest restorable point, and when one is expected."""
+
+    application: str
+    job: str
+    repository: str
+    interval_s: int
+    restorable_at: int | None
+    points: int
+    newest_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TestPicture:
+    """The restore tests of one application from one repository by one engine, of one origin."""
+
+    __test__ = False  # no test case, whatever pytest thinks of the name
+
+    application: str
+    engine: str
+    repository: str
+    origin: str
+    interval_s: int
+    last_run_at: int | None = None
+    last_success_at: int | None = None
+    level: int = 0
+    duration_ms: int | None = None
+    phases: Mapping[str, int] = field(default_factory=dict)
+    data_loss_ms: int | None = None
+    freshness_at: int | None = None
+    outcomes: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApplicationPicture:
+    """One application: what was promised for it, None where nothing was declared."""
+
+    application: str
+    name: str
+    criticality: Criticality
+    rpo_s: int | None
+    rto_s: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbePicture:
+    """One probe on one subject. `success` tells whether its last run could see anything."""
+
+    probe: str
+    subject: Subject
+    interval_s: int
+    success: bool = False
+    last_run_at: int | None = None
+    duration_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assessment:
+    """Everything that one assessment concluded and saw."""
+
+    site: str
+    language: str
+    timezone: str
+    judged_at: datetime
+    head_seq: int
+    findings: tuple[Finding, ...]
+    criticalities: Mapping[Subject, Criticality]
+    names: Mapping[Subject, str]
+    titles: Mapping[str, Mapping[str, str]]
+    applications: tuple[ApplicationPicture, ...] = ()
+    jobs: tuple[JobPicture, ...] = ()
+    tests: tuple[TestPicture, ...] = ()
+    probes: tuple[ProbePicture, ...] = ()
+    evidence: EvidenceState = EvidenceState()
+    anchored_at: int | None = None
+    paused: bool = False
+    paused_until: int | None = None
+    last_cycle_at: int | None = None
+    commissioning_until: int | None = None
+    care_domain: str = "D4"
+
+    def finding(self, control: str, subject: Subject) -> Finding | None:
+        """Return one finding, None when there is none."""
+        return next(
+            (f for f in self.findings if f.control == control and f.subject == subject), None
+        )

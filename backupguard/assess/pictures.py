@@ -1,0 +1,198 @@
+"""Gathers what metrics and pages show beside the findings. Only reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, time
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from backupguard.assess.history import History, TestKey, payload
+from backupguard.assess.picture import (
+    ApplicationPicture,
+    JobPicture,
+    ProbePicture,
+    TestPicture,
+)
+from backupguard.assess.views import interval_s
+from backupguard.contracts import Store
+from backupguard.controls import Catalogue
+from backupguard.model import (
+    SITE,
+    Fact,
+    Origin,
+    RunState,
+    Subject,
+    Verdict,
+    View,
+    application_subject,
+    job_subject,
+    repository_subject,
+    to_us,
+)
+from backupguard.settings import Settings
+
+_ENDED = (RunState.FINISHED, RunState.INTERRUPTED, RunState.CANCELLED)
+_SAW = frozenset({Verdict.PASSED, Verdict.FAILED})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gathered:
+    """Everything the pictures are made of."""
+
+    store: Store
+    settings: Settings
+    catalogue: Catalogue
+    history: History
+    latest: Mapping[Subject, Mapping[str, Fact]]
+    views: Mapping[Subject, View]
+    now: datetime
+
+
+def names(settings: Settings) -> dict[Subject, str]:
+    """Return what people call each subject."""
+    found: dict[Subject, str] = {SITE: settings.site.name}
+    for name, application in settings.applications.items():
+        found[application_subject(name)] = application.name
+        for job in application.backups:
+            found[job_subject(name, job)] = f"{application.name}, {job}"
+    for name in settings.repositories:
+        found[repository_subject(name)] = name
+    return found
+
+
+def applications(settings: Settings) -> Iterator[ApplicationPicture]:
+    """Yield every configured application."""
+    for name, owner in settings.applications.items():
+        yield ApplicationPicture(
+            application=name,
+            name=owner.name,
+            criticality=owner.criticality,
+            rpo_s=int(owner.rpo.total_seconds()) if owner.rpo else None,
+            rto_s=int(owner.rto.total_seconds()) if owner.rto else None,
+        )
+
+
+def jobs(gathered: Gathered) -> Iterator[JobPicture]:
+    """Yield every configured job with its newest restorable point."""
+    for name, owner in gathered.settings.applications.items():
+        usual = gathered.catalogue.period("JOB-01", owner.criticality, "interval") or 0
+        for job, backup in owner.backups.items():
+            view = gathered.views[job_subject(name, job)]
+            yield JobPicture(
+                application=name,
+                job=job,
+                repository=backup.repository,
+                interval_s=view.settings["interval_s"] or usual,
+                restorable_at=view.known["restorable_at"],
+                points=view.known["points"],
+                newest_bytes=view.known["newest_bytes"],
+            )
+
+
+def tests(gathered: Gathered) -> Iterator[TestPicture]:
+    """Yield the restore tests of every configured application, one picture per copy at least."""
+    for name, owner in gathered.settings.applications.items():
+        schedule = gathered.settings.restore_test_schedule(name)
+        due_s = interval_s(schedule, gathered.settings, gathered.now) or 0
+        repositories = {backup.repository for backup in owner.backups.values()}
+        keys = [key for key in gathered.history.newest_test if key[0] == name]
+        keys = [key for key in keys if key[2] in repositories or key[2] == "-"]
+        for key in keys:
+            yield _test(gathered.history, key, due_s)
+        chosen = owner.restore_test.engine if owner.restore_test else None
+        usual = chosen or next((key[1] for key in keys if key[1] != "unknown"), "unknown")
+        for repository in sorted(repositories - {key[2] for key in keys}):
+            yield TestPicture(
+                application=name,
+                engine=usual,
+                repository=repository,
+                origin=Origin.OBSERVED.value,
+                interval_s=due_s,
+            )
+
+
+def _test(history: History, key: TestKey, due_s: int) -> TestPicture:
+    newest = history.newest_test[key]
+    success = history.newest_success.get(key)
+    found = payload(newest)
+    measured = payload(success) if success is not None else {}
+    return TestPicture(
+        application=key[0],
+        engine=key[1],
+        repository=key[2],
+        origin=key[3],
+        interval_s=due_s,
+        last_run_at=to_us(newest.observation.observed_at),
+        last_success_at=to_us(success.observation.observed_at) if success is not None else None,
+        level=found.get("level") or 0,
+        duration_ms=found.get("duration_ms"),
+        phases=_phases(found),
+        data_loss_ms=measured.get("data_loss_ms"),
+        freshness_at=measured.get("freshness_heuristic_at"),
+        outcomes=dict(history.outcomes.get(key, {})),
+    )
+
+
+def _phases(found: Mapping[str, Any]) -> dict[str, int]:
+    return {phase["phase"]: phase["duration_ms"] for phase in found.get("phases") or ()}
+
+
+def probes(gathered: Gathered) -> Iterator[ProbePicture]:
+    """Yield inventory and integrity of every configured repository."""
+    cadences = gathered.settings.daemon.cadences
+    runs = gathered.store.runs(states=_ENDED, task="inventory", limit=1)
+    inventory = runs[0] if runs else None
+    for name in gathered.settings.repositories:
+        subject = repository_subject(name)
+        latest = gathered.latest.get(subject, {})
+        criticality = gathered.settings.criticality_of(name)
+        seen = [
+            to_us(latest[kind].observation.observed_at)
+            for kind in ("repository.inspected", "inventory.listed", "inventory.confirmed")
+            if kind in latest
+        ]
+        duration_ms = None
+        if inventory is not None and inventory.ended_at and inventory.started_at and seen:
+            seen.append(to_us(inventory.ended_at))
+            duration_ms = (to_us(inventory.ended_at) - to_us(inventory.started_at)) // 1000
+        inspected = latest.get("repository.inspected")
+        yield ProbePicture(
+            probe="inventory",
+            subject=subject,
+            interval_s=int(cadences.inventory.of(criticality).total_seconds()),
+            success=inspected is not None and bool(payload(inspected).get("reachable")),
+            last_run_at=max(seen, default=None),
+            duration_ms=duration_ms,
+        )
+        closed = latest.get("integrity.closed") or latest.get("repository.verified")
+        found = payload(closed) if closed is not None else {}
+        started, ended = found.get("started_at"), found.get("ended_at")
+        yield ProbePicture(
+            probe="integrity",
+            subject=subject,
+            interval_s=int(cadences.integrity.of(criticality).total_seconds()),
+            success=found.get("verdict") in _SAW,
+            last_run_at=to_us(closed.observation.observed_at) if closed is not None else None,
+            duration_ms=(ended - started) // 1000 if started and ended else None,
+        )
+
+
+def paused(history: History, now: datetime) -> tuple[bool, int | None]:
+    """Return whether the daemon is paused, and until when (None: no end was given)."""
+    if history.pause is None:
+        return False, None
+    until = payload(history.pause).get("until_at")
+    if until is not None and until <= to_us(now):
+        return False, None
+    return True, until
+
+
+def commissioning_until(settings: Settings) -> int | None:
+    """Return when the commissioning period ends: the end of its last day at the site."""
+    day = settings.site.commissioning_until
+    if day is None:
+        return None
+    end = datetime.combine(day, time.max, tzinfo=ZoneInfo(settings.site.timezone))
+    return to_us(end.astimezone(UTC))

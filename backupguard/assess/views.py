@@ -1,0 +1,318 @@
+"""Builds the pictures that controls look at. Their names are listed in `backupguard.controls.facts`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+
+from backupguard.assess.history import History, payload
+from backupguard.assess.picture import EvidenceState
+from backupguard.contracts import Store
+from backupguard.model import (
+    SITE,
+    Criticality,
+    Fact,
+    JobSummary,
+    Json,
+    PointState,
+    RecoveryPoint,
+    RunState,
+    Scope,
+    Subject,
+    Verdict,
+    View,
+    application_subject,
+    job_subject,
+    repository_subject,
+    to_us,
+)
+from backupguard.settings import Application, BackupJob, Settings
+from backupguard.settings.schedule import longest_gap
+
+#: A source host's clock may be ahead by this much before its points count as being in the future.
+FUTURE_TOLERANCE = timedelta(minutes=10)
+#: How many of a job's newest points tell its usual duration and what the newest of them is worth.
+RECENT_POINTS = 30
+_GRACE_BEYOND_LONGEST_S = 30 * 60
+_RESTORABLE = frozenset({PointState.COMPLETE, PointState.WARNING})
+
+
+def subjects(settings: Settings) -> tuple[Subject, ...]:
+    """Return every configured subject: the site, applications, jobs, repositories."""
+    found: list[Subject] = [SITE]
+    for name, application in settings.applications.items():
+        found.append(application_subject(name))
+        found += [job_subject(name, job) for job in application.backups]
+    found += [repository_subject(name) for name in settings.repositories]
+    return tuple(found)
+
+
+def touched(settings: Settings, changed: Collection[Subject]) -> frozenset[Subject]:
+    """Return the subjects whose view depends on facts about `changed`, themselves included."""
+    found = {SITE}
+    for name, application in settings.applications.items():
+        own = application_subject(name)
+        for job, backup in application.backups.items():
+            if repository_subject(backup.repository) in changed or own in changed:
+                found |= {own, job_subject(name, job)}
+    # An inventory speaks about every repository in a fact of the site's.
+    everything = subjects(settings)
+    if SITE in changed:
+        return frozenset(everything)
+    return frozenset(found | (set(changed) & set(everything)))
+
+
+@lru_cache(maxsize=1024)
+def _gap_s(schedule: str | timedelta, year: int, timezone: str) -> int:
+    around = datetime(year, 1, 1, tzinfo=UTC)
+    return int(longest_gap(schedule, around, timezone).total_seconds())
+
+
+def interval_s(schedule: str | timedelta | None, settings: Settings, now: datetime) -> int | None:
+    """Return the longest time between two slots of a schedule, in seconds; None without one."""
+    return None if schedule is None else _gap_s(schedule, now.year, settings.site.timezone)
+
+
+class Views:
+    """The views of one assessment, built one subject at a time from what was read once."""
+
+    def __init__(
+        self,
+        store: Store,
+        settings: Settings,
+        history: History,
+        now: datetime,
+        evidence: EvidenceState | None = None,
+    ) -> None:
+        self._store = store
+        self._settings = settings
+        self._history = history
+        self._now = now
+        self._evidence = evidence or EvidenceState()
+        self.latest: Mapping[Subject, Mapping[str, Fact]] = store.latest()
+        self._summaries = {(s.job, s.repository): s for s in store.summaries()}
+        head = store.fact(store.head()[0])
+        self._newest_record_at = to_us(head.recorded_at) if head is not None else None
+        self._inventory = self._last_complete_inventory()
+        self._jobs: dict[Subject, View] = {}
+
+    def of(self, subject: Subject) -> View:
+        """Return the view of a configured subject. Raises KeyError for any other."""
+        family, _, name = subject.partition("/")
+        if family == "application":
+            return self._application(subject, name)
+        if family == "job":
+            if subject not in self._jobs:
+                self._jobs[subject] = self._job(subject, *name.split(".", 1))
+            return self._jobs[subject]
+        if family == "repository":
+            return self._repository(subject, name)
+        if subject == SITE:
+            return self._site()
+        raise KeyError(subject)
+
+    def criticality(self, subject: Subject) -> Criticality:
+        """Return how vital a subject is: its application's, or the most vital one it serves."""
+        family, _, name = subject.partition("/")
+        if family == "application":
+            return self._settings.applications[name].criticality
+        if family == "job":
+            return self._settings.applications[name.split(".", 1)[0]].criticality
+        if family == "repository":
+            return self._settings.criticality_of(name)
+        found = (owner.criticality for owner in self._settings.applications.values())
+        return min(found, default=Criticality.C3)
+
+    # ------------------------------------------------------------------------------ one by one
+
+    def _known(self, **values: Json) -> dict[str, Json]:
+        return {"newest_record_at": self._newest_record_at, **values}
+
+    def _application(self, subject: Subject, name: str) -> View:
+        owner = self._settings.applications[name]
+        latest = dict(self.latest.get(subject, {}))
+        if subject in self._history.passed:
+            latest["restore-test.passed"] = self._history.passed[subject]
+        for repository, fact in self._history.concluded.get(subject, {}).items():
+            latest[f"restore-test.concluded/{repository}"] = fact
+        steps = sum((step.duration for step in owner.recovery.steps), timedelta(0))
+        jobs = tuple(self.of(job_subject(name, job)) for job in owner.backups)
+        return View(
+            scope=Scope.APPLICATION,
+            subject=subject,
+            settings={
+                "criticality": owner.criticality.value,
+                "rpo_s": _seconds(owner.rpo),
+                "rto_s": _seconds(owner.rto),
+                "steps_s": int(steps.total_seconds()),
+                "repositories": sorted({job.repository for job in owner.backups.values()}),
+            },
+            latest=latest,
+            summaries=tuple(summary for job in jobs for summary in job.summaries),
+            children=jobs,
+            first_seen=self._history.first_seen(subject),
+            known=self._known(),
+        )
+
+    def _job(self, subject: Subject, application: str, name: str) -> View:
+        owner = self._settings.applications[application]
+        backup = owner.backups[name]
+        job = f"{application}.{name}"
+        repository = repository_subject(backup.repository)
+        seen = self.latest.get(repository, {})
+        summary = self._summaries.get((job, backup.repository))
+        recent = self._store.points(job, backup.repository, limit=RECENT_POINTS)
+        inspected = seen.get("repository.inspected")
+        return View(
+            scope=Scope.JOB,
+            subject=subject,
+            settings={
+                "criticality": owner.criticality.value,
+                "application": application,
+                "job": name,
+                "repository": backup.repository,
+                "selection": _selection(backup),
+                "interval_s": interval_s(
+                    backup.schedule or backup.every, self._settings, self._now
+                ),
+                "grace_s": self._grace_s(owner, backup, recent),
+            },
+            latest={"repository.inspected": inspected} if inspected is not None else {},
+            summaries=(summary,) if summary is not None else (),
+            first_seen=self._history.first_seen(subject),
+            known=self._known(
+                seen_at=self._seen_at(repository, seen),
+                **_reachable(inspected),
+                **_points(recent, summary, self._now),
+            ),
+        )
+
+    def _repository(self, subject: Subject, name: str) -> View:
+        latest = dict(self.latest.get(subject, {}))
+        verified = self._history.verified.get(subject)
+        if verified is not None and verified.complete is not None:
+            latest["repository.verified/complete"] = verified.complete
+        if verified is not None and verified.failed is not None:
+            latest["repository.verified/failed"] = verified.failed
+        return View(
+            scope=Scope.REPOSITORY,
+            subject=subject,
+            settings={"criticality": self._settings.criticality_of(name).value},
+            latest=latest,
+            first_seen=self._history.first_seen(subject),
+            known=self._known(),
+        )
+
+    def _site(self) -> View:
+        return View(
+            scope=Scope.SITE,
+            subject=SITE,
+            settings={"criticality": self.criticality(SITE).value},
+            latest=self.latest.get(SITE, {}),
+            first_seen=self._history.first_seen(SITE),
+            known=self._known(
+                evidence_valid=self._evidence.valid,
+                evidence_wrong_seq=self._evidence.wrong_seq,
+                reported=self._history.reported,
+            ),
+        )
+
+    # --------------------------------------------------------------------------------- details
+
+    def _last_complete_inventory(self) -> tuple[datetime, int] | None:
+        """Return when the last inventory of everything that ended well began and ended.
+
+        One that finds nothing new leaves no fact, only its row among the runs.
+        """
+        runs = self._store.runs(states=(RunState.FINISHED,), task="inventory", limit=20)
+        ended = [
+            (run.started_at, to_us(run.ended_at))
+            for run in runs
+            if run.verdict is Verdict.PASSED
+            and run.started_at
+            and run.ended_at
+            and run.request.subject == SITE
+        ]
+        return max(ended, default=None)
+
+    def _seen_at(self, repository: Subject, seen: Mapping[str, Fact]) -> int | None:
+        """Return when a repository was last listed to its end."""
+        times = [
+            to_us(seen[kind].observation.observed_at)
+            for kind in ("inventory.listed", "inventory.confirmed")
+            if kind in seen
+        ]
+        if self._inventory is not None:
+            # A repository that was added after that inventory has not been looked at by it.
+            began, ended = self._inventory
+            known_since = self._history.first_seen(repository)
+            if known_since is not None and known_since <= began:
+                times.append(ended)
+        return max(times, default=None)
+
+    def _grace_s(
+        self, owner: Application, backup: BackupJob, recent: Iterable[RecoveryPoint]
+    ) -> int:
+        """Return how late a point may be seen: the job's grace, and until the next inventory."""
+        look = int(self._settings.daemon.cadences.inventory.of(owner.criticality).total_seconds())
+        if backup.grace is not None:
+            return int(backup.grace.total_seconds()) + look
+        longest = max(
+            (
+                int((point.ended_at - point.started_at).total_seconds())
+                for point in recent
+                if point.ended_at is not None and point.started_at is not None
+            ),
+            default=0,
+        )
+        return max(0, longest) + _GRACE_BEYOND_LONGEST_S + look
+
+
+def build_views(
+    store: Store,
+    settings: Settings,
+    history: History,
+    now: datetime,
+    evidence: EvidenceState | None = None,
+) -> dict[Subject, View]:
+    """Return the view of every configured subject."""
+    views = Views(store, settings, history, now, evidence)
+    return {subject: views.of(subject) for subject in subjects(settings)}
+
+
+def _seconds(duration: timedelta | None) -> int | None:
+    return None if duration is None else int(duration.total_seconds())
+
+
+def _selection(backup: BackupJob) -> str:
+    """Return what tells whether two jobs copy the same data."""
+    return json.dumps(backup.select.model_dump(mode="json"), sort_keys=True)
+
+
+def _reachable(inspected: Fact | None) -> dict[str, Json]:
+    if inspected is None:
+        return {"reachable": None, "code": None}
+    found = payload(inspected)
+    return {"reachable": found.get("reachable"), "code": found.get("code")}
+
+
+def _points(
+    recent: tuple[RecoveryPoint, ...], summary: JobSummary | None, now: datetime
+) -> dict[str, Json]:
+    """Return what a job's points say. Points dated in the future are counted and set aside."""
+    horizon = now + FUTURE_TOLERANCE
+    past = [point for point in recent if point.at <= horizon]
+    ended = [point for point in past if point.state is not PointState.RUNNING]
+    restorable = next((point for point in past if point.state in _RESTORABLE), None)
+    newest = restorable.at if restorable is not None else None
+    if newest is None and summary is not None and summary.newest is not None:
+        newest = summary.newest if summary.newest <= horizon else None
+    return {
+        "restorable_at": to_us(min(newest, now)) if newest is not None else None,
+        "newest_state": ended[0].state.value if ended else None,
+        "newest_bytes": ended[0].bytes if ended else None,
+        "points": summary.points if summary is not None else 0,
+        "future": len(recent) - len(past),
+    }
