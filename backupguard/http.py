@@ -54,6 +54,8 @@ def _code(error: BaseException) -> str:
         return "dns"
     if isinstance(innermost, urllib3.exceptions.SSLError):
         return "tls"
-    if isinstance(innermost, urllib3.exceptions.TimeoutError):
+    # A refused connection is a kind of timeout to urllib3.
+    late = isinstance(innermost, urllib3.exceptions.TimeoutError)
+    if late and not isinstance(innermost, urllib3.exceptions.NewConnectionError):
         return "timeout"
     return "refused"
