@@ -67,6 +67,7 @@ class BackupDefect(BackupGuardError):
             "tables_lost",
             "check_failed",
             "hostile",
+            "random_text",
         }
     )
 
@@ -146,14 +147,16 @@ class Busy(BackupGuardError):
 class Misunderstood(BackupGuardError):
     """A program said something that this version does not understand; never a pass."""
 
-    codes = frozenset({"output_unparsable", "unknown_exit", "unclassified_stderr"})
+    codes = frozenset(
+        {"output_unparsable", "unknown_exit", "unclassified_stderr", "check_unanswered"}
+    )
 
 
 class UsageError(BackupGuardError):
     """The command was called wrongly."""
 
     exit_code = EXIT_USAGE
-    codes = frozenset({"usage", "unknown_subject", "root_without_owner"})
+    codes = frozenset({"usage", "unknown_subject"})
 
 
 class StoreError(BackupGuardError):

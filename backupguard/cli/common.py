@@ -13,7 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from backupguard.errors import BackupGuardError, ConfigurationError, UsageError
+from backupguard.errors import BackupGuardError, ConfigurationError
 from backupguard.model import Json, Message
 
 if TYPE_CHECKING:
@@ -99,30 +99,23 @@ def store(settings: Settings) -> Store:
 def become_owner(settings: Settings) -> None:
     """Started as root, become the owner of the state directory for good; otherwise do nothing.
 
-    Nothing works as root. Call it before anything is opened. Without a state directory its owner
-    will be the service's user; raises UsageError (root_without_owner) where nobody fits.
+    Nothing works as root. Call it before anything is opened. A state directory that does not exist
+    is made for the service's user, where there is one. Raises Unreachable or AccessRefused when
+    there is nobody to become.
     """
     if os.geteuid() != 0:
         return
     import pwd
 
-    try:
-        uid = settings.state_directory.stat().st_uid
-        user = pwd.getpwuid(uid) if uid else None
-    except FileNotFoundError:
+    from backupguard import processes
+
+    directory = settings.state_directory
+    if not directory.exists():
         user = next((entry for entry in pwd.getpwall() if entry.pw_name == SERVICE_USER), None)
-    except KeyError:
-        user = None
-    if user is None or user.pw_uid == 0:
-        raise UsageError(
-            "root_without_owner",
-            remedy=Message(id="remedy.root_without_owner"),
-            directory=str(settings.state_directory),
-        )
-    os.initgroups(user.pw_name, user.pw_gid)
-    os.setresgid(user.pw_gid, user.pw_gid, user.pw_gid)
-    os.setresuid(user.pw_uid, user.pw_uid, user.pw_uid)
-    os.environ["HOME"] = user.pw_dir
+        if user is not None and user.pw_uid != 0:
+            directory.mkdir(mode=0o700, parents=True)
+            os.chown(directory, user.pw_uid, user.pw_gid)
+    processes.become_owner(directory)
 
 
 # ------------------------------------------------------------------------------------------ output
@@ -197,12 +190,29 @@ def show_error(error: BackupGuardError) -> None:
         show_problems(error)
     else:
         spoken = words()
-        complain(f"backupguard: {printable(spoken.say(error.message))}")
+        complain(f"backupguard: {printable(_sentence(spoken, error.message))}")
         remedy = error.remedy or _usual_remedy(spoken, error.code)
         if remedy is not None:
             complain(f"  → {printable(spoken.say(remedy))}")
     if _options.verbose:
         _traceback(error)
+
+
+def _sentence(spoken: Words, message: Message) -> str:
+    """Return a message's sentence, and behind it the values that have no place in it.
+
+    The sentence of a code is one for all who raise it; what each of them knows differs.
+    """
+    from string import Formatter
+
+    from backupguard.language import catalogue
+
+    raw = catalogue(spoken.language).get(message.id)
+    if raw is None:
+        return spoken.say(message)
+    named = {name for _, name, _, _ in Formatter().parse(raw) if name}
+    rest = [f"{name}={value}" for name, value in message.values.items() if name not in named]
+    return spoken.say(message) + (f" ({', '.join(rest)})" if rest else "")
 
 
 def _usual_remedy(spoken: Words, code: str) -> Message | None:

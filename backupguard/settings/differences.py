@@ -1,0 +1,198 @@
+"""What changed between two settings, in words for the evidence, and whether it weakens anything.
+
+Works on what `Settings.dump` gives, so that a load can be compared with one recorded long ago.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from backupguard.contracts import parse_duration, parse_size
+from backupguard.evidence.kinds import Difference
+from backupguard.settings.schedule import longest_gap
+
+_LONGEST = 200
+#: A fixed time to compare schedules from, so that one pair always compares the same way.
+_REFERENCE = datetime(2026, 1, 1, tzinfo=UTC)
+
+Path = tuple[str, ...]
+
+
+def differences(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> list[Difference]:
+    """Given two dumps (`Settings.dump`), return every change, the weakening ones marked.
+
+    Without an old one there is nothing to compare: no differences. Lists of named tables, such as
+    checks, are compared by name.
+    """
+    if old is None:
+        return []
+    return list(_compare((), _named(old["settings"]), _named(new["settings"])))
+
+
+def _named(value: Any) -> Any:
+    """Return a value in which lists of named tables are tables keyed by name."""
+    if isinstance(value, Mapping):
+        return {key: _named(inner) for key, inner in value.items()}
+    if isinstance(value, list) and value and all(isinstance(v, Mapping) for v in value):
+        names = [v.get("name") for v in value]
+        if None not in names and len(set(map(str, names))) == len(names):
+            return {str(v["name"]): _named(v) for v in value}
+    return value
+
+
+def _compare(path: Path, old: Any, new: Any) -> Iterator[Difference]:
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for key in sorted({*old, *new}):
+            here = (*path, str(key))
+            if key not in new:
+                yield _difference(here, "removed", old[key], None)
+            elif key not in old:
+                yield _difference(here, "added", None, new[key])
+            else:
+                yield from _compare(here, old[key], new[key])
+    elif old != new:
+        yield _difference(path, "changed", old, new)
+
+
+def _difference(path: Path, change: str, before: Any, after: Any) -> Difference:
+    found = Difference(path=".".join(path), change=change, weakened=weakens(path, before, after))
+    if before is not None:
+        found["before"] = _text(before)
+    if after is not None:
+        found["after"] = _text(after)
+    return found
+
+
+def _text(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+
+
+# --------------------------------------------------------------------------------- what is weaker
+
+
+def weakens(path: Path, before: Any, after: Any) -> bool:
+    """Tell whether a change makes the settings ask for less. None stands for "not there"."""
+    rule = next((rule for pattern, rule in _RULES if _matches(pattern, path)), None)
+    return rule is not None and rule(before, after)
+
+
+def _matches(pattern: str, path: Path) -> bool:
+    parts = pattern.split("/")
+    if parts[-1] == "**":
+        if len(path) < len(parts) - 1:
+            return False
+        path, parts = path[: len(parts) - 1], parts[:-1]
+    return len(parts) == len(path) and all(
+        part in {"*", key} for part, key in zip(parts, path, strict=True)
+    )
+
+
+def _gone(_before: Any, after: Any) -> bool:
+    return after is None
+
+
+def _changed_or_gone(before: Any, _after: Any) -> bool:
+    """Something that cannot be compared: any other value may ask for less."""
+    return before is not None
+
+
+def _longer(before: Any, after: Any) -> bool:
+    if before is None:
+        return False  # a promise where there was none
+    return after is None or _seconds(after) > _seconds(before)
+
+
+def _longer_where_default_is_unknown(before: Any, after: Any) -> bool:
+    """As `_longer`, where leaving it out means a measured value nobody can compare with."""
+    if before is None or after is None:
+        return before is None
+    return _seconds(after) > _seconds(before)
+
+
+def _rarer(before: Any, after: Any) -> bool:
+    if before is None:
+        return False
+    return after is None or _gap(after) > _gap(before)
+
+
+def _shorter(before: Any, after: Any) -> bool:
+    return before is not None and (after is None or _seconds(after) < _seconds(before))
+
+
+def _lower_number(before: Any, after: Any) -> bool:
+    return before is not None and (after is None or after < before)
+
+
+def _higher_number(before: Any, after: Any) -> bool:
+    return before is not None and (after is None or after > before)
+
+
+def _less_critical(before: Any, after: Any) -> bool:
+    return before is not None and (after is None or str(after) > str(before))
+
+
+def _fewer(before: Any, after: Any) -> bool:
+    return not {str(v) for v in before or ()} <= {str(v) for v in after or ()}
+
+
+def _later(before: Any, after: Any) -> bool:
+    return after is not None and (before is None or str(after) > str(before))
+
+
+def _smaller(before: Any, after: Any) -> bool:
+    """A bound on reading that got tighter: less can be tested."""
+    return after is not None and (before is None or parse_size(after) < parse_size(before))  # type: ignore[operator]
+
+
+def _seconds(value: Any) -> float:
+    parsed = parse_duration(value)
+    return parsed.total_seconds() if isinstance(parsed, timedelta) else 0.0
+
+
+def _gap(value: Any) -> timedelta:
+    return longest_gap(str(value), _REFERENCE, "UTC")
+
+
+_APPLICATION = "applications/*"
+_CHECKS = f"{_APPLICATION}/restore-test/checks"
+
+#: The first pattern that matches decides; what matches none weakens nothing.
+_RULES: tuple[tuple[str, Callable[[Any, Any], bool]], ...] = (
+    ("applications", _gone),
+    (_APPLICATION, _gone),
+    (f"{_APPLICATION}/criticality", _less_critical),
+    (f"{_APPLICATION}/rpo", _longer),
+    (f"{_APPLICATION}/rto", _longer),
+    (f"{_APPLICATION}/depends-on", _fewer),
+    (f"{_APPLICATION}/recovery/steps", _gone),
+    (f"{_APPLICATION}/recovery/steps/*", _gone),
+    (f"{_APPLICATION}/recovery/steps/*/duration", _shorter),
+    (f"{_APPLICATION}/backups", _gone),
+    (f"{_APPLICATION}/backups/*", _gone),
+    (f"{_APPLICATION}/backups/*/every", _longer),
+    (f"{_APPLICATION}/backups/*/schedule", _rarer),
+    (f"{_APPLICATION}/backups/*/grace", _longer_where_default_is_unknown),
+    (f"{_APPLICATION}/backups/*/select/**", _changed_or_gone),
+    (f"{_APPLICATION}/restore-test", _gone),
+    (f"{_APPLICATION}/restore-test/schedule", _rarer),
+    (_CHECKS, _gone),
+    (f"{_CHECKS}/*", _gone),
+    (f"{_CHECKS}/*/newer-than", _longer),
+    (f"{_CHECKS}/*/at-least", _lower_number),
+    (f"{_CHECKS}/*/at-most", _higher_number),
+    (f"{_CHECKS}/*/**", _changed_or_gone),
+    (f"{_APPLICATION}/restore-test/required-tables", _fewer),
+    (f"{_APPLICATION}/restore-test/freshness/**", _changed_or_gone),
+    (f"{_APPLICATION}/restore-test/random-text", _changed_or_gone),
+    ("repositories", _gone),
+    ("repositories/*", _gone),
+    ("repositories/*/limits/max-bytes-per-day", _smaller),
+    ("daemon/cadences/*/*", _longer),
+    ("probes/*/every", _longer),
+    ("site/commissioning-until", _later),
+    ("scratch/clear-text-accepted-by", _later),
+)
