@@ -310,8 +310,17 @@ def perform(
     return verdict
 
 
-def recover(settings: Settings, store: Store, *, clock: Clock = utc_now) -> tuple[str, ...]:
-    """Close the runs of this host whose process died, remove what they left; return their ids."""
+def recover(
+    settings: Settings,
+    store: Store,
+    *,
+    clock: Clock = utc_now,
+    is_alive: Callable[[str], bool] = lambda _run: False,
+) -> tuple[str, ...]:
+    """Close the runs of this host whose process died, remove what they left; return their ids.
+
+    `is_alive` speaks for runs whose process has just been started and may hold no lock yet.
+    """
     host = socket.gethostname()
     closed = []
     for run in store.runs(states=[RunState.RUNNING]):
@@ -322,7 +331,7 @@ def recover(settings: Settings, store: Store, *, clock: Clock = utc_now) -> tupl
         log.warning("run.interrupted", run=run.id, task=run.request.task)
         closed.append(run.id)
     # A directory whose lock is free is nobody's: the sweep itself looks at the locks.
-    sweep(settings.runs_directory, lambda _run: False)
+    sweep(settings.runs_directory, is_alive)
     return tuple(closed)
 
 
