@@ -1,0 +1,139 @@
+"""Loads of the configuration: which settings hold, and the facts that say so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import structlog
+
+from backupguard import __version__
+from backupguard import settings as configuration
+from backupguard.contracts import Store
+from backupguard.controls import load_catalogue
+from backupguard.errors import ConfigurationError, ConfigurationProblem
+from backupguard.model import SITE, Message, Observation, to_us
+from backupguard.settings.differences import differences
+
+if TYPE_CHECKING:
+    from backupguard.controls import Catalogue
+    from backupguard.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+#: Where the settings of runners are kept, below the state directory.
+DIRECTORY = "settings"
+
+#: What a reload cannot change: it decides where the daemon itself lives.
+_FIXED: tuple[tuple[str, Callable[[Settings], object]], ...] = (
+    ("store.directory", lambda settings: settings.state_directory),
+    ("store.url", lambda settings: settings.store.url),
+    ("daemon.runtime-directory", lambda settings: settings.runtime_directory),
+    ("http.listen", lambda settings: settings.http.listen),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effective:
+    """The settings that hold, the catalogue beside them, and the file that runners are given."""
+
+    settings: Settings
+    catalogue: Catalogue
+    file: Path
+
+
+def load(path: Path | None, holding: Settings | None = None) -> tuple[Settings, Catalogue]:
+    """Read settings and catalogue; raise ConfigurationError with every problem.
+
+    With `holding`, the settings of a living daemon: what only a restart can change is a problem.
+    """
+    settings = configuration.load(path)
+    if holding is not None:
+        problems = [
+            ConfigurationProblem(
+                file=str(settings.files[0]) if settings.files else "",
+                line=None,
+                column=None,
+                key=key,
+                message=Message(id="daemon.restart-needed", values={"key": key}),
+            )
+            for key, value in _FIXED
+            if value(settings) != value(holding)
+        ]
+        if problems:
+            raise ConfigurationError(problems)
+    return settings, load_catalogue()
+
+
+def accept(
+    store: Store,
+    settings: Settings,
+    catalogue: Catalogue,
+    *,
+    author: str,
+    now: datetime,
+    keep: Path | None = None,
+) -> Effective:
+    """Record that these settings hold from now on, and write the file that runners are given.
+
+    Files of earlier loads are removed, but for `keep`: runners that start now may still read it.
+    """
+    directory = settings.state_directory / DIRECTORY
+    before = _before(store, directory)
+    file = configuration.write_file(settings, directory)
+    told = [dict(difference) for difference in differences(before, settings)] if before else []
+    data = {
+        "sha256": settings.sha256,
+        "catalogue_sha256": catalogue.sha256,
+        "program_version": __version__,
+        "files": [str(name) for name in settings.files],
+        "differences": told,
+    }
+    store.append([_observation("configuration.loaded", data, now)], author=author)
+    for old in directory.glob("settings-*"):
+        if old not in (file, keep):
+            with suppress(OSError):
+                old.unlink()
+    log.info("configuration.loaded", sha256=settings.sha256, differences=len(told))
+    return Effective(settings=settings, catalogue=catalogue, file=file)
+
+
+def reject(store: Store, error: ConfigurationError, *, author: str, now: datetime) -> None:
+    """Record and log that a load was refused: the settings before it stay."""
+    first = error.problems[0]
+    data = {
+        "problems": len(error.problems),
+        "first_file": first.file,
+        "first_line": first.line,
+        "first_key": first.key,
+    }
+    store.append([_observation("configuration.rejected", data, now)], author=author)
+    for problem in error.problems:
+        log.error(
+            "configuration.rejected",
+            file=problem.file,
+            line=problem.line,
+            key=problem.key,
+            problem=problem.message.id,
+        )
+
+
+def _observation(kind: str, data: dict[str, object], now: datetime) -> Observation:
+    key = f"{kind.replace('.', '/')}/{to_us(now)}"
+    return Observation(kind=kind, subject=SITE, observed_at=now, data=data, key=key)
+
+
+def _before(store: Store, directory: Path) -> Settings | None:
+    """Return the settings that held last, while their file is still there."""
+    fact = store.latest([SITE], ["configuration.loaded"]).get(SITE, {}).get("configuration.loaded")
+    if fact is None:
+        return None
+    with suppress(ConfigurationError):
+        return configuration.from_file(
+            directory / f"settings-{fact.observation.data['sha256']}.json"
+        )
+    return None

@@ -1,0 +1,223 @@
+"""The control socket: what operators ask of a living daemon, over HTTP on a Unix socket.
+
+Who asks is the peer's uid as the kernel knows it; whoever may open the socket (0660, group
+`backupguard-operators`) may ask.
+"""
+
+from __future__ import annotations
+
+import grp
+import json
+import os
+import socket
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Protocol
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from backupguard.daemon.requests import RESOURCES, author, run_json
+from backupguard.errors import BackupGuardError, ConfigurationError, UsageError
+from backupguard.model import Json, Run
+
+SOCKET_NAME = "control.sock"
+OPERATORS = "backupguard-operators"
+BODY_LIMIT = 64 * 1024
+
+
+class Operations(Protocol):
+    """What the daemon does for operators; all but `about` may take a while."""
+
+    def about(self) -> Mapping[str, Json]:
+        """Return what the daemon is and what it does now."""
+
+    async def enqueue(self, task: str, subject: str, options: Json, author: str) -> Run:
+        """Insert a run; raises UsageError for an unknown subject."""
+
+    async def run(self, run: str) -> Run | None:
+        """Return a run."""
+
+    async def runs(self) -> tuple[Run, ...]:
+        """Return the runs that wait or run."""
+
+    async def cancel(self, run: str, author: str) -> bool:
+        """End a run; False when it has ended already."""
+
+    async def pause(self, until: datetime | None, reason: str, author: str) -> None:
+        """Start nothing by itself until then."""
+
+    async def end_pause(self, reason: str, author: str) -> bool:
+        """End the pause; False when there is none."""
+
+    async def reload(self, author: str) -> None:
+        """Load the settings again; raises ConfigurationError, and the old ones stay."""
+
+
+def listen(directory: Path) -> socket.socket:
+    """Return the bound control socket, ready to be served; one that a dead daemon left is replaced.
+
+    The caller holds the store's daemon lock, so nobody alive listens there.
+    """
+    directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+    path = directory / SOCKET_NAME
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    mask = os.umask(0o117)
+    try:
+        listener.bind(_short(path))
+    finally:
+        os.umask(mask)
+    with suppress(KeyError, PermissionError):
+        os.chown(path, -1, grp.getgrnam(OPERATORS).gr_gid)
+    return listener
+
+
+def _short(path: Path) -> str:
+    """Return a name of the path that fits a socket address (107 bytes), whatever its length."""
+    if len(os.fsencode(path)) <= 107:
+        return str(path)
+    directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    # the descriptor stays open on purpose: the name goes through it, and there is one per process
+    return f"/proc/self/fd/{directory}/{path.name}"
+
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+def _problem(status: int, code: str, **more: Json) -> JSONResponse:
+    return JSONResponse({"code": code, **more}, status_code=status)
+
+
+def _guarded(endpoint: Endpoint) -> Endpoint:
+    """Return the endpoint with its errors told as JSON."""
+
+    async def answer(request: Request) -> Response:
+        try:
+            return await endpoint(request)
+        except ConfigurationError as error:
+            problems = [
+                {"file": found.file, "line": found.line, "key": found.key, **_told(found.message)}
+                for found in error.problems
+            ]
+            return _problem(422, error.code, problems=problems)
+        except UsageError as error:
+            return _problem(422, error.code, **_told(error.message))
+        except BackupGuardError as error:
+            return _problem(503, error.code, **_told(error.message))
+
+    return answer
+
+
+def _told(message: object) -> dict[str, Json]:
+    return {"message": getattr(message, "id", ""), "values": dict(getattr(message, "values", {}))}
+
+
+async def _body(request: Request) -> dict[str, Json]:
+    content = bytearray()
+    async for part in request.stream():
+        content += part
+        if len(content) > BODY_LIMIT:
+            raise UsageError("usage")
+    try:
+        value = json.loads(content or b"{}")
+    except ValueError as error:
+        raise UsageError("usage") from error
+    if not isinstance(value, dict):
+        raise UsageError("usage")
+    return value
+
+
+def _text(body: Mapping[str, Json], name: str, limit: int = 500) -> str:
+    value = body.get(name)
+    if not isinstance(value, str) or not value.strip() or len(value) > limit:
+        raise UsageError("usage")
+    return value.strip()
+
+
+def _time(body: Mapping[str, Json], name: str) -> datetime | None:
+    if body.get(name) is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(_text(body, name))
+    except ValueError as error:
+        raise UsageError("usage") from error
+    if moment.tzinfo is None:
+        raise UsageError("usage")
+    return moment.astimezone(UTC)
+
+
+def _caller(request: Request) -> str:
+    client = request.scope["client"]
+    return author(client[1])
+
+
+class _Control:
+    """The endpoints."""
+
+    def __init__(self, operations: Operations) -> None:
+        self.operations = operations
+
+    async def about(self, _request: Request) -> Response:
+        """Say that the daemon lives, and what it does."""
+        return JSONResponse(dict(self.operations.about()))
+
+    async def enqueue(self, request: Request) -> Response:
+        """Ask for a run."""
+        body = await _body(request)
+        task, subject = _text(body, "task"), _text(body, "subject")
+        options = body.get("options") or {}
+        if task not in RESOURCES or not isinstance(options, dict):
+            raise UsageError("usage")
+        run = await self.operations.enqueue(task, subject, options, _caller(request))
+        return JSONResponse(run_json(run), status_code=202)
+
+    async def runs(self, _request: Request) -> Response:
+        """List what waits and runs."""
+        return JSONResponse([run_json(run) for run in await self.operations.runs()])
+
+    async def run(self, request: Request) -> Response:
+        """Say how far a run is."""
+        run = await self.operations.run(request.path_params["run"])
+        return JSONResponse(run_json(run)) if run else _problem(404, "unknown_subject")
+
+    async def cancel(self, request: Request) -> Response:
+        """End a run."""
+        run = request.path_params["run"]
+        if await self.operations.run(run) is None:
+            return _problem(404, "unknown_subject")
+        return JSONResponse({"cancelled": await self.operations.cancel(run, _caller(request))})
+
+    async def pause(self, request: Request) -> Response:
+        """Pause what the daemon starts by itself, or end the pause."""
+        body, caller = await _body(request), _caller(request)
+        reason = _text(body, "reason")
+        if request.method == "DELETE":
+            return JSONResponse({"ended": await self.operations.end_pause(reason, caller)})
+        await self.operations.pause(_time(body, "until"), reason, caller)
+        return JSONResponse({"paused": True})
+
+    async def reload(self, request: Request) -> Response:
+        """Load the settings again."""
+        await self.operations.reload(_caller(request))
+        return JSONResponse({"reloaded": True})
+
+
+def create_app(operations: Operations) -> Starlette:
+    """Return the application behind the control socket."""
+    control = _Control(operations)
+    return Starlette(
+        routes=[
+            Route("/", _guarded(control.about)),
+            Route("/runs", _guarded(control.runs), methods=["GET"]),
+            Route("/runs", _guarded(control.enqueue), methods=["POST"]),
+            Route("/runs/{run}", _guarded(control.run)),
+            Route("/runs/{run}/cancel", _guarded(control.cancel), methods=["POST"]),
+            Route("/pause", _guarded(control.pause), methods=["POST", "DELETE"]),
+            Route("/reload", _guarded(control.reload), methods=["POST"]),
+        ]
+    )

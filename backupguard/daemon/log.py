@@ -1,0 +1,79 @@
+"""The log: one JSON object per line on standard error, where journald takes it.
+
+Field names follow the Elastic Common Schema where it has one (`@timestamp`, `log.level`,
+`event.code`). An event is a code such as `run.started`; ids and English only, never a secret, never
+a value of restored data.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from collections.abc import MutableMapping
+from typing import Any, TextIO
+
+import structlog
+
+_PRIORITIES = {"critical": 2, "error": 3, "warning": 4, "info": 6, "debug": 7}
+
+
+def _ecs(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Return the event with the schema's names, the most telling first."""
+    told: dict[str, Any] = {
+        "@timestamp": event.pop("timestamp"),
+        "log.level": event.pop("level"),
+        "event.code": event.pop("event"),
+    }
+    trace = event.pop("exception", None)
+    if trace is not None:
+        told["error.stack_trace"] = trace
+    told.update(event)
+    return told
+
+
+class _Line:
+    """Renders JSON, after the priority that journald reads where standard error is its own."""
+
+    def __init__(self, journal: bool) -> None:
+        self.journal = journal
+
+    def __call__(self, _logger: Any, _method: str, event: MutableMapping[str, Any]) -> str:
+        text = json.dumps(event, ensure_ascii=False, default=str)
+        return f"<{_PRIORITIES.get(event['log.level'], 6)}>{text}" if self.journal else text
+
+
+class _Foreign(logging.Handler):
+    """Brings the warnings of libraries (uvicorn, APScheduler) into the same log."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Log a library's record under the event `library.NAME`."""
+        structlog.get_logger(record.name).log(
+            record.levelno,
+            f"library.{record.name.partition('.')[0]}",
+            message=record.getMessage(),
+            exc_info=record.exc_info or None,
+        )
+
+
+def configure(*, verbose: bool = False, stream: TextIO | None = None) -> None:
+    """Set the log up for this process: the daemon or a runner."""
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            _ecs,
+            _Line(journal="JOURNAL_STREAM" in os.environ and stream is None),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(
+            logging.DEBUG if verbose else logging.INFO
+        ),
+        logger_factory=structlog.PrintLoggerFactory(stream or sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+    logging.basicConfig(level=logging.WARNING, handlers=[_Foreign()], force=True)
+    # the agenda listens to the library's events and says the same in its own words
+    logging.getLogger("apscheduler").setLevel(logging.CRITICAL)

@@ -1,0 +1,339 @@
+"""The daemon while its event loop runs: beat, watch, start what waits, end in order."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import signal
+import socket
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+import structlog
+
+from backupguard import __version__, runs
+from backupguard.daemon import cadence, configuration, dispatch
+from backupguard.daemon.agenda import Agenda
+from backupguard.daemon.clock import StepWatch, utc_now
+from backupguard.daemon.judge import Judge
+from backupguard.daemon.runner import EXIT_BUSY
+from backupguard.daemon.runners import Runners
+from backupguard.daemon.systemd import Notifier
+from backupguard.errors import EXIT_DONE, BackupGuardError, StoreError
+from backupguard.model import (
+    SITE,
+    Closing,
+    Json,
+    Message,
+    Observation,
+    Run,
+    RunState,
+    Verdict,
+    to_us,
+)
+from backupguard.resources import shipped
+from backupguard.web.published import Outputs
+from backupguard.web.server import QuietServer
+
+if TYPE_CHECKING:
+    from backupguard.settings import Settings
+    from backupguard.store import SqlStore
+
+events = structlog.get_logger(__name__)
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+#: Seconds between two looks at clock, threads and room.
+BEAT_S = 5.0
+
+#: An agenda that has not ticked, or a judgement that has not ended, for so long is stuck.
+AGENDA_STUCK_S = 60.0
+ASSESSMENT_STUCK_S = 300.0
+
+#: Below this no run is started: the store could not record how it ends.
+ROOM_BYTES = 64 * 1024 * 1024
+
+#: A run whose process dies before it takes the run up is given up after so many times.
+STARTS_LIMIT = 3
+
+COPY_EVERY = timedelta(days=1)
+
+
+def daemon_fact(kind: str, data: Mapping[str, Json], now: datetime) -> Observation:
+    """Return a fact about the daemon itself, of this host and moment."""
+    key = f"{kind.replace('.', '/')}/{socket.gethostname()}/{to_us(now)}"
+    return Observation(kind=kind, subject=SITE, observed_at=now, data=dict(data), key=key)
+
+
+def _runbooks() -> Path | None:
+    try:
+        return shipped("runbooks")
+    except FileNotFoundError:
+        return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """What the daemon stands on before its loop begins."""
+
+    settings_path: Path | None
+    effective: configuration.Effective
+    store: SqlStore
+
+
+class Daemon:
+    """The daemon while its loop runs. Every method belongs to the main thread.
+
+    The store is only touched by the threads `agenda` and `assess` and by a pool of two: a writer
+    that waits for its turn must not stop the beat.
+    """
+
+    def __init__(self, place: Place, tells: Notifier) -> None:
+        self.path = place.settings_path
+        self.effective = place.effective
+        self.store = place.store
+        self.tells = tells
+        self.began_at = utc_now()
+        self.loop = asyncio.get_running_loop()
+        self.stopping = asyncio.Event()
+        self.reason = ""
+        self.steps = StepWatch()
+        self.outputs = Outputs(
+            reports=self.settings.state_directory / "reports",
+            runbooks=_runbooks(),
+            unhealthy=self.unhealthy,
+            unready=self.unready,
+        )
+        self.judge = Judge(
+            self.store, self.settings, self.effective.catalogue, self.outputs, utc_now
+        )
+        self.agenda = Agenda(self.store, lambda: self.settings, self._wake_from_thread, utc_now)
+        self.runners = Runners(self._ended)
+        self._pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix="store")
+        self._starts: dict[str, int] = {}
+        self._unswept = False
+        self._wake = asyncio.Event()
+        self._reloading = asyncio.Lock()
+        self._copied_at: datetime | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def settings(self) -> Settings:
+        """The settings that hold now."""
+        return self.effective.settings
+
+    async def in_pool(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Have a thread of the pool do something with the store."""
+        return await self.loop.run_in_executor(self._pool, lambda: work(*args, **kwargs))
+
+    # ------------------------------------------------------------------------------------ life
+
+    async def live(
+        self,
+        sockets: list[tuple[QuietServer, socket.socket]],
+        hung_up: Callable[[], None],
+    ) -> None:
+        """Work until somebody wants the end; `hung_up` is called for SIGHUP."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self.loop.add_signal_handler(number, self.stop, signal.Signals(number).name)
+        self.loop.add_signal_handler(signal.SIGHUP, hung_up)
+        served = [asyncio.create_task(one.serve(sockets=[bound])) for one, bound in sockets]
+        # the first judgement comes before READY: a configured subject has its series at once
+        self.judge.judge()
+        self.judge.start()
+        self.agenda.start()
+        self.tells.ready("ready")
+        events.info("daemon.ready", version=__version__, listen=self.settings.http.listen)
+        chores = [asyncio.create_task(self._beat()), asyncio.create_task(self._dispatch())]
+        await self.stopping.wait()
+        self.tells.stopping("ending runs")
+        for chore in chores:
+            chore.cancel()
+        await asyncio.gather(*chores, return_exceptions=True)
+        await self.runners.stop()
+        await self.in_pool(self.agenda.stop)
+        for task in list(self._tasks):
+            await asyncio.wait([task], timeout=30)
+        await self.in_pool(self._record_stop)
+        await self.in_pool(self.judge.stop)
+        for one, _ in sockets:
+            one.should_exit = True
+        await asyncio.gather(*served, return_exceptions=True)
+        self._pool.shutdown()
+
+    def stop(self, reason: str) -> None:
+        """Begin to end: nothing new is started, what runs is asked to end."""
+        if not self.stopping.is_set():
+            self.reason = reason
+            events.info("daemon.stopping", reason=reason)
+            self.stopping.set()
+
+    def _record_stop(self) -> None:
+        now = utc_now()
+        data = {"host": socket.gethostname(), "reason": self.reason}
+        with suppress(StoreError):
+            self._recover()
+            self.store.append([daemon_fact("daemon.stopped", data, now)])
+            self.store.seal()
+
+    async def _beat(self) -> None:
+        """Watch clock and threads, and tell the service manager that all is well while it is."""
+        every = min(BEAT_S, self.tells.watchdog_s or BEAT_S)
+        while True:
+            await asyncio.sleep(every)
+            step = self.steps.step()
+            if step is not None:
+                self.spawn(self._clock_stepped(step))
+            if not self.unhealthy():
+                self.tells.beat()
+            self._copy_daily()
+
+    async def _clock_stepped(self, step: timedelta) -> None:
+        data = {"step_ms": step // timedelta(milliseconds=1)}
+        events.warning("clock.stepped", **data)
+        await self.in_pool(self.store.append, [daemon_fact("clock.stepped", data, utc_now())])
+        await self.in_pool(self.agenda.rebuild)
+        self.judge.poke()
+
+    def _copy_daily(self) -> None:
+        now = utc_now()
+        if self._copied_at is None or abs(now - self._copied_at) >= COPY_EVERY:
+            self._copied_at = now
+            self.spawn(self.in_pool(self.store.daily_copy))
+
+    def spawn(self, work: Coroutine[Any, Any, object]) -> None:
+        """Do something beside the loop's own chores; its failure is logged, and no more."""
+
+        async def watched() -> None:
+            try:
+                await work
+            except BackupGuardError as error:
+                events.exception("daemon.chore-failed", code=error.code)
+            except Exception:  # noqa: BLE001 - logged; the daemon lives on
+                events.exception("daemon.chore-failed", code="bug")
+
+        task = self.loop.create_task(watched())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # ---------------------------------------------------------------------------------- health
+
+    def unhealthy(self) -> tuple[Message, ...]:
+        """Return why the threads do not move."""
+        now, found = time.monotonic(), []
+        if now - self.agenda.ticked_at >= AGENDA_STUCK_S:
+            found.append(Message(id="daemon.agenda-stuck"))
+        since = self.judge.since
+        stuck = since is not None and now - since > ASSESSMENT_STUCK_S
+        if stuck or not self.judge.alive():
+            found.append(Message(id="daemon.assessment-stuck"))
+        return tuple(found)
+
+    def unready(self) -> tuple[Message, ...]:
+        """Return why the daemon cannot do its work."""
+        found = []
+        if self.stopping.is_set():
+            found.append(Message(id="daemon.stopping"))
+        if self.outputs.published is None:
+            found.append(Message(id="daemon.not-judged"))
+        codes = {self.agenda.trouble, self.judge.trouble} - {None}
+        found += [Message(id="daemon.trouble", values={"code": str(code)}) for code in codes]
+        if not self._has_room():
+            found.append(Message(id="daemon.no-room"))
+        return tuple(found)
+
+    def _has_room(self) -> bool:
+        return shutil.disk_usage(self.settings.state_directory).free >= ROOM_BYTES
+
+    # ------------------------------------------------------------------------------------ runs
+
+    def wake(self) -> None:
+        """See what waits, now."""
+        self._wake.set()
+
+    def _wake_from_thread(self) -> None:
+        with suppress(RuntimeError):  # the loop is gone: the end has come
+            self.loop.call_soon_threadsafe(self._wake.set)
+
+    async def _dispatch(self) -> None:
+        """Start what waits, whenever the agenda ticked, a run ended, or somebody asked."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            try:
+                await self._start_waiting()
+            except BackupGuardError as error:
+                events.exception("dispatch.failed", code=error.code)
+            except Exception:  # noqa: BLE001 - logged; the daemon lives on
+                events.exception("dispatch.failed", code="bug")
+
+    async def _start_waiting(self) -> None:
+        if not self._has_room():
+            events.error("dispatch.no-room")
+            return
+        if self._unswept:
+            self._unswept = False
+            await self.in_pool(self._recover)
+        waiting = await self.in_pool(self.store.runs, states=[RunState.WAITING])
+        if not waiting:
+            return
+        running = await self.in_pool(self.store.runs, states=[RunState.RUNNING])
+        used = self.runners.used()
+        used.update(run.request.resource for run in running if run.id not in self.runners)
+        now = utc_now()
+        schedules = cadence.schedules(self.settings)
+        chosen = dispatch.may_start(
+            [run for run in waiting if run.id not in self.runners],
+            allowed=dispatch.bounds(self.settings),
+            used=used,
+            excluded=self.runners.excluded() | {run.request.exclusive for run in running},
+            schedules={schedule.key: schedule for schedule in schedules},
+            paused=self.agenda.paused is not None,
+            now=now,
+        )
+        for run in chosen:
+            if self.stopping.is_set():
+                return
+            self._starts[run.id] = self._starts.get(run.id, 0) + 1
+            within = cadence.deadline(self.settings, run.request.task)
+            self.runners.start(run, self.effective.file, within)
+
+    def _ended(self, run: Run, status: int) -> None:
+        self.spawn(self._after(run, status))
+
+    async def _after(self, run: Run, status: int) -> None:
+        """See that a run whose process is gone is closed, then look for the next."""
+        now = await self.in_pool(self.store.run, run.id)
+        if now is not None and now.state is RunState.RUNNING:
+            await self.in_pool(self._recover)
+        elif now is not None and now.state is RunState.WAITING:
+            if status == EXIT_BUSY:
+                self._starts.pop(run.id, None)
+            elif self._starts.get(run.id, 0) >= STARTS_LIMIT:
+                await self.in_pool(self._give_up, now)
+        if now is None or now.state is not RunState.WAITING:
+            self._starts.pop(run.id, None)
+        self._unswept = self._unswept or status != EXIT_DONE
+        self.judge.poke()
+        if status == EXIT_DONE:
+            self._wake.set()
+
+    def _recover(self) -> None:
+        """Close what died and remove what it left; a runner that is starting has no lock yet."""
+        runs.recover(self.settings, self.store, is_alive=self.runners.__contains__)
+
+    def _give_up(self, run: Run) -> None:
+        """Close a run that no process could take up: a fact, not a silence."""
+        verdict, code, state = Verdict.COULD_NOT_VERIFY, "bug", RunState.FINISHED
+        fact = runs.closing_observation(run, state=state, verdict=verdict, code=code, now=utc_now())
+        closing = Closing(run=run.id, state=state, verdict=verdict, code=code)
+        self.store.append([fact], run=run.id, author=run.request.requested_by, closing=closing)
+        self.store.seal()
+        events.error("run.given-up", run=run.id, task=run.request.task)

@@ -1,0 +1,133 @@
+"""The process that performs one run: `backupguard perform RUN --settings FILE`.
+
+It is started by the daemon's main thread, in a session of its own, and ends with the daemon: the
+kernel sends SIGTERM when that thread dies. Signals say who wants the run to end: SIGTERM a stop,
+SIGUSR1 an operator, SIGUSR2 the run's deadline.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from backupguard.errors import (
+    EXIT_DONE,
+    EXIT_NOT_PROVED,
+    BackupGuardError,
+    Busy,
+    Cancelled,
+    TimedOut,
+)
+
+if TYPE_CHECKING:
+    from backupguard.model import Verdict
+    from backupguard.runs import Task, TaskContext
+
+PR_SET_PDEATHSIG = 1
+
+#: sysexits' EX_TEMPFAIL: somebody else performs the run, or what excludes it.
+EXIT_BUSY = 75
+
+DEADLINE = signal.SIGUSR2
+
+REASONS = {
+    signal.SIGTERM: "by_stop",
+    signal.SIGINT: "by_stop",
+    signal.SIGUSR1: "by_operator",
+    DEADLINE: "by_stop",
+}
+
+
+def die_with(parent: int) -> bool:
+    """Have the kernel send SIGTERM when the parent's thread dies; False when it is dead already."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
+    return os.getppid() == parent
+
+
+def perform_run(run: str, settings_file: Path, *, parent: int | None = None) -> int:
+    """Perform a waiting run with the settings of a file the daemon wrote; return the exit status.
+
+    What the run concluded is in the store; the status only says whether it was performed. With
+    `parent`, the run ends when that process does.
+    """
+    if parent is not None and not die_with(parent):
+        return EXIT_NOT_PROVED
+    # signals first: a run that is cancelled while it imports must not end without a word
+    from backupguard.processes import Cancellation
+
+    cancel = Cancellation()
+    heard: list[int] = []
+
+    def wanted(number: int, _frame: FrameType | None) -> None:
+        heard.append(number)
+        cancel.set(REASONS[signal.Signals(number)])
+
+    for number in REASONS:
+        signal.signal(number, wanted)
+
+    import structlog
+
+    from backupguard import runs
+    from backupguard import settings as configuration
+    from backupguard.daemon.log import configure
+    from backupguard.daemon.tasks import TASKS
+    from backupguard.store import open_store
+
+    configure()
+    log = structlog.get_logger(__name__).bind(run=run)
+    try:
+        settings = configuration.from_file(settings_file)
+        store = open_store(settings.state_directory, settings.store.url, site=settings.site.name)
+        try:
+            found = store.run(run)
+            if found is None:
+                log.error("run.unknown")
+                return EXIT_NOT_PROVED
+            tasks = {name: _limited(task, heard) for name, task in TASKS.items()}
+            runs.perform(found, settings, store, cancel, tasks)
+        finally:
+            store.close()
+    except Busy as error:
+        log.info("run.busy", code=error.code)
+        return EXIT_BUSY
+    except BackupGuardError as error:
+        log.exception("run.not-performed", code=error.code)
+        return EXIT_NOT_PROVED
+    return EXIT_DONE
+
+
+def _limited(task: Task, heard: Sequence[int]) -> Task:
+    """Return the task, whose end by the deadline is told as such: a limit of ours, nobody's wish."""
+
+    def perform(context: TaskContext) -> tuple[Verdict, str | None]:
+        try:
+            return task(context)
+        except Cancelled as error:
+            if heard and heard[0] == DEADLINE:
+                raise TimedOut("run_limit") from error
+            raise
+
+    return perform
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run as `python -m backupguard.daemon.runner`; without the weight of the command line."""
+    parser = argparse.ArgumentParser(prog="backupguard perform")
+    parser.add_argument("run")
+    parser.add_argument("--settings", type=Path, required=True)
+    parser.add_argument("--parent", type=int)
+    chosen = parser.parse_args(arguments)
+    return perform_run(chosen.run, chosen.settings, parent=chosen.parent)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
