@@ -1,0 +1,168 @@
+"""What phases and checks amount to: verdict, level, data loss, and the fact that is recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from backupguard.model import (
+    CheckResult,
+    Fingerprint,
+    Json,
+    Phase,
+    PhaseResult,
+    RestoreTestResult,
+    Verdict,
+    to_us,
+    worst,
+)
+
+LEVEL_BYTES, LEVEL_OPENED, LEVEL_CONTENT = 1, 2, 3
+#: The name of the check by which an engine tells that it found its own data sound.
+CONSISTENCY = "engine-consistency"
+FRESHNESS = "freshness"
+
+#: Codes of checks that a result says in the words of the closed vocabulary of errors.
+_RESULT_CODES = {
+    "no_tables": "empty",
+    "large_objects_missing": "missing_object",
+    "check_no_answer": "check_failed",
+}
+#: The first of these that failed names the result: what explains the others comes first.
+_FIRST = (
+    *("no_tables", "corrupt", "wrong_content", "schema_only", "tables_lost", "rows_lost"),
+    *("random_text", "missing_object", "large_objects_missing", "stale_data", "check_failed"),
+)
+#: Phases whose durations add up to the test duration: what a recovery needs as well. Verification and
+#: disposal are the test's own.
+RECOVERY = frozenset({Phase.SELECT, Phase.FETCH, Phase.PREPARE, Phase.LOAD, Phase.OPEN})
+
+
+def of_checks(checks: Sequence[CheckResult]) -> tuple[Verdict, str | None]:
+    """Return verdict and code of all checks together; no check at all proves nothing."""
+    if not checks:
+        return Verdict.COULD_NOT_VERIFY, "check_unanswered"
+    verdict = worst([check.verdict for check in checks])
+    if verdict is Verdict.PASSED:
+        return verdict, None
+    codes = [check.code for check in checks if check.verdict is verdict]
+    if verdict is not Verdict.FAILED:
+        return verdict, "check_unanswered"
+    code = next((code for code in _FIRST if code in codes), codes[0])
+    return verdict, _RESULT_CODES.get(code, code)
+
+
+def of_phases(
+    phases: Sequence[PhaseResult], checks: Sequence[CheckResult]
+) -> tuple[Verdict, str | None]:
+    """Return verdict and code of a test whose phases all ended by themselves."""
+    verdict, code = of_checks(checks)
+    discard = next((done for done in phases if done.phase is Phase.DISCARD), None)
+    if discard is not None and worst([verdict, discard.verdict]) is not verdict:
+        return discard.verdict, discard.code
+    return verdict, code
+
+
+def level_reached(
+    phases: Sequence[PhaseResult],
+    checks: Sequence[CheckResult],
+    verdict: Verdict,
+    *,
+    baseline_accepted: bool,
+) -> int:
+    """Return the level that was proved, 0 to 3.
+
+    1: the bytes came back. 2: the engine opened them and found them sound. 3: at least one check of the
+    site's proved its data, none was left open, and a person had accepted the shape they are compared
+    with.
+    """
+    passed = {done.phase for done in phases if done.verdict is Verdict.PASSED}
+    if Phase.FETCH not in passed:
+        return 0
+    sound = any(c.name == CONSISTENCY and c.verdict is Verdict.PASSED for c in checks)
+    if not {Phase.LOAD, Phase.OPEN} <= passed or not sound:
+        return LEVEL_BYTES
+    configured = [check.verdict for check in checks if check.configured]
+    proved = bool(configured) and set(configured) == {Verdict.PASSED}
+    if proved and baseline_accepted and verdict is Verdict.PASSED:
+        return LEVEL_CONTENT
+    return LEVEL_OPENED
+
+
+def data_loss_ms(checks: Sequence[CheckResult], point_at: datetime) -> int | None:
+    """Return how far the newest data lie before the point, by the site's own checks; the worst one."""
+    losses = [
+        max(0, (point_at - check.times["newest"]) // timedelta(milliseconds=1))
+        for check in checks
+        if check.configured and "newest" in check.times
+    ]
+    return max(losses, default=None)
+
+
+def freshness(checks: Sequence[CheckResult]) -> datetime | None:
+    """Return the newest plausible time that an engine found without being told where to look."""
+    return next((c.times.get("newest") for c in checks if c.name == FRESHNESS), None)
+
+
+def recovery_duration_ms(phases: Sequence[PhaseResult]) -> int:
+    """Return the test duration: the phases from select to open, a lower bound of a recovery."""
+    return sum(done.duration_ms for done in phases if done.phase in RECOVERY)
+
+
+def payload(result: RestoreTestResult) -> Json:
+    """Return a result as the fact `restore-test.result` holds it."""
+    tested = bool(result.point)
+    return {
+        "application": result.application,
+        "engine": result.engine or None,
+        "repository": result.repository or None,
+        "point": result.point or None,
+        "point_at": to_us(result.point_at) if tested else None,
+        "target_at": to_us(result.target) if result.target else None,
+        "verdict": result.verdict.value,
+        "code": result.code,
+        "level": result.level,
+        "phases": [_phase(done) for done in result.phases],
+        "checks": [_check(check) for check in result.checks],
+        "checks_configured": result.checks_configured,
+        "baseline_accepted": result.baseline_accepted,
+        "data_loss_ms": result.data_loss_ms,
+        "freshness_heuristic_at": (
+            to_us(result.freshness_heuristic) if result.freshness_heuristic else None
+        ),
+        "bytes": result.bytes,
+        "duration_ms": recovery_duration_ms(result.phases),
+        "fingerprint": _fingerprint(result.fingerprint),
+        "tools": dict(result.tools),
+    }
+
+
+def _phase(done: PhaseResult) -> Json:
+    return {
+        "phase": done.phase.value,
+        "verdict": done.verdict.value,
+        "duration_ms": done.duration_ms,
+        "code": done.code,
+    }
+
+
+def _check(check: CheckResult) -> Json:
+    return {
+        "name": check.name,
+        "level": check.level,
+        "verdict": check.verdict.value,
+        "code": check.code,
+        "numbers": dict(check.numbers),
+        "times": {name: to_us(moment) for name, moment in check.times.items()},
+        "configured": check.configured,
+    }
+
+
+def _fingerprint(shape: Fingerprint | None) -> Json:
+    if shape is None:
+        return None
+    return {
+        "tables": dict(shape.tables),
+        "objects": dict(shape.objects),
+        "columns": dict(shape.columns),
+    }

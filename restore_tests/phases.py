@@ -1,0 +1,442 @@
+"""A restore test from end to end: select, fetch, prepare, load, open, verify, discard.
+
+Each phase is timed and recorded when it ends, however it ends. The class of an error decides the
+verdict (only `BackupDefect` accuses the backup); what nobody foresaw is `could_not_verify`. `discard`
+always happens. Nothing of the restored data passes through here but counts, times and codes.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path, PurePosixPath
+from typing import Any
+from uuid import uuid4
+
+import psutil
+import structlog
+
+from backupguard.contracts import (
+    Command,
+    Context,
+    Engine,
+    EngineSettings,
+    Fetched,
+    FetchRequest,
+    JobSelector,
+    Match,
+    Repositories,
+    Repository,
+    Requirements,
+    Sandbox,
+    Trial,
+)
+from backupguard.errors import (
+    BackupDefect,
+    BackupGuardError,
+    Cancelled,
+    Changing,
+    MissingMeans,
+    UsageError,
+    verdict_of,
+)
+from backupguard.model import (
+    Baseline,
+    CheckResult,
+    Fingerprint,
+    Observation,
+    Phase,
+    PhaseResult,
+    RecoveryPoint,
+    RestoreTestResult,
+    Verdict,
+    application_subject,
+)
+from restore_tests import outcome, recognise, selection
+
+log = structlog.get_logger(__name__)
+
+#: Seconds a phase may take inside the sandbox when the plan says nothing else.
+DEFAULT_LIMITS_S: Mapping[Phase, int] = {
+    Phase.PREPARE: 1800,
+    Phase.LOAD: 48 * 3600,
+    Phase.OPEN: 3600,
+    Phase.VERIFY: 12 * 3600,
+}
+#: Kept free beside what a test needs, so that the host itself never runs dry.
+RESERVE_BYTES = 2 * 1024**3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestoreTestPlan:
+    """What to restore and how to judge it.
+
+    `selectors` are the application's backup jobs by repository; `repository` restricts the test to one.
+    `point` is "latest", "oldest", "rotate" (with `rotation`, the number of tests made before) or an id.
+    `limits` are seconds per phase; `timezone` the site's; `level` the highest level to try.
+    """
+
+    run: str
+    application: str
+    selectors: Mapping[str, tuple[JobSelector, ...]]
+    repository: str | None = None
+    point: str = "latest"
+    settings: EngineSettings | None = None
+    rpo: timedelta | None = None
+    rto: timedelta | None = None
+    baseline: Baseline | None = None
+    previous: Fingerprint | None = None
+    limits: Mapping[Phase, int] = field(default_factory=dict)
+    timezone: str = "UTC"
+    rotation: int = 0
+    level: int = 3
+
+
+SandboxOpener = Callable[[Path], AbstractContextManager[Sandbox]]
+Recorder = Callable[[Observation], None]
+
+
+def restore_test(
+    plan: RestoreTestPlan,
+    *,
+    repositories: Repositories,
+    engines: Mapping[str, Engine],
+    sandbox: SandboxOpener,
+    context: Context,
+    record: Recorder,
+) -> RestoreTestResult:
+    """Perform one restore test and return what was seen; each ended phase is given to `record`.
+
+    `sandbox` is called with the directory that the sandbox shows as `/in`. Trouble of the backup or of
+    the host never raises: it is the verdict and the code of the result. Cancelled and KeyboardInterrupt
+    propagate, after `discard`.
+    """
+    test = _Test(
+        plan=plan,
+        repositories=repositories,
+        engines=engines,
+        sandbox=sandbox,
+        context=context,
+        record=record,
+    )
+    test.perform()
+    return test.result()
+
+
+def result_observation(result: RestoreTestResult, run: str, now: datetime) -> Observation:
+    """Return the fact `restore-test.result` of a result; see `outcome.payload` for its shape."""
+    return Observation(
+        kind="restore-test.result",
+        subject=application_subject(result.application),
+        observed_at=now,
+        data=outcome.payload(result),
+        key=f"run/{run}/result",
+    )
+
+
+@dataclass(slots=True, kw_only=True)
+class _Test:
+    """The state of one restore test between its phases."""
+
+    plan: RestoreTestPlan
+    repositories: Repositories
+    engines: Mapping[str, Engine]
+    sandbox: SandboxOpener
+    context: Context
+    record: Recorder
+    phases: list[PhaseResult] = field(default_factory=list)
+    checks: list[CheckResult] = field(default_factory=list)
+    error: tuple[Verdict, str] | None = None
+    repository: str | None = None
+    point: RecoveryPoint | None = None
+    fetched: Fetched | None = None
+    engine: Engine | None = None
+    trial: Trial | None = None
+    fingerprint: Fingerprint | None = None
+    tools: dict[str, str] = field(default_factory=dict)
+    stack: ExitStack = field(default_factory=ExitStack)
+
+    @property
+    def into(self) -> Path:
+        """Where the artifact is fetched to."""
+        return self.context.work / "fetched"
+
+    # -- the order of things
+
+    def perform(self) -> None:
+        try:
+            self._select_and_fetch()
+            trial, engine = self._prepare()
+            with self._phase(Phase.LOAD):
+                engine.load(trial)
+            with self._phase(Phase.OPEN):
+                engine.open(trial)
+            self.tools.update(trial.memory.get("tools", {}))
+            self._verify(trial, engine)
+        except Cancelled:
+            raise
+        except Exception as error:  # noqa: BLE001  (whatever it is, it must become a fact)
+            self.error = self._classified(error)
+        finally:
+            with suppress(Exception), self._phase(Phase.DISCARD):
+                self._discard()
+
+    @contextmanager
+    def _phase(self, phase: Phase) -> Iterator[None]:
+        """Time a phase, tell that it ended, and let what ended it pass on."""
+        if phase is not Phase.DISCARD:
+            self.context.cancel.raise_if_set()
+        number = list(Phase).index(phase)
+        self.context.progress(number, len(Phase), f"phase.{phase.value}")
+        if self.trial is not None:
+            limit = self.plan.limits.get(phase) or DEFAULT_LIMITS_S.get(phase, 3600)
+            self.trial.memory["timeout_s"] = limit
+        started = time.monotonic()
+        verdict, code = Verdict.PASSED, None
+        try:
+            yield
+            if phase is Phase.VERIFY:
+                verdict, code = outcome.of_checks(self.checks)
+        except BaseException as error:
+            verdict, code = self._classified(error)
+            raise
+        finally:
+            duration = round((time.monotonic() - started) * 1000)
+            ended = PhaseResult(phase=phase, verdict=verdict, duration_ms=duration, code=code)
+            self.phases.append(ended)
+            self.record(self._phase_observation(ended))
+
+    def _phase_observation(self, ended: PhaseResult) -> Observation:
+        return Observation(
+            kind="restore-test.phase",
+            subject=application_subject(self.plan.application),
+            observed_at=self.context.now(),
+            data={
+                "application": self.plan.application,
+                "repository": self.repository,
+                "phase": ended.phase.value,
+                "verdict": ended.verdict.value,
+                "duration_ms": ended.duration_ms,
+                "code": ended.code,
+            },
+            # A phase that is tried again after a change of the repository is another fact.
+            key=f"run/{self.plan.run}/phase/{ended.phase.value}{self._attempt(ended.phase)}",
+        )
+
+    def _attempt(self, phase: Phase) -> str:
+        count = sum(done.phase is phase for done in self.phases)
+        return "" if count == 1 else f"/{count}"
+
+    def _classified(self, error: BaseException) -> tuple[Verdict, str]:
+        if isinstance(error, KeyboardInterrupt):
+            return Verdict.COULD_NOT_VERIFY, "by_operator"
+        verdict, code = verdict_of(error)
+        if code == "bug" and not isinstance(error, BackupGuardError):
+            # Where, never what: the text of an unforeseen error may quote the data it stumbled on.
+            places = [
+                f"{frame.name}:{frame.lineno}"
+                for frame in traceback.extract_tb(error.__traceback__)
+            ]
+            log.error(
+                "restore_test.bug", run=self.plan.run, type=type(error).__name__, at=places[-6:]
+            )
+        return verdict, code
+
+    # -- select, fetch
+
+    def _select_and_fetch(self) -> None:
+        try:
+            self._select_and_fetch_once()
+        except Changing:
+            # Once more, from a fresh index; the second time it is what the verdict says.
+            self._remove_fetched()
+            self._select_and_fetch_once()
+
+    def _select_and_fetch_once(self) -> None:
+        with ExitStack() as opened:
+            with self._phase(Phase.SELECT):
+                repository, point = self._select(opened)
+            with self._phase(Phase.FETCH):
+                self._need_room(point.bytes or 0)
+                self.into.mkdir(mode=0o700, parents=True)
+                request = FetchRequest(point=point, selector=self._selector(point))
+                self.fetched = repository.fetch(request, self.into)
+                self.tools.update(self.fetched.tools)
+
+    def _select(self, opened: ExitStack) -> tuple[Repository, RecoveryPoint]:
+        """Return the opened repository and the point; another one serves where one does not answer."""
+        plan, now = self.plan, self.context.now()
+        names = [name for name, jobs in plan.selectors.items() if jobs]
+        if plan.repository is not None:
+            names = [name for name in names if name == plan.repository]
+        if not names:
+            raise UsageError("unknown_subject", subject=plan.repository or plan.application)
+        found: dict[str, tuple[Repository, RecoveryPoint]] = {}
+        errors: list[BackupGuardError] = []
+        for name in selection.order(names, plan.point, plan.rotation):
+            try:
+                repository = opened.enter_context(self.repositories.open(name))
+                points = list(repository.points(plan.selectors[name]))
+                found[name] = repository, selection.choose(points, plan.point, now, plan.rotation)
+            except Cancelled:
+                raise
+            except BackupGuardError as error:
+                errors.append(error)
+            if found and plan.point not in {"latest", "oldest"}:
+                break
+        if not found:
+            # A repository that could not be asked is no proof that there is nothing in it.
+            raise next((e for e in errors if e.verdict is not Verdict.FAILED), errors[0])
+        pick = min if plan.point == "oldest" else max
+        self.repository = pick(found, key=lambda name: found[name][1].at)
+        repository, self.point = found[self.repository]
+        return repository, self.point
+
+    def _selector(self, point: RecoveryPoint) -> JobSelector:
+        assert self.repository is not None
+        jobs = self.plan.selectors[self.repository]
+        return next((job for job in jobs if job.job == point.job), jobs[0])
+
+    def _need_room(self, needed: int) -> None:
+        free = psutil.disk_usage(str(self.context.work)).free
+        if free < needed + RESERVE_BYTES:
+            raise MissingMeans("no_disk", needed=needed + RESERVE_BYTES, free=free)
+
+    # -- prepare
+
+    def _prepare(self) -> tuple[Trial, Engine]:
+        with self._phase(Phase.PREPARE):
+            fetched, point = self.fetched, self.point
+            assert fetched is not None
+            assert point is not None
+            match = self._match(fetched)
+            self.engine = engine = self.engines[match.engine]
+            self._need(engine.requirements(match, fetched.bytes))
+            opened = self.stack.enter_context(self.sandbox(self.into))
+            settings = self.plan.settings
+            self.trial = Trial(
+                sandbox=opened,
+                artifact=PurePosixPath("/in") / fetched.artifact,
+                match=match,
+                settings=settings if isinstance(settings, engine.settings) else engine.settings(),
+                baseline=self.plan.baseline,
+                previous=self.plan.previous,
+                point_at=point.at,
+                context=self.context,
+                memory=self._memory(),
+                key=uuid4().bytes + uuid4().bytes,
+            )
+            engine.prepare(self.trial)
+        return self.trial, engine
+
+    def _memory(self) -> dict[str, Any]:
+        limit = self.plan.limits.get(Phase.PREPARE) or DEFAULT_LIMITS_S[Phase.PREPARE]
+        return {"timezone": self.plan.timezone, "rpo": self.plan.rpo, "timeout_s": limit}
+
+    def _match(self, fetched: Fetched) -> Match:
+        """Return the match; what is nobody's is a defect once the engine is known."""
+        named = self.plan.settings.engine if self.plan.settings else None
+        if named is not None and named not in self.engines:
+            raise MissingMeans("program_missing", program=named, package=named)
+        engines = {named: self.engines[named]} if named else self.engines
+        sample = recognise.take_sample(self.into, fetched.artifact, self.context)
+        try:
+            return recognise.recognise(sample, engines)
+        except MissingMeans as error:
+            if error.code == "unrecognised_artifact" and (named or self._known_engine()):
+                raise BackupDefect("not_a_dump") from error
+            raise
+
+    def _known_engine(self) -> bool:
+        if self.plan.previous is not None or self.plan.baseline is not None:
+            return True
+        subject = application_subject(self.plan.application)
+        fact = self.context.known.latest("restore-test.result", subject)
+        return bool(fact and fact.observation.data.get("engine"))
+
+    def _need(self, needs: Requirements) -> None:
+        for program in needs.programs:
+            if not any((place / program.name).exists() for place in program.directories):
+                raise MissingMeans(
+                    "version_unsupported", program=program.name, package=program.package
+                )
+        self._need_room(needs.disk_bytes)
+        available = psutil.virtual_memory().available
+        if available < needs.memory_bytes:
+            raise MissingMeans("no_memory", needed=needs.memory_bytes, free=available)
+
+    # -- verify, discard
+
+    def _verify(self, trial: Trial, engine: Engine) -> None:
+        with self._phase(Phase.VERIFY):
+            for check in engine.verify(trial, self.plan.level):
+                self.checks.append(check)
+                self.context.cancel.raise_if_set()
+            self.fingerprint = engine.fingerprint(trial)
+
+    def _discard(self) -> None:
+        if self.engine is not None and self.trial is not None:
+            with suppress(Exception):
+                self.engine.close(self.trial)
+        try:
+            self.stack.close()
+        finally:
+            self._remove_fetched()
+
+    def _remove_fetched(self) -> None:
+        if not self.into.exists():
+            return
+        # In the jail: a tree made to be hard to remove must not hold up, or mislead, this process.
+        command = Command(
+            argv=("rm", "-rf", "--one-file-system", "--", str(self.into)),
+            write=(self.context.work,),
+            timeout_s=3600,
+        )
+        with suppress(BackupGuardError):
+            self.context.tools.run(command)
+        if self.into.exists():
+            # A cancelled run starts no program any more.
+            shutil.rmtree(self.into, ignore_errors=True)
+
+    # -- the result
+
+    def result(self) -> RestoreTestResult:
+        accepted = self.plan.baseline is not None and self.plan.baseline.accepted
+        point_at = self.point.at if self.point else self.context.now()
+        verdict, code = self.error or outcome.of_phases(self.phases, self.checks)
+        reached = outcome.level_reached(
+            self.phases, self.checks, verdict, baseline_accepted=accepted
+        )
+        return RestoreTestResult(
+            application=self.plan.application,
+            engine=self.engine.name if self.engine else "",
+            repository=self.repository or "",
+            point=self.point.native_id if self.point else "",
+            point_at=point_at,
+            target=None,
+            verdict=verdict,
+            level=reached,
+            phases=tuple(self.phases),
+            checks=tuple(self.checks),
+            data_loss_ms=outcome.data_loss_ms(self.checks, point_at),
+            bytes=self.fetched.bytes if self.fetched else 0,
+            fingerprint=self.fingerprint,
+            tools=dict(self.tools),
+            code=code,
+            freshness_heuristic=outcome.freshness(self.checks),
+            baseline_accepted=accepted,
+            checks_configured=len(getattr(self.plan.settings, "checks", ()) or ()),
+        )
+
+
+__all__ = [
+    "JobSelector",
+    "RestoreTestPlan",
+    "restore_test",
+    "result_observation",
+]

@@ -1,0 +1,281 @@
+"""Loads a PostgreSQL dump, whatever its format, and judges what was said meanwhile.
+
+Everything that touches the dump's bytes runs inside the sandbox, as fixed shell and awk programs whose
+only inputs are positional arguments. A plain dump passes through one filter on its way to psql: it
+takes out psql's own `restrict` lines and the commands for other databases, makes roles before they
+are named, and looks for what pg_dump never writes and for the trailer that it always does.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from dataclasses import dataclass
+
+from backupguard.contracts import Completed, Trial
+from backupguard.errors import BackupDefect, BackupGuardError, MissingMeans, Misunderstood
+from restore_tests.inside import text as programs
+from restore_tests.postgresql_messages import (
+    CLIENT,
+    SERVER_LOG,
+    EngineMessage,
+    judge,
+    parse,
+)
+from restore_tests.postgresql_server import PostgresqlServer, inside, of
+
+_AWK = "A=$(command -v mawk || command -v gawk || command -v original-awk) || exit 90\n"
+_OPEN = """
+opened() {
+  case "$1" in
+    gzip) gzip -dc -- "$2" ;; xz) xz -dc -- "$2" ;; zstd) zstd -dcq -- "$2" ;; *) cat -- "$2" ;;
+  esac
+}
+"""
+
+
+_PLAIN = programs("postgresql_statements.awk", "postgresql_plain.awk")
+_SCHEMA = programs("postgresql_statements.awk", "postgresql_schema.awk")
+
+_LOAD_PLAIN = (
+    _AWK
+    + _OPEN
+    + """
+compression=$1 file=$2 key=$3 filter=$4 client=$5 database=$6 psql=$7
+{ opened "$compression" "$file" 2>/tmp/opening; echo "opened $?" >/tmp/opened; } \
+  | "$A" -v key="$key" -v status=/tmp/status "$filter" \
+  | { "$psql" -X -q -v VERBOSITY=sqlstate -v ON_ERROR_STOP=0 -v ON_ERROR_ROLLBACK=on -1 -f - \
+        -d "$database" 2>&1 >/dev/null; echo "client $?" >/tmp/client; } \
+  | "$A" "$client"
+cat /tmp/opened /tmp/status /tmp/client
+"""
+)
+
+_SCAN_ARCHIVE = (
+    _AWK
+    + """
+file=$1 program=$2 client=$3 roles=$4 restore=$5
+{ "$restore" -C -s -f - "$file" 2>/tmp/stderr; echo "client $?" >/tmp/client; } \
+  | "$A" -v roles_file="$roles" "$program"
+"$A" "$client" /tmp/stderr
+cat /tmp/client
+"""
+)
+
+_LOAD_ARCHIVE = (
+    _AWK
+    + """
+client=$1; shift
+{ "$@" 2>&1 >/dev/null; echo "client $?" >/tmp/client; } | "$A" "$client"
+cat /tmp/client
+"""
+)
+
+_UNPACK = _OPEN + 'opened "$1" "$2" >"$3"'
+_UNPACKED = "/shared/unpacked/dump"
+_ROLES_FILE = "/shared/pg/roles.sql"
+_SERVER_LOG = _AWK + '"$A" "$2" "$1"'
+_FACT = re.compile(r"([a-z]{2,20}) ([A-Za-z0-9_.@-]{1,63})\Z")
+
+
+@dataclass(slots=True, kw_only=True)
+class Report:
+    """What a script inside said: messages to judge, and facts of a closed alphabet."""
+
+    messages: tuple[EngineMessage, ...]
+    facts: dict[str, list[str]]
+
+    @classmethod
+    def of(cls, done: Completed) -> Report:
+        """Read a script's output; raise MissingMeans when the sandbox lacks awk."""
+        if done.returncode == 90:
+            raise MissingMeans("program_missing", program="awk", package="mawk")
+        facts: dict[str, list[str]] = {}
+        for line in done.stdout.decode("ascii", "replace").splitlines():
+            if match := _FACT.match(line):
+                facts.setdefault(match.group(1), []).append(match.group(2))
+        return cls(messages=parse(done.stdout), facts=facts)
+
+    def last(self, name: str) -> str | None:
+        """Return the last value of a fact."""
+        return self.facts.get(name, [None])[-1]
+
+
+def artifact(trial: Trial) -> str:
+    """Return where the dump itself is seen inside."""
+    return inside(trial.artifact, trial.match.extra["path"])
+
+
+def shell(
+    server: PostgresqlServer, script: str, *arguments: str, unpacked: bool = False
+) -> Completed:
+    """Run a fixed script in a client's sandbox."""
+    return server.client(
+        ["/bin/sh", "-c", script, "sh", *arguments], shared=("unpacked",) if unpacked else ()
+    )
+
+
+def prepare(trial: Trial) -> None:
+    """Make the database, the roles and what else the dump needs; refuse what cannot be loaded here.
+
+    Raises MissingMeans (extension_missing, no_disk…) and BackupDefect (hostile, truncated, corrupt).
+    """
+    server = of(trial)
+    if trial.match.format == "plain":
+        trial.memory["dump"] = artifact(trial)
+        _create_database(server, trial.match.extra.get("encoding", "UTF8"), None, None)
+        return
+    trial.memory["dump"] = _archive_file(trial, server)
+    report = Report.of(
+        shell(
+            server,
+            _SCAN_ARCHIVE,
+            trial.memory["dump"],
+            _SCHEMA,
+            CLIENT,
+            _ROLES_FILE,
+            str(server.programs / "pg_restore"),
+            unpacked=True,
+        )
+    )
+    if report.facts.get("hostile"):
+        raise BackupDefect("hostile", count=len(report.facts["hostile"]))
+    _raise_for(report.messages, report.last("client"))
+    _need_extensions(server, report.facts.get("extension", []))
+    encoding, collate = report.last("encoding") or "UTF8", report.last("collate")
+    _create_database(server, encoding, collate, report.last("ctype"))
+    server.client(["psql", "-X", "-q", "-f", _ROLES_FILE, "-d", "postgres"])
+
+
+def _archive_file(trial: Trial, server: PostgresqlServer) -> str:
+    """Return the archive's path inside; one that was compressed once more is unpacked first."""
+    path, compression = artifact(trial), trial.match.compression
+    if compression is None or trial.match.format == "directory":
+        return path
+    done = shell(server, _UNPACK, compression, path, _UNPACKED, unpacked=True)
+    if done.returncode != 0:
+        raise BackupDefect("truncated")
+    return _UNPACKED
+
+
+def _need_extensions(server: PostgresqlServer, wanted: list[str]) -> None:
+    available = {
+        row[1]
+        for row in server.query(
+            "select 'extension', name from pg_available_extensions;", database="postgres"
+        )
+    }
+    missing = sorted(set(wanted) - available)
+    if missing:
+        raise MissingMeans("extension_missing", program=", ".join(missing[:5]), count=len(missing))
+
+
+def _create_database(
+    server: PostgresqlServer, encoding: str, collate: str | None, ctype: str | None
+) -> None:
+    """Create the database with the source's locale where this host has it, else without one.
+
+    Sort order decides which rows a partition takes, so the source's is better than ours; a fallback
+    changes no row.
+    """
+    kept = encoding if encoding == "SQL_ASCII" else "UTF8"
+    plain = "C" if kept == "SQL_ASCII" else "C.UTF-8"
+    choices = [(collate, ctype or collate)] if collate and kept == "UTF8" else []
+    for order, kind in [*choices, ("C", plain)]:
+        server.query(
+            f"create database {server.database} template template0 encoding '{kept}'"
+            f" lc_collate '{order}' lc_ctype '{kind}';",
+            database="postgres",
+        )
+        if server.query(
+            f"select 'database', datname from pg_database where datname = '{server.database}';",  # noqa: S608
+            database="postgres",
+        ):
+            return
+    raise MissingMeans("server_refused", program="createdb", status=1)
+
+
+def load(trial: Trial) -> None:
+    """Load the dump; raise what its messages amount to."""
+    if trial.match.format == "plain":
+        _load_plain(trial, of(trial))
+    else:
+        _load_archive(trial, of(trial))
+
+
+def _server_messages(server: PostgresqlServer) -> tuple[EngineMessage, ...]:
+    return parse(server.log_lines(_SERVER_LOG, [SERVER_LOG]))
+
+
+def _remember(trial: Trial, messages: tuple[EngineMessage, ...]) -> None:
+    trial.memory["messages"] = messages
+
+
+def _load_plain(trial: Trial, server: PostgresqlServer) -> None:
+    report = Report.of(
+        shell(
+            server,
+            _LOAD_PLAIN,
+            trial.match.compression or "none",
+            trial.memory["dump"],
+            secrets.token_hex(24),
+            _PLAIN,
+            CLIENT,
+            server.database,
+            str(server.programs / "psql"),
+        )
+    )
+    messages = (*report.messages, *_server_messages(server))
+    _remember(trial, messages)
+    if report.last("hostile") == "1":
+        raise BackupDefect("hostile", count=1)
+    error = judge(messages)
+    if isinstance(error, BackupDefect) and error.code == "hostile":
+        raise error
+    if isinstance(error, MissingMeans):
+        raise error
+    if report.last("opened") != "0" or report.last("trailer") != "1":
+        # Said before any refused row: the row that was cut in two is refused as well.
+        raise BackupDefect("truncated")
+    if error is not None:
+        raise error
+    if report.last("client") != "0":
+        raise Misunderstood("unknown_exit", program="psql")
+
+
+def _load_archive(trial: Trial, server: PostgresqlServer) -> None:
+    restore = [str(server.programs / "pg_restore"), "-d", server.database]
+    report = Report.of(
+        shell(
+            server,
+            _LOAD_ARCHIVE,
+            CLIENT,
+            *restore,
+            *parallelism(trial.match.format, server.sizes.jobs),
+            trial.memory["dump"],
+            unpacked=True,
+        )
+    )
+    messages = (*report.messages, *_server_messages(server))
+    _remember(trial, messages)
+    _raise_for(messages, report.last("client"))
+
+
+def parallelism(form: str, jobs: int) -> list[str]:
+    """Return the options by which pg_restore loads fastest here.
+
+    One transaction writes no WAL for tables it made itself, and so does each worker of a parallel
+    load; a tar archive can be read by one worker only.
+    """
+    if jobs < 2 or form == "tar":
+        return []
+    return ["-j", str(jobs)]
+
+
+def _raise_for(messages: tuple[EngineMessage, ...], status: str | None) -> None:
+    error: BackupGuardError | None = judge(messages)
+    if error is not None:
+        raise error
+    benign_errors = any(message.severity != "WARNING" for message in messages)
+    if status != "0" and not (status == "1" and benign_errors):
+        raise Misunderstood("unknown_exit", program="pg_restore")

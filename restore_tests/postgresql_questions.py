@@ -1,0 +1,114 @@
+"""The site's own questions about its data: asked inside the sandbox, compared inside the sandbox.
+
+They run as a role that can only read, each bounded in time; only verdicts leave, and for `newer-than`
+the time that was found.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+
+from backupguard.contracts import Trial
+from backupguard.model import CheckResult, Verdict, from_us
+from restore_tests import shape
+from restore_tests.postgresql_server import FIELD, PostgresqlServer, of
+from restore_tests.postgresql_survey import settings_of, zone
+from restore_tests.settings import ContentCheck
+
+CHECK_TIMEOUT_S = 600
+
+
+def configured(trial: Trial) -> Iterator[CheckResult]:
+    """Yield one result per check of the site's, in its order."""
+    settings, server = settings_of(trial), of(trial)
+    if not settings.checks:
+        return
+    role = "reader_" + secrets.token_hex(8)
+    _make_reader(server, role)
+    timeout = settings.statement_timeout or timedelta(seconds=CHECK_TIMEOUT_S)
+    opening = (
+        f"set statement_timeout = {int(timeout.total_seconds() * 1000)};\n"
+        f"set timezone = {_sql(zone(trial))};\nset default_transaction_read_only = on;\n"
+    )
+    script = opening + "".join(
+        _question(number, check, trial.point_at) for number, check in enumerate(settings.checks)
+    )
+    answers: dict[int, list[str]] = {}
+    for row in server.query(script, user=role):
+        if row[0] == "check" and len(row) == 4 and row[1].isdigit():
+            answers.setdefault(int(row[1]), row[2:])
+    for number, check in enumerate(settings.checks):
+        yield _answer(check, answers.get(number))
+
+
+def _make_reader(server: PostgresqlServer, role: str) -> None:
+    """Make a role that reads every row, row security or not, and can do nothing else."""
+    grant = (
+        "select format('grant usage on schema %1$I to %2$I; "
+        "grant select on all tables in schema %1$I to %2$I;', nspname, :'role') "
+        "from pg_catalog.pg_namespace where nspname !~ '^pg_' \\gexec\n"
+    )
+    server.query(f"\\set role {role}\ncreate role :role login bypassrls nosuperuser;\n{grant}")
+
+
+def _sql(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _question(number: int, check: ContentCheck, point_at: datetime) -> str:
+    """Return the statement that asks and compares; its last column is a time for `newer-than` alone."""
+    head = f"select 'check', {number}, case when v is null then 'null' "
+    if check.newer_than is not None:
+        oldest = (point_at - check.newer_than).isoformat()
+        latest = (point_at + timedelta(days=1)).isoformat()
+        verdict = (
+            f"when v > {_sql(latest)}::timestamptz then 'future' "
+            f"when v >= {_sql(oldest)}::timestamptz then 'passed' else 'failed' end, "
+            "case when v between '0001-01-01' and '9999-01-01' "
+            "then trunc(extract(epoch from v) * 1000000)::bigint end"
+        )
+        kind = "timestamptz"
+    else:
+        kind, conditions = _comparison(check)
+        verdict = f"when {conditions} then 'passed' else 'failed' end, ''"
+    # The query ends on a line of its own: it may end in a comment.
+    statement = f"{head}{verdict} from (select ({check.sql}\n)::{kind} as v) as answer;\n"
+    failed = FIELD.join(("check", str(number), "error", ":LAST_ERROR_SQLSTATE"))
+    return f"{statement}\\if :ERROR\n\\echo {failed}\n\\endif\n"
+
+
+def _comparison(check: ContentCheck) -> tuple[str, str]:
+    if isinstance(check.equals, bool):
+        return "boolean", f"v = {'true' if check.equals else 'false'}"
+    if isinstance(check.equals, str):
+        return "text", f"v = {_sql(check.equals)}"
+    bounds = (("=", check.equals), (">=", check.at_least), ("<=", check.at_most))
+    return "numeric", " and ".join(f"v {sign} {n}" for sign, n in bounds if n is not None)
+
+
+def _answer(check: ContentCheck, answer: list[str] | None) -> CheckResult:
+    said, extra = answer or ("error", "")
+    verdict, code = {
+        "passed": (Verdict.PASSED, shape.OK),
+        "failed": (Verdict.FAILED, "check_failed"),
+        "null": (Verdict.FAILED, "check_no_answer"),
+        "future": (Verdict.COULD_NOT_VERIFY, "check_future_time"),
+    }.get(said, (Verdict.COULD_NOT_VERIFY, _error_code(extra)))
+    newest = {}
+    if (
+        check.newer_than is not None
+        and said in {"passed", "failed"}
+        and extra.lstrip("-").isdigit()
+    ):
+        newest = {"newest": from_us(int(extra))}
+    return CheckResult(
+        name=check.name, level=3, verdict=verdict, code=code, times=newest, configured=True
+    )
+
+
+def _error_code(sqlstate: str) -> str:
+    if sqlstate == "57014":
+        return "check_timeout"
+    return "check_undefined" if sqlstate in {"42P01", "42703", "3F000"} else "check_error"
