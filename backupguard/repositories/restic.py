@@ -111,6 +111,10 @@ class ResticRepository:
         self._state.reach()
         yield from ResticVerifier(self._program, self._state).verify(plan)
 
+    def units(self) -> Sequence[str]:
+        """Return the names of the units that `verify` yields in the course of its turns."""
+        return ResticVerifier(self._program, self._state).units()
+
     def fetch(self, request: FetchRequest, into: Path) -> Fetched:
         """Restore the selection of a snapshot into the empty directory `into` (`restic_fetch`)."""
         self._state.reach()

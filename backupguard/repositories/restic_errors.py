@@ -49,8 +49,8 @@ _HOST_TROUBLE: tuple[tuple[re.Pattern[str], type[BackupGuardError], str], ...] =
     ),
     (
         re.compile(
-            r"InvalidAccessKeyId|SignatureDoesNotMatch|Permission denied \((publickey|password)"
-            r"|Host key verification failed|no identity"
+            r"no credentials found|InvalidAccessKeyId|SignatureDoesNotMatch"
+            r"|Permission denied \((publickey|password)|Host key verification failed|no identity"
         ),
         AccessRefused,
         "authentication",
@@ -90,7 +90,7 @@ _NOT_FOUND = re.compile(
     r"|NoSuchBucket|bucket does not exist|The specified bucket"
 )
 _IGNORED = re.compile(r"^Ignoring \"|failed to load snapshot|could not load snapshot")
-_SNAPSHOT_GONE = re.compile(r"no matching ID found|no snapshot found|failed to find snapshot")
+_SNAPSHOT_GONE = re.compile(r"no matching ID found|no snapshot (?:found|matched)")
 
 #: Ids of restic's objects, in full or as the ten characters that logs shorten them to.
 _OBJECT = re.compile(
@@ -104,8 +104,8 @@ _MISSING_OBJECT = re.compile(
 _CORRUPT = re.compile(
     r"ciphertext verification failed|does not match|unexpected EOF|unexpected file size"
     r"|invalid data returned|hash does not match|wrong data returned|StreamPack"
-    r"|repository contains errors|decrypting blob|invalid (?:header|pack|type|character|entry)|too short|header length|corrupt"
-    r"|repository is damaged|is damaged|zstd|magic number"
+    r"|repository contains errors|decrypting blob|invalid (?:header|pack|type|character|entry)"
+    r"|too short|header length|corrupt|repository is damaged|is damaged|zstd|magic number"
 )
 
 #: Errors of `restore` that concern what surrounds the content: owner, attributes, devices. They are
@@ -224,7 +224,7 @@ def failure(done: Completed, version: Version, repository: str) -> BackupGuardEr
     if snapshot_gone(texts):
         return Changing("repository_changed", repository=repository)
     found = defect(texts)
-    if found is not None and done.returncode == 1:
+    if found is not None and done.returncode in {0, 1}:
         return defect_error(found, repository)
     code = "unclassified_stderr" if done.returncode in {1, 3} and texts else "unknown_exit"
     return Misunderstood(code, repository=repository, status=done.returncode)

@@ -79,14 +79,19 @@ def candidates(path: str) -> tuple[str, ...]:
 def _listing(program: ResticProgram, snapshot: str, held: Sequence[_Held]) -> None:
     """Fill `held` from `restic ls`; raises what restic's failure stands for."""
 
+    seen = False
+
     def sink(line: bytes) -> None:
-        if b'"node"' not in line:
+        nonlocal seen
+        if not line.startswith(b"{"):
             return
         try:
             node = json.loads(line)
         except ValueError:
             return
-        if node.get("struct_type") == "node" or node.get("message_type") == "node":
+        if "snapshot" in {node.get("struct_type"), node.get("message_type")}:
+            seen = True
+        elif node.get("struct_type") == "node" or node.get("message_type") == "node":
             for one in held:
                 one.take(node)
 
@@ -100,7 +105,8 @@ def _listing(program: ResticProgram, snapshot: str, held: Sequence[_Held]) -> No
             timeout_s=int(program.settings.fetch_timeout.total_seconds()),
         )
     )
-    if done.returncode != 0:
+    # 0.14 ends with status 0 when the snapshot is not there, or cannot be read.
+    if done.returncode != 0 or not seen:
         raise failure(done, program.version, program.identifier)
 
 

@@ -43,6 +43,10 @@ class ResticVerifier:
         self._state = state
         self._total = program.settings.data_buckets
 
+    def units(self) -> tuple[str, ...]:
+        """Return the names of all units."""
+        return (STRUCTURE, *(bucket_name(n + 1, self._total) for n in range(self._total)))
+
     def verify(self, plan: VerifyPlan) -> Iterator[VerifiedUnit]:
         """Yield the units of `plan`, the least recently verified buckets first.
 
