@@ -69,7 +69,7 @@ class TestPicture:
     duration_ms: int | None = None
     phases: Mapping[str, int] = field(default_factory=dict)
     data_loss_ms: int | None = None
-    freshness_at: int | None = None
+    freshness_ms: int | None = None  # how much older than its point the newest data look
     outcomes: Mapping[str, int] = field(default_factory=dict)
 
 

@@ -130,9 +130,16 @@ def _test(history: History, key: TestKey, due_s: int) -> TestPicture:
         duration_ms=found.get("duration_ms"),
         phases=_phases(found),
         data_loss_ms=measured.get("data_loss_ms"),
-        freshness_at=measured.get("freshness_heuristic_at"),
+        freshness_ms=_freshness_ms(measured),
         outcomes=dict(history.outcomes.get(key, {})),
     )
+
+
+def _freshness_ms(found: Mapping[str, Any]) -> int | None:
+    newest, point_at = found.get("freshness_heuristic_at"), found.get("point_at")
+    if newest is None or point_at is None:
+        return None
+    return int(max(0, point_at - newest) // 1000)
 
 
 def _phases(found: Mapping[str, Any]) -> dict[str, int]:
