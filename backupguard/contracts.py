@@ -757,6 +757,9 @@ class Store(Protocol):
     def head(self) -> tuple[int, bytes]:
         """Return sequence number and hash of the newest record."""
 
+    def sealed(self) -> tuple[int, datetime] | None:
+        """Return up to which record the chain is sealed, and since when; None without any seal."""
+
     def facts(
         self, *, after: int = 0, kinds: Collection[str] = (), subject: Subject | None = None
     ) -> Iterator[Fact]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import json
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -157,6 +158,16 @@ class SqlStore(Store):
                 )
                 for row in rows
             )
+
+    def sealed(self) -> tuple[int, datetime] | None:
+        """Return up to which record the chain is sealed, and since when; None without any seal."""
+        with self._core.read() as connection:
+            statement = select(seals.c.document).order_by(seals.c.seq.desc()).limit(1)
+            document = connection.execute(statement).scalar()
+        if document is None:
+            return None
+        members = json.loads(bytes(document))
+        return members["seq"], from_us(members["sealed_at"])
 
     def erase(self, first: int, last: int, kinds: Sequence[str], reason: str, author: str) -> Fact:
         """Drop the bodies of records in a range, on purpose: hashes and a fact that says so remain.
