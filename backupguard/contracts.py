@@ -387,6 +387,7 @@ class VerifyPlan:
     structure: bool = True
     data_percent: int = 0  # 0 to 100; the least recently verified units come first
     max_bytes: int | None = None
+    jobs: tuple[JobSelector, ...] = ()  # whose points matter, where a repository can tell them apart
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -463,8 +464,8 @@ class Repository(Protocol):
 class VerifiesInUnits(Protocol):
     """A repository that can name all its units: so that "everything was read since" can be said."""
 
-    def units(self) -> Sequence[str]:
-        """Return the names of all units that `verify` may yield."""
+    def units(self, plan: VerifyPlan) -> Sequence[str]:
+        """Return the names of all units that `verify` yields in the course of its turns."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -55,7 +55,10 @@ class Integrity:
         """
         identifier = subject.partition("/")[2]
         plan = VerifyPlan(
-            structure=True, data_percent=settings.data_percent, max_bytes=settings.max_bytes
+            structure=True,
+            data_percent=settings.data_percent,
+            max_bytes=settings.max_bytes,
+            jobs=tuple(repositories.jobs(identifier)),
         )
         units: list[VerifiedUnit] = []
         names: Sequence[str] = ()
@@ -65,7 +68,7 @@ class Integrity:
                 if Capability.VERIFY not in repository.capabilities:
                     yield _verified(identifier, context, (), (), (Verdict.SKIPPED, None))
                     return
-                names = _unit_names(repository)
+                names = _unit_names(repository, plan)
                 for unit in repository.verify(plan):
                     units.append(unit)
                     context.cancel.raise_if_set()
@@ -81,8 +84,8 @@ class Integrity:
             raise error
 
 
-def _unit_names(repository: Repository) -> Sequence[str]:
-    return repository.units() if isinstance(repository, VerifiesInUnits) else ()
+def _unit_names(repository: Repository, plan: VerifyPlan) -> Sequence[str]:
+    return repository.units(plan) if isinstance(repository, VerifiesInUnits) else ()
 
 
 def _verified(

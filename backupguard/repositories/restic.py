@@ -111,7 +111,7 @@ class ResticRepository:
         self._state.reach()
         yield from ResticVerifier(self._program, self._state).verify(plan)
 
-    def units(self) -> Sequence[str]:
+    def units(self, plan: VerifyPlan) -> Sequence[str]:  # noqa: ARG002 - the same for every plan
         """Return the names of the units that `verify` yields in the course of its turns."""
         return ResticVerifier(self._program, self._state).units()
 

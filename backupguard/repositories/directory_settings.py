@@ -1,0 +1,37 @@
+"""What the configuration says of a directory of dumps."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Literal, Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import model_validator
+
+from backupguard.contracts import Duration, RepositorySettings
+
+
+class DirectorySettings(RepositorySettings):
+    """A directory that a dump script writes into.
+
+    Times in names are local times of `timezone`, of this host where it is left out. A file that was
+    changed less than `settle` ago is still being written.
+    """
+
+    type: Literal["directory"]
+    path: Path
+    timezone: str | None = None
+    settle: Duration = timedelta(seconds=60)
+    fetch_timeout: Duration = timedelta(hours=12)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not self.path.is_absolute():
+            raise ValueError("the path must be absolute")
+        if self.timezone is not None:
+            try:
+                ZoneInfo(self.timezone)
+            except (ZoneInfoNotFoundError, ValueError) as error:
+                raise ValueError(f"{self.timezone!r} is no time zone") from error
+        return self
