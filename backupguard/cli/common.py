@@ -70,6 +70,12 @@ def settings(*, check_secrets: bool = False) -> Settings:
     return _settings
 
 
+def use_settings(loaded: Settings) -> None:
+    """Let the rest of this call use settings that were loaded in another way."""
+    global _settings
+    _settings = loaded
+
+
 def language() -> str:
     """Return the language to speak: option, else settings if they were loaded, else the locale."""
     if _options.language is not None:
@@ -88,12 +94,17 @@ def words() -> Words:
     return Words(language(), _settings.site.timezone if _settings is not None else "UTC")
 
 
-def store(settings: Settings) -> Store:
-    """Open the store these settings name, as its owner and never as root."""
+def store(settings: Settings, *, replace_corrupt: bool = True) -> Store:
+    """Open the store these settings name, as its owner and never as root; made when absent."""
     become_owner(settings)
     from backupguard.store import open_store
 
-    return open_store(settings.state_directory, settings.store.url)
+    return open_store(
+        settings.state_directory,
+        settings.store.url,
+        site=settings.site.name,
+        replace_corrupt=replace_corrupt,
+    )
 
 
 def become_owner(settings: Settings) -> None:
@@ -153,27 +164,24 @@ def print_table(
     `columns` and cells are texts already put into words. Control characters in cells are shown as
     "�": names come from files and tools, and must not steer a terminal.
     """
+    safe = [[printable(cell) for cell in row] for row in rows]
+    if not sys.stdout.isatty():  # a pipe has no width: nothing is folded or cut there
+        lines = ([[title]] if title else []) + [list(columns), *safe]
+        widths = [max(map(len, column)) for column in zip(columns, *safe, strict=True)]
+        for line in lines:
+            print("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=False)).rstrip())
+        return
     from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console = Console(highlight=False)
-    terminal = console.is_terminal
-    table = Table(
-        title=title,
-        title_justify="left",
-        box=box.SIMPLE_HEAD if terminal else None,
-        pad_edge=False,
-        padding=(0, 2, 0, 0),
-    )
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
-        table.add_column(Text(column), overflow="fold", no_wrap=not terminal)
-    for row in rows:
-        table.add_row(*(Text(printable(cell)) for cell in row))
-    if not terminal:  # a pipe has no width: nothing is folded or cut there
-        console.width = max(console.measure(table).maximum, 1)
-    console.print(table)
+        table.add_column(Text(column), overflow="fold")
+    for row in safe:
+        table.add_row(*map(Text, row))
+    Console(highlight=False).print(table)
 
 
 def printable(text: str) -> str:

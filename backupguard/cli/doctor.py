@@ -1,0 +1,256 @@
+"""`backupguard doctor`: what works on this host, and what to do about the rest."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from backupguard.cli import common
+from backupguard.errors import (
+    EXIT_DONE,
+    EXIT_NOT_PROVED,
+    BackupGuardError,
+    ConfigurationError,
+    MissingMeans,
+)
+from backupguard.model import Message
+
+if TYPE_CHECKING:
+    from backupguard.settings import Settings
+
+_NAMESPACES = (
+    # file, the value that forbids what the sandbox needs
+    ("/proc/sys/kernel/unprivileged_userns_clone", "0"),
+    ("/proc/sys/user/max_user_namespaces", "0"),
+)
+_ENGINES = (Path("/usr/lib/postgresql"), Path("/opt/backupguard/engines/postgresql"))
+_TIME_ERROR = 5  # adjtimex(2): the clock is not synchronised
+_TIMEX_BYTES = 256  # more than struct timex has on any Linux
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """One thing looked at. `state` is "ok", "missing", "bad" or "note"; only two ask for work."""
+
+    check: str  # a program's name, or an id below `cli.doctor.check.`
+    state: str
+    found: str = ""
+    remedy: Message | None = None
+
+    @property
+    def well(self) -> bool:
+        """Tell whether nothing needs to be done."""
+        return self.state in {"ok", "note"}
+
+
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Show JSON.")] = False,
+) -> int:
+    """Tell what works on this host, and what to do; exit 0 when everything needed does."""
+    results = list(_looked_at())
+    words = common.words()
+    todo = sum(1 for result in results if not result.well)
+    if as_json:
+        common.print_json(
+            {
+                "well": not todo,
+                "checks": [
+                    {
+                        **asdict(result),
+                        "remedy": words.say(result.remedy) if result.remedy else None,
+                    }
+                    for result in results
+                ],
+            }
+        )
+    else:
+        columns = [words.text(f"cli.doctor.column.{name}") for name in ("check", "found", "do")]
+        common.print_table(
+            [columns[0], "", *columns[1:]],
+            [
+                (
+                    _name(result.check),
+                    words.text(f"cli.doctor.{result.state}"),
+                    result.found,
+                    words.say(result.remedy) if result.remedy else "",
+                )
+                for result in results
+            ],
+        )
+        common.result("cli.doctor.not-well" if todo else "cli.doctor.all-well", count=todo)
+    return EXIT_NOT_PROVED if todo else EXIT_DONE
+
+
+def _name(check: str) -> str:
+    text = common.words().text(f"cli.doctor.check.{check}")
+    return check if text.startswith("cli.") else text
+
+
+def _looked_at() -> Iterator[Result]:
+    settings, first = _configuration()
+    if settings is not None:
+        try:
+            common.become_owner(settings)
+        except BackupGuardError as error:
+            yield Result(check="state", state="bad", found=error.code, remedy=error.remedy)
+    yield Result(check="python", state="ok", found=platform.python_version())
+    yield first
+    yield from _programs(settings)
+    yield _namespaces()
+    yield _sandbox()
+    yield _clock()
+    if settings is not None:
+        yield _state(settings)
+        yield _disk(settings)
+
+
+def _configuration() -> tuple[Settings | None, Result]:
+    try:
+        settings = common.settings()
+    except ConfigurationError as error:
+        return None, Result(
+            check="configuration",
+            state="bad",
+            found=f"{error.problems[0].file}: {len(error.problems)}",
+            remedy=Message(id="cli.doctor.do.config"),
+        )
+    return settings, Result(check="configuration", state="ok", found=str(settings.files[0]))
+
+
+# ---------------------------------------------------------------------------------------- programs
+
+
+def _programs(settings: Settings | None) -> Iterator[Result]:
+    yield _program("bwrap")
+    types = {place.type for place in settings.repositories.values()} if settings else {"restic"}
+    if "restic" in types:
+        yield _program("restic", "version")
+    servers = sorted(
+        {
+            place.parent.parent.name
+            for engines in _ENGINES
+            for place in engines.glob("*/bin/postgres")
+        },
+        key=lambda name: (len(name), name),
+    )
+    if servers:
+        yield Result(check="postgresql", state="ok", found=", ".join(servers))
+    else:
+        yield _missing("postgresql", "postgresql")
+
+
+def _missing(check: str, package: str) -> Result:
+    remedy = Message(id="cli.doctor.do.install", values={"package": package})
+    return Result(check=check, state="missing", remedy=remedy)
+
+
+def _program(name: str, *version: str) -> Result:
+    from backupguard.processes import find_program
+    from backupguard.processes.programs import package_of
+
+    path = find_program(name)
+    if path is None:
+        return _missing(name, package_of(name))
+    return Result(check=name, state="ok", found=_version(path, version or ("--version",)))
+
+
+def _version(path: Path, arguments: tuple[str, ...]) -> str:
+    """Return what the program says of itself; where it cannot be run here, where it is."""
+    from backupguard.contracts import Command
+    from backupguard.processes import Cancellation, Jail
+
+    with tempfile.TemporaryDirectory(prefix="backupguard-doctor-") as work:
+        jail = Jail(Path(work), Cancellation(), cache=None)
+        try:
+            done = jail.run(Command(argv=(str(path), *arguments), timeout_s=20))
+        except BackupGuardError:
+            return str(path)
+    lines = done.stdout.decode("utf-8", "replace").strip().splitlines()
+    return lines[0][:60] if done.returncode == 0 and lines else str(path)
+
+
+# -------------------------------------------------------------------------------------------- host
+
+
+def _namespaces() -> Result:
+    for name, forbidding in _NAMESPACES:
+        try:
+            value = Path(name).read_text(encoding="ascii").strip()
+        except OSError:  # a kernel without this switch does not forbid by it
+            continue
+        if value == forbidding:
+            return Result(
+                check="user-namespaces",
+                state="bad",
+                found=f"{name} = {value}",
+                remedy=Message(id="cli.doctor.do.namespaces"),
+            )
+    return Result(check="user-namespaces", state="ok")
+
+
+def _sandbox() -> Result:
+    from backupguard import sandbox
+
+    try:
+        sandbox.check()
+    except MissingMeans as error:
+        remedy = error.remedy or Message(id="cli.doctor.do.sandbox")
+        return Result(check="sandbox", state="bad", found=error.code, remedy=remedy)
+    except BackupGuardError as error:
+        return Result(check="sandbox", state="bad", found=error.code, remedy=error.remedy)
+    return Result(check="sandbox", state="ok")
+
+
+def _clock() -> Result:
+    """Ask the kernel whether somebody keeps its clock; a wrong clock makes every age wrong."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    state = libc.adjtimex(ctypes.create_string_buffer(_TIMEX_BYTES))
+    if state == _TIME_ERROR:
+        return Result(check="clock", state="note", remedy=Message(id="cli.doctor.do.clock"))
+    return Result(check="clock", state="ok" if state >= 0 else "note")
+
+
+def _state(settings: Settings) -> Result:
+    path = settings.state_directory
+    remedy = Message(id="cli.doctor.do.state", values={"path": str(path)})
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        creatable = os.access(_existing(path), os.W_OK | os.X_OK)
+        state = "note" if creatable else "missing"
+        return Result(
+            check="state", state=state, found=str(path), remedy=None if creatable else remedy
+        )
+    except OSError:
+        return Result(check="state", state="bad", found=str(path), remedy=remedy)
+    private = not status.st_mode & 0o077 and stat.S_ISDIR(status.st_mode)
+    if private and os.access(path, os.W_OK | os.X_OK):
+        return Result(check="state", state="ok", found=str(path))
+    found = f"{path} {stat.filemode(status.st_mode)} uid {status.st_uid}"
+    return Result(check="state", state="bad", found=found, remedy=remedy)
+
+
+def _existing(path: Path) -> Path:
+    return next(place for place in (path, *path.parents) if place.exists())
+
+
+def _disk(settings: Settings) -> Result:
+    place = _existing(settings.runs_directory)
+    usage = shutil.disk_usage(place)
+    reserve = max(settings.scratch.reserve, usage.total * settings.scratch.reserve_percent // 100)
+    words = common.words()
+    found = f"{words.size(usage.free)} / {words.size(usage.total)} ({place})"
+    if usage.free <= reserve:
+        remedy = Message(id="cli.doctor.do.disk")
+        return Result(check="disk", state="bad", found=found, remedy=remedy)
+    return Result(check="disk", state="ok", found=found)
