@@ -66,14 +66,19 @@ def _last_document(lines: Sequence[bytes], program: str) -> Any:
     """Return the last JSON document that spans lines and begins at the start of one."""
     decoder = json.JSONDecoder()
     starts = [number for number, line in enumerate(lines) if line.rstrip() in (b"{", b"[")]
-    for start in reversed(starts[:16]):  # the outermost document begins early; bounded work
+    found, past = None, -1
+    for start in starts:
+        if start < past:
+            continue  # inside the document before
         text = b"\n".join(lines[start:]).decode("utf-8", "replace")
         try:
-            value, _end = decoder.raw_decode(text)
+            found, length = decoder.raw_decode(text)
         except (ValueError, RecursionError):
             continue
-        return value
-    raise Misunderstood("output_unparsable", program=program)
+        past = start + text.count("\n", 0, length)
+    if found is None:
+        raise Misunderstood("output_unparsable", program=program)
+    return found
 
 
 # ------------------------------------------------------------------------------------ exit statuses

@@ -61,8 +61,8 @@ def sandbox_unavailable(detail: str) -> MissingMeans:
     """Return the error of a host on which bubblewrap cannot make its namespaces."""
     return MissingMeans(
         "sandbox_unavailable",
-        remedy=Message(id="remedy.sandbox_unavailable", values={}),
-        detail=detail,
+        Message(id="processes.sandbox_unavailable", values={"detail": detail}),
+        Message(id="remedy.sandbox_unavailable", values={}),
     )
 
 

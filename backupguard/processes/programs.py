@@ -69,9 +69,8 @@ def program_missing(program: str) -> MissingMeans:
     package = package_of(name)
     return MissingMeans(
         "program_missing",
-        remedy=Message(id="remedy.install_package", values={"package": package}),
-        program=name,
-        package=package,
+        Message(id="processes.program_missing", values={"program": name, "package": package}),
+        Message(id="remedy.install_package", values={"package": package}),
     )
 
 

@@ -12,6 +12,7 @@ from typing import IO, Protocol
 
 from backupguard.contracts import Cancel, Completed, LineSink
 from backupguard.errors import TimedOut
+from backupguard.model import Message
 from backupguard.processes.bubblewrap import Program, not_started
 from backupguard.processes.masking import Masker
 
@@ -249,7 +250,13 @@ def attend(
     try:
         attendance.until_end(
             program.started + timeout_s,
-            lambda: TimedOut("phase_limit", program=name, seconds=round(timeout_s)),
+            lambda: TimedOut(
+                "phase_limit",
+                Message(
+                    id="processes.phase_limit",
+                    values={"program": name, "seconds": round(timeout_s)},
+                ),
+            ),
         )
         returncode = program.finish()
         attendance.drain()

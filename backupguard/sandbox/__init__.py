@@ -83,8 +83,8 @@ def _refuse_root() -> None:
     if os.geteuid() == 0:
         raise MissingMeans(
             "sandbox_unavailable",
-            remedy=Message(id="remedy.sandbox_root", values={}),
-            detail="root",
+            Message(id="processes.sandbox_root", values={}),
+            Message(id="remedy.sandbox_root", values={}),
         )
 
 

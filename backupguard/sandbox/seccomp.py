@@ -51,9 +51,11 @@ def seccomp_filter() -> bytes:
     except (RuntimeError, OSError) as error:
         raise MissingMeans(
             "program_missing",
-            remedy=Message(id="remedy.install_package", values={"package": "libseccomp2"}),
-            program="libseccomp.so.2",
-            package="libseccomp2",
+            Message(
+                id="processes.program_missing",
+                values={"program": "libseccomp", "package": "libseccomp2"},
+            ),
+            Message(id="remedy.install_package", values={"package": "libseccomp2"}),
         ) from error
     filter_ = pyseccomp.SyscallFilter(defaction=pyseccomp.ALLOW)
     refuse = pyseccomp.ERRNO(errno.EPERM)
