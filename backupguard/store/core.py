@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -209,7 +209,7 @@ def _existing(connection: Connection, keys: Sequence[str]) -> dict[str, Fact]:
     return found
 
 
-def _row(fact: Fact, body: bytes, body_hash: bytes) -> Mapping[str, Any]:
+def _row(fact: Fact, body: bytes, body_hash: bytes) -> dict[str, Any]:
     observation = fact.observation
     return {
         "seq": fact.seq,

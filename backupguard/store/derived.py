@@ -131,8 +131,9 @@ def _apply_listed(connection: Connection, repository: str, fact: Fact) -> set[st
         rows = [_row(repository, point, fact.seq) for point in data[name]]
         jobs.update(point["job"] for point in data[name])
         # A point that comes back appears anew; one that changed appeared when it first did.
-        columns = (*_POINT_COLUMNS, "vanished_seq")
-        columns += ("appeared_seq",) if name == "appeared" else ()
+        columns = [*_POINT_COLUMNS, "vanished_seq"]
+        if name == "appeared":
+            columns.append("appeared_seq")
         upsert(
             connection,
             recovery_points,

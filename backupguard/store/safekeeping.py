@@ -88,7 +88,7 @@ def is_sound(file: Path) -> bool:
     """Ask SQLite whether the file is well formed."""
     try:
         with closing(sqlite3.connect(file, timeout=30)) as connection:
-            return connection.execute("PRAGMA quick_check(1)").fetchone() == ("ok",)
+            return bool(connection.execute("PRAGMA quick_check(1)").fetchone() == ("ok",))
     except sqlite3.OperationalError:
         raise  # busy, full, unreadable: says nothing about the content
     except sqlite3.DatabaseError:
