@@ -350,12 +350,13 @@ def _evidence(store: Store, settings: Settings, history: History) -> EvidenceDat
         last("configuration.loaded"),
     )
     anchored = anchor.observation.data if anchor else {}
+    seal = store.sealed()
     return EvidenceData(
         store_id=store.store_id,
         head_seq=history.head_seq,
         head_hash=history.head_hash.hex(),
-        sealed_seq=None,
-        sealed_at=None,
+        sealed_seq=seal[0] if seal else None,
+        sealed_at=seal[1] if seal else None,
         key_fingerprint=key.observation.data["fingerprint"] if key else None,
         anchored_at=anchor.recorded_at if anchor else None,
         anchored_place=anchored.get("place"),

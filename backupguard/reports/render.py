@@ -13,7 +13,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from backupguard.language import Words, catalogue
-from backupguard.model import Criticality, Status, Verdict
+from backupguard.model import CheckResult, Criticality, Status, Verdict
 from backupguard.reports.model import STANDINGS, MonthlyReport, Standing
 
 #: What a standing or verdict looks like: a colour class and a sign that prints in black and white.
@@ -36,6 +36,8 @@ _LOOKS: Mapping[StrEnum, tuple[str, str]] = {
     Status.NOT_APPLICABLE: ("none", "–"),
     Status.WAIVED: ("part", "✎"),
 }
+#: A check that found something wrong that nobody accepted the opposite of: a warning, no failure.
+WARNING = "warning_"
 GLOSSARY = (
     "pdma",
     "dmia",
@@ -76,8 +78,20 @@ class _Labels:
         """Return the short label of a code or name; one that has none is shown as it is."""
         if name is None:
             return "—"
-        identifier = f"report.{family}.{name}"
-        return self.words.text(identifier) if identifier in self._known else name
+        plain = name.removeprefix(WARNING)
+        families = (
+            (f"report.{family}", family, "check") if family == "code" else (f"report.{family}",)
+        )
+        found = (f"{prefix}.{plain}" for prefix in families)
+        identifier = next((one for one in found if one in self._known), None)
+        return self.words.text(identifier) if identifier else plain
+
+    def outcome(self, check: CheckResult) -> Mapping[str, str]:
+        """Return how a check ended; one that passed with a warning shows it."""
+        if check.verdict is Verdict.PASSED and check.code.startswith(WARNING):
+            return {**self.mark(Status.WARNING), "why": self.label("code", check.code)}
+        why = "" if check.verdict is Verdict.PASSED else self.label("code", check.code)
+        return {**self.mark(check.verdict), "why": why}
 
     def headline(self, counts: Mapping[Standing, int]) -> str:
         """Return the first sentence of the report: how the vital applications stand."""
@@ -139,6 +153,7 @@ def render_html(report: MonthlyReport, words: Words) -> str:
             number=words.number,
             label=labels.label,
             mark=labels.mark,
+            outcome=labels.outcome,
             counted=labels.counted,
             dated=labels.dated,
             month=words.month(report.month),

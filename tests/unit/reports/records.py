@@ -58,6 +58,9 @@ class Records:
     def head(self) -> tuple[int, bytes]:
         return (self._facts[-1].seq, self._facts[-1].hash) if self._facts else (0, b"\0" * 32)
 
+    def sealed(self) -> tuple[int, datetime] | None:
+        return (self._facts[-1].seq, self._facts[-1].recorded_at) if self._facts else None
+
     def fact(self, seq: int) -> Fact | None:
         return self._facts[seq - 1] if 0 < seq <= len(self._facts) else None
 

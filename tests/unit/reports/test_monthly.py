@@ -13,6 +13,7 @@ from backupguard.model import Criticality, Origin, Phase, Severity, Status, Verd
 from backupguard.reports import MonthlyReport, monthly, render_html, render_json
 from backupguard.reports.history import month_of, span_of
 from backupguard.reports.model import STANDINGS, Standing
+from backupguard.reports.render import _Labels
 
 from .records import Records, at, check, full_month, settings
 
@@ -238,7 +239,17 @@ def test_every_value_has_a_label(family: type) -> None:
 
 
 def test_every_code_has_a_short_label() -> None:
-    assert [c for c in (*all_codes(), "bug") if f"report.code.{c}" not in catalogue("fr")] == []
+    labels = _Labels(Words("fr"))
+    assert [code for code in (*all_codes(), "bug") if labels.label("code", code) == code] == []
+
+
+def test_a_check_that_passed_with_a_warning_shows_it() -> None:
+    records = Records()
+    records.restored("dpi", at(20), checks=[check("rows", code="warning_rows_lost", level=2)])
+    assert re.search(r'badge due"><i[^>]*>!</i> avertissement', html_of(report_of(records)))
+    silent = Records()
+    silent.restored("dpi", at(20), checks=[check("rows", code="ok", level=2)])
+    assert "avertissement<" not in html_of(report_of(silent))
 
 
 def test_json_says_the_same_and_is_plain() -> None:
