@@ -13,12 +13,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from backupguard.errors import BackupGuardError, ConfigurationError
-from backupguard.model import Json, Message
-
 if TYPE_CHECKING:
     from backupguard.contracts import Store
+    from backupguard.errors import BackupGuardError, ConfigurationError
     from backupguard.language import Words
+    from backupguard.model import Json, Message
     from backupguard.settings import Settings
 
 SERVICE_USER = "backupguard"
@@ -140,6 +139,8 @@ def say(message: Message | str, **values: int | str) -> None:
 
 def result(message: Message | str, **values: int | str) -> None:
     """Print a sentence that is the command's result, even with `--quiet`."""
+    from backupguard.model import Message
+
     wanted = Message(id=message, values=values) if isinstance(message, str) else message
     print(words().say(wanted))
 
@@ -194,6 +195,8 @@ def printable(text: str) -> str:
 
 def show_error(error: BackupGuardError) -> None:
     """Print an expected error on standard error: a sentence, and what to do about it."""
+    from backupguard.errors import ConfigurationError
+
     if isinstance(error, ConfigurationError):
         show_problems(error)
     else:
@@ -225,6 +228,7 @@ def _sentence(spoken: Words, message: Message) -> str:
 
 def _usual_remedy(spoken: Words, code: str) -> Message | None:
     from backupguard.language import catalogue
+    from backupguard.model import Message
 
     known = f"remedy.{code}" in catalogue(spoken.language)
     return Message(id=f"remedy.{code}") if known else None
@@ -267,8 +271,7 @@ def show_bug(error: BaseException) -> None:
     The error's own text may quote what must not be shown; its class may not.
     """
     spoken = words()
-    message = Message(id="error.bug", values={"what": type(error).__name__})
-    complain(f"backupguard: {spoken.say(message)}")
+    complain(f"backupguard: {spoken.text('error.bug', what=type(error).__name__)}")
     if _options.verbose:
         _traceback(error)
     else:

@@ -26,7 +26,6 @@ from typer.core import TyperGroup
 
 from backupguard import __version__
 from backupguard.cli import common
-from backupguard.errors import EXIT_DONE, EXIT_NOT_PROVED, EXIT_USAGE, BackupGuardError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -170,24 +169,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code = app_command().main(given, prog_name="backupguard", standalone_mode=False)
         sys.stdout.flush()
-    except BackupGuardError as error:
+    except (KeyboardInterrupt, typer.Abort):
+        return EXIT_INTERRUPTED
+    except Exception as error:  # noqa: BLE001 - the last resort: nothing leaves as a traceback
+        return _failed(error)
+    return code if isinstance(code, int) else 0
+
+
+def _failed(error: Exception) -> int:
+    """Say what went wrong and return the exit code. Only failures import what this needs."""
+    from backupguard.errors import EXIT_NOT_PROVED, EXIT_USAGE, BackupGuardError
+
+    if isinstance(error, BackupGuardError):
         common.show_error(error)
         return error.exit_code
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
-    except typer.Abort:
-        return EXIT_INTERRUPTED
-    except BrokenPipeError:
+    if isinstance(error, _ClickException):
+        error.show()
+        return EXIT_USAGE
+    if isinstance(error, BrokenPipeError):
         # Whoever read us has gone; Python would complain again when it flushes at exit.
         sys.stdout = Path("/dev/null").open("w")  # noqa: SIM115 - lives as long as the process
         return EXIT_NOT_PROVED
-    except _ClickException as error:
-        error.show()
-        return EXIT_USAGE
-    except Exception as error:  # noqa: BLE001 - the last resort: a defect of ours, said shortly
-        common.show_bug(error)
-        return EXIT_NOT_PROVED
-    return code if isinstance(code, int) else EXIT_DONE
+    common.show_bug(error)
+    return EXIT_NOT_PROVED
 
 
 def app_command() -> Any:
