@@ -13,7 +13,7 @@ from functools import lru_cache
 
 from backupguard import __version__
 from backupguard.assess import Assessment, JobPicture, ProbePicture, TestPicture, is_open
-from backupguard.model import Finding, Status, Verdict, to_us
+from backupguard.model import Finding, Severity, Status, Verdict, to_us
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -25,6 +25,14 @@ STATUS_VALUES = {
     Status.NOT_MEASURABLE: 3,
     Status.NOT_APPLICABLE: 4,
     Status.WAIVED: 5,
+}
+
+#: The values of `backupguard_control_severity`.
+SEVERITY_VALUES = {
+    Severity.INFO: 0,
+    Severity.WARNING: 1,
+    Severity.HIGH: 2,
+    Severity.CRITICAL: 3,
 }
 
 #: Labels as they stand between braces, and a value as text.
@@ -228,6 +236,11 @@ def _about_tests(text: _Text, assessment: Assessment) -> None:
         ((labels, _timestamp(t.last_success_at)) for labels, t in tests),
     )
     text.gauge(
+        "restore_test_last_failure_timestamp_seconds",
+        "When a restore test last failed because of the backup, 0 for never.",
+        ((labels, _timestamp(t.last_failure_at)) for labels, t in tests),
+    )
+    text.gauge(
         "restore_test_level",
         "Level the last restore test reached: 1 bytes, 2 opened, 3 content, 4 replayed; 0 none.",
         ((labels, str(t.level)) for labels, t in tests),
@@ -280,6 +293,12 @@ def _about_controls(text: _Text, assessment: Assessment) -> None:
         "4 not applicable, 5 waived.",
         ((labels, str(STATUS_VALUES[finding.status])) for labels, finding in _controls(assessment)),
     )
+    text.gauge(
+        "control_severity",
+        "How soon somebody must act on a control: 0 no hurry, 1 this week, 2 same day, 3 now; at most "
+        "1 during commissioning.",
+        ((labels, _severity(assessment, finding)) for labels, finding in _controls(assessment)),
+    )
     judged_at = _timestamp(to_us(assessment.judged_at))
     text.gauge(
         "control_last_non_compliant_timestamp_seconds",
@@ -304,6 +323,13 @@ def _controls(assessment: Assessment) -> Iterator[tuple[str, Finding]]:
             ),
             finding,
         )
+
+
+def _severity(assessment: Assessment, finding: Finding) -> str:
+    value = SEVERITY_VALUES[finding.severity]
+    until = assessment.commissioning_until
+    commissioning = until is not None and to_us(assessment.judged_at) <= until
+    return str(min(value, 1) if commissioning else value)
 
 
 def _last(finding: Finding) -> str:

@@ -77,6 +77,7 @@ class History:
         self.concluded: dict[Subject, dict[str, Fact]] = {}
         self.newest_test: dict[TestKey, Fact] = {}
         self.newest_success: dict[TestKey, Fact] = {}
+        self.newest_failure: dict[TestKey, Fact] = {}
         self.outcomes: dict[TestKey, Counter[str]] = {}
         self.verified: dict[Subject, Verified] = {}
         self.reported: str | None = None
@@ -115,6 +116,8 @@ class History:
         if verdict == Verdict.PASSED:
             self.passed[subject] = fact
             self.newest_success[key] = fact
+        if verdict == Verdict.FAILED:
+            self.newest_failure[key] = fact
         if verdict in _CONCLUSIVE:
             self.concluded.setdefault(subject, {})[repository] = fact
 

@@ -65,6 +65,7 @@ class TestPicture:
     interval_s: int
     last_run_at: int | None = None
     last_success_at: int | None = None
+    last_failure_at: int | None = None
     level: int = 0
     duration_ms: int | None = None
     phases: Mapping[str, int] = field(default_factory=dict)

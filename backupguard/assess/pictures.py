@@ -116,6 +116,7 @@ def tests(gathered: Gathered) -> Iterator[TestPicture]:
 def _test(history: History, key: TestKey, due_s: int) -> TestPicture:
     newest = history.newest_test[key]
     success = history.newest_success.get(key)
+    failure = history.newest_failure.get(key)
     found = payload(newest)
     measured = payload(success) if success is not None else {}
     return TestPicture(
@@ -126,6 +127,7 @@ def _test(history: History, key: TestKey, due_s: int) -> TestPicture:
         interval_s=due_s,
         last_run_at=to_us(newest.observation.observed_at),
         last_success_at=to_us(success.observation.observed_at) if success is not None else None,
+        last_failure_at=to_us(failure.observation.observed_at) if failure is not None else None,
         level=found.get("level") or 0,
         duration_ms=found.get("duration_ms"),
         phases=_phases(found),

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from backupguard.assess.picture import UNSETTLED, is_open
 from backupguard.model import Finding, Judgement, Message, Severity, Status, Subject, to_us
 
+_URGENCY = (Severity.INFO, Severity.WARNING, Severity.HIGH, Severity.CRITICAL)
 #: For how long the failures of something removed from the configuration stay in sight.
 REMOVED_STAYS = timedelta(days=366)
 
@@ -28,12 +29,16 @@ def settle(
     elif before is not None and is_open(before) and not same:
         ended = before.status in UNSETTLED and judgement.status not in UNSETTLED
         last = last if ended else now
+    severity = judgement.severity
+    if before is not None and is_open(before) and judgement.status in UNSETTLED:
+        # It is not seen to have ended, so it is as urgent as it was.
+        severity = max(severity, before.severity, key=_URGENCY.index)
     return Finding(
         control=control,
         subject=subject,
         status=judgement.status,
         cause=judgement.cause,
-        severity=judgement.severity,
+        severity=severity,
         reason=judgement.reason,
         facts=judgement.facts,
         since=since,

@@ -244,6 +244,9 @@ class Views:
             for kind in ("inventory.listed", "inventory.confirmed")
             if kind in seen
         ]
+        inspected = seen.get("repository.inspected")
+        if inspected is not None and _reachable(inspected) == {"reachable": True, "code": None}:
+            times.append(to_us(inspected.observation.observed_at))  # it is asked after its points
         if self._inventory is not None:
             # A repository that was added after that inventory has not been looked at by it.
             began, ended = self._inventory
