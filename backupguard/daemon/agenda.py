@@ -39,13 +39,17 @@ _OPEN = (RunState.WAITING, RunState.RUNNING)
 def last_slot(store: Store, schedule: cadence.Schedule, now: datetime) -> cadence.LastSlot | None:
     """Return the slot of a schedule that was enqueued last, as the diary has it.
 
-    Runs made or due in the future count as never: the clock was ahead when they were.
+    Runs made or due in the future count as never: the clock was ahead when they were. What people
+    asked for has no slot.
     """
     runs = store.runs(task=schedule.task, subject=schedule.subject, limit=_LOOK_BACK)
     slots = [
         run
         for run in runs
-        if run.created_at <= now and run.request.due_at is not None and run.request.due_at <= now
+        if run.request.requested_by == SCHEDULE
+        and run.created_at <= now
+        and run.request.due_at is not None
+        and run.request.due_at <= now
     ]
     if not slots:
         return None

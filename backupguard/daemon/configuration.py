@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,7 +17,7 @@ from backupguard import settings as configuration
 from backupguard.contracts import Store
 from backupguard.controls import load_catalogue
 from backupguard.errors import ConfigurationError, ConfigurationProblem
-from backupguard.model import SITE, Message, Observation, to_us
+from backupguard.model import SITE, Json, Message, Observation, to_us
 from backupguard.settings.differences import differences
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def accept(
     directory = settings.state_directory / DIRECTORY
     before = _before(store, directory)
     file = configuration.write_file(settings, directory)
-    told = [dict(difference) for difference in differences(before, settings)] if before else []
+    told = [dict(difference) for difference in differences(before, settings.dump())]
     data = {
         "sha256": settings.sha256,
         "catalogue_sha256": catalogue.sha256,
@@ -122,18 +123,19 @@ def reject(store: Store, error: ConfigurationError, *, author: str, now: datetim
         )
 
 
-def _observation(kind: str, data: dict[str, object], now: datetime) -> Observation:
+def _observation(kind: str, data: Mapping[str, Json], now: datetime) -> Observation:
     key = f"{kind.replace('.', '/')}/{to_us(now)}"
-    return Observation(kind=kind, subject=SITE, observed_at=now, data=data, key=key)
+    return Observation(kind=kind, subject=SITE, observed_at=now, data=dict(data), key=key)
 
 
-def _before(store: Store, directory: Path) -> Settings | None:
-    """Return the settings that held last, while their file is still there."""
+def _before(store: Store, directory: Path) -> Mapping[str, Json] | None:
+    """Return the dump of the settings that held last, while their file is still there."""
     fact = store.latest([SITE], ["configuration.loaded"]).get(SITE, {}).get("configuration.loaded")
     if fact is None:
         return None
-    with suppress(ConfigurationError):
-        return configuration.from_file(
-            directory / f"settings-{fact.observation.data['sha256']}.json"
-        )
+    file = directory / f"settings-{fact.observation.data['sha256']}.json"
+    # what an older program wrote may be no settings of today, and can be compared all the same
+    with suppress(OSError, ValueError):
+        found: Mapping[str, Json] = json.loads(file.read_text(encoding="utf-8"))
+        return found
     return None

@@ -43,7 +43,7 @@ from backupguard.web.server import QuietServer
 
 if TYPE_CHECKING:
     from backupguard.settings import Settings
-    from backupguard.store import SqlStore
+    from backupguard.store.sql import SqlStore
 
 events = structlog.get_logger(__name__)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from contextlib import ExitStack
 from pathlib import Path
 
 import structlog
@@ -16,7 +17,7 @@ from backupguard.daemon.clock import utc_now
 from backupguard.daemon.loop import Daemon, Place, daemon_fact
 from backupguard.daemon.operations import DaemonOperations
 from backupguard.daemon.systemd import notifier
-from backupguard.errors import EXIT_DONE, Unreachable
+from backupguard.errors import EXIT_DONE, Busy, Unreachable
 from backupguard.model import SITE, Message
 from backupguard.processes.owner import become_owner
 from backupguard.store import open_store
@@ -66,17 +67,21 @@ def run_daemon(path: Path | None = None, *, verbose: bool = False) -> int:
     settings, catalogue = configuration.load(path)
     become_owner(settings.state_directory)
     os.umask(0o077)
-    store = open_store(settings.state_directory, settings.store.url)
+    store = open_store(settings.state_directory, settings.store.url, site=settings.site.name)
     try:
-        with store.lock("daemon"):
-            listener = _bound(settings.http.listen)
-            recovered = runs.recover(settings, store)
-            _record_start(store, recovered)
+        with ExitStack() as held:
+            try:
+                held.enter_context(store.lock("daemon"))
+            except Busy as error:
+                raise Busy("second_daemon", path=str(settings.state_directory)) from error
+            listener = held.enter_context(_bound(settings.http.listen))
+            _record_start(store, runs.recover(settings, store))
             effective = configuration.accept(
                 store, settings, catalogue, author=requests.author(), now=utc_now()
             )
-            place = Place(settings_path=path, effective=effective, store=store, recovered=recovered)
-            asyncio.run(_main(place, listener))
+            asyncio.run(
+                _main(Place(settings_path=path, effective=effective, store=store), listener)
+            )
     finally:
         store.close()
     return EXIT_DONE

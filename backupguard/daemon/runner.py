@@ -80,12 +80,14 @@ def perform_run(run: str, settings_file: Path, *, parent: int | None = None) -> 
     from backupguard import settings as configuration
     from backupguard.daemon.log import configure
     from backupguard.daemon.tasks import TASKS
+    from backupguard.processes.owner import become_owner
     from backupguard.store import open_store
 
     configure()
     log = structlog.get_logger(__name__).bind(run=run)
     try:
         settings = configuration.from_file(settings_file)
+        become_owner(settings.state_directory)
         store = open_store(settings.state_directory, settings.store.url, site=settings.site.name)
         try:
             found = store.run(run)
