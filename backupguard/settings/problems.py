@@ -156,12 +156,12 @@ def _trouble(error: ErrorDetails, path: KeyPath, schema: Schema) -> Trouble:
     if stem in _EXPECTED and (kind.endswith(("_type", "_parsing")) or "from" in kind):
         values = {"found": found, "expected": f"@settings.expected.{_EXPECTED[stem]}"}
         return Trouble(path=path, message=Message(id="settings.wrong-type", values=values))
-    return Trouble(
-        path=path,
-        message=Message(
-            id="settings.invalid", values={"found": found, "why": _explained(error, path)}
-        ),
-    )
+    why = _explained(error, path)
+    if isinstance(error["input"], Mapping):  # a table as a whole: there is nothing to quote
+        message = Message(id="settings.refused", values={"why": why})
+    else:
+        message = Message(id="settings.invalid", values={"found": found, "why": why})
+    return Trouble(path=path, message=message)
 
 
 def _explained(error: ErrorDetails, path: KeyPath) -> str:
