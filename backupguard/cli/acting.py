@@ -108,7 +108,7 @@ def _in_process(settings: Settings, store: Store, wanted: Sequence[Wanted]) -> l
     from backupguard.daemon.tasks import TASKS
     from backupguard.processes import Cancellation
 
-    configure(verbose=common.options().verbose)
+    configure(quiet=not common.options().verbose)
     runs.recover(settings, store)
     ended: list[RunJson] = []
     cancel = Cancellation()
@@ -182,7 +182,8 @@ class _Progress:
         if unit == "bytes":
             amount = self._words.size(done) + (f" / {self._words.size(total)}" if total else "")
         else:
-            what = self._words.text(f"unit.{unit}")
+            # A phase says itself; anything else is counted.
+            what = self._words.text(unit if unit.startswith("phase.") else f"unit.{unit}")
             amount = f"{done}/{total} {what}" if total else f"{done} {what}"
         text = f"{self._title}: {amount}"
         if self._terminal:

@@ -57,8 +57,12 @@ class _Foreign(logging.Handler):
         )
 
 
-def configure(*, verbose: bool = False, stream: TextIO | None = None) -> None:
-    """Set the log up for this process: the daemon or a runner."""
+def configure(*, verbose: bool = False, quiet: bool = False, stream: TextIO | None = None) -> None:
+    """Set the log up for this process: the daemon or a runner.
+
+    `quiet` silences all but what ends the process: a command says the rest in words.
+    """
+    level = logging.DEBUG if verbose else logging.CRITICAL if quiet else logging.INFO
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -68,12 +72,10 @@ def configure(*, verbose: bool = False, stream: TextIO | None = None) -> None:
             _ecs,
             _Line(journal="JOURNAL_STREAM" in os.environ and stream is None),
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(
-            logging.DEBUG if verbose else logging.INFO
-        ),
+        wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(stream or sys.stderr),
         cache_logger_on_first_use=False,
     )
-    logging.basicConfig(level=logging.WARNING, handlers=[_Foreign()], force=True)
+    logging.basicConfig(level=max(level, logging.WARNING), handlers=[_Foreign()], force=True)
     # the agenda listens to the library's events and says the same in its own words
     logging.getLogger("apscheduler").setLevel(logging.CRITICAL)

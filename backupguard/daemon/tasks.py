@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 
 from backupguard import plugins
-from backupguard.contracts import EngineSettings, ProbeSettings, Sandbox
+from backupguard.contracts import EngineSettings, Sandbox
 from backupguard.errors import UsageError
 from backupguard.model import (
     Baseline,
@@ -32,9 +32,11 @@ from backupguard.settings.model import Scratch
 def _observe(task: TaskContext, probe_name: str, *repositories: str) -> Iterator[Observation]:
     """Let a probe observe, store what it sees at once, and yield its observations."""
     probe = plugins.probe(probe_name)
-    settings = task.settings.probes.get(probe_name) or ProbeSettings()
     seen = probe.observe(
-        task.run.request.subject, task.repositories(*repositories), task.context, settings
+        task.run.request.subject,
+        task.repositories(*repositories),
+        task.context,
+        task.settings.probe(probe_name),
     )
     for item in seen:
         task.context.cancel.raise_if_set()
