@@ -56,7 +56,7 @@ def issue_report(
     A file appears whole or not at all, and replaces an older issue of the same month, whose hash
     stays in the chain. Raises UsageError for an unknown month, language or format.
     """
-    _check(languages, formats)
+    check_offered(languages, formats)
     directory = output or directory_of(settings)
     directory.mkdir(mode=0o750, parents=True, exist_ok=True)
     catalogue = load_catalogue()
@@ -89,7 +89,8 @@ def issue(
     return [one.observation for one in done]
 
 
-def _check(languages: Sequence[str], formats: Sequence[str]) -> None:
+def check_offered(languages: Sequence[str], formats: Sequence[str]) -> None:
+    """Raise UsageError for a language or format that this version does not write."""
     for language in languages:
         if language not in LANGUAGES:
             values = {"language": language, "known": ", ".join(LANGUAGES)}

@@ -74,7 +74,7 @@ def test_what_could_not_be_verified_never_accuses_and_never_proves() -> None:
     records.restored("dpi", at(22), verdict="could_not_verify", code="no_disk", level=0)
     again = report_of(records)
     assert again.applications[0].standing is Standing.CONTROLLED
-    assert "place insuffisante" in html_of(again)
+    assert "n’a rien pu conclure" in html_of(again)
 
 
 def test_a_test_older_than_its_period_is_due_again() -> None:
