@@ -56,8 +56,10 @@ class Cluster:
 def start_cluster(directory: Path) -> Cluster:
     """Make and start a cluster in `directory` (must not exist), as the calling ordinary user."""
     subprocess.run(
-        [BINARIES / "initdb", "-D", directory, "-A", "trust", "-U", SUPERUSER, "-N"]
-        + ["--locale=C.UTF-8", "--encoding=UTF8"],
+        [
+            *(BINARIES / "initdb", "-D", directory, "-A", "trust", "-U", SUPERUSER, "-N"),
+            *("--locale=C.UTF-8", "--encoding=UTF8"),
+        ],
         check=True,
         capture_output=True,
     )

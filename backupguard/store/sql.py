@@ -141,9 +141,25 @@ class SqlStore(Store):
         seq, digest = self.head()
         return Anchor(store=self.store_id, seq=seq, hash=digest)
 
-    def records(self) -> Iterator[Record]:
-        """Yield every record as stored, for verification and export, in constant memory."""
-        return map(record_from_row, self._core.rows(select(facts)))
+    def records(self, *, to: int | None = None, kinds: Collection[str] = ()) -> Iterator[Record]:
+        """Yield records as stored, for verification and export, in constant memory.
+
+        All of them, or those up to `to`, or those that the column `kind` puts among `kinds`.
+        """
+        statement = select(facts)
+        if to is not None:
+            statement = statement.where(facts.c.seq <= to)
+        if kinds:
+            statement = statement.where(facts.c.kind.in_(list(kinds)))
+        return map(record_from_row, self._core.rows(statement))
+
+    def record(self, identifier: str) -> Record | None:
+        """Return the record with this sequence number or key, as stored."""
+        column = facts.c.seq if identifier.isascii() and identifier.isdigit() else facts.c.key
+        wanted = int(identifier) if column is facts.c.seq else identifier
+        with self._core.read() as connection:
+            row = connection.execute(select(facts).where(column == wanted)).mappings().first()
+        return record_from_row(row) if row is not None else None
 
     def seals(self) -> tuple[Seal, ...]:
         """Return every seal, oldest first."""

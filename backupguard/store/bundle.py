@@ -1,0 +1,223 @@
+"""Evidence that leaves the house: a bundle of exact bytes that is checked without BackupGuard.
+
+A bundle is a directory, or the same in a `.tar.gz`:
+
+    README.txt      what this is, in French and English
+    manifest.json   the store's id, its head, its public keys
+    records.jsonl   one record a line, the exact bytes that were hashed; `null` where pruned
+    chain.tsv       place, kind, hash of the body, hash in the chain, one line per record
+    seals.jsonl     the seals
+    verify.py       a short verifier that needs only Python and `cryptography`
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tarfile
+import tempfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import takewhile, zip_longest
+from pathlib import Path
+from typing import Any, Protocol
+
+from backupguard.errors import EvidenceError, StoreError
+from backupguard.evidence.records import Record, canonical, parse_body
+from backupguard.evidence.seals import Seal, key_id
+from backupguard.resources import shipped
+
+_FORMAT = "backupguard-bundle-1"
+_DATA = ("manifest.json", "records.jsonl", "chain.tsv", "seals.jsonl")
+_ARCHIVES = (".tar.gz", ".tgz")
+
+
+class Source(Protocol):
+    """What a bundle is made from: a store."""
+
+    store_id: str
+
+    def head(self) -> tuple[int, bytes]:
+        """Return sequence number and hash of the newest record."""
+
+    def records(self) -> Iterator[Record]:
+        """Yield every record in order."""
+
+    def seals(self) -> tuple[Seal, ...]:
+        """Return every seal, oldest first."""
+
+
+def write_bundle(source: Source, output: Path) -> int:
+    """Write a bundle to `output` (a new directory, or a file ending in .tar.gz); count its records.
+
+    What is appended meanwhile is left out. Raises FileExistsError when `output` exists already.
+    """
+    if output.exists():
+        raise FileExistsError(output)
+    try:
+        if not output.name.endswith(_ARCHIVES):
+            output.mkdir(mode=0o700, parents=True)
+            return _fill(source, output)
+        with tempfile.TemporaryDirectory(prefix="backupguard-evidence-") as name:
+            directory = Path(name) / "evidence"
+            directory.mkdir()
+            count = _fill(source, directory)
+            unfinished = output.with_name(f".{output.name}.unfinished")
+            with tarfile.open(unfinished, "w:gz", compresslevel=6) as archive:
+                archive.add(directory, arcname=output.name.removesuffix(_suffix(output)))
+            unfinished.rename(output)
+            return count
+    except OSError as error:
+        raise StoreError("unreadable", path=str(output)) from error
+
+
+def _suffix(output: Path) -> str:
+    return next(ending for ending in _ARCHIVES if output.name.endswith(ending))
+
+
+def _fill(source: Source, directory: Path) -> int:
+    seq, digest = source.head()
+    keys: dict[str, str] = {}
+    count = 0
+    with (
+        (directory / "records.jsonl").open("wb") as records,
+        (directory / "chain.tsv").open("wb") as chain,
+    ):
+        for record in takewhile(lambda one: one.seq <= seq, source.records()):
+            records.write((record.body if record.body is not None else b"null") + b"\n")
+            line = f"{record.seq}\t{record.kind}\t{record.body_hash.hex()}\t{record.hash.hex()}\n"
+            chain.write(line.encode("utf-8"))
+            if record.kind == "evidence.key-created" and record.body is not None:
+                key = parse_body(record.body)["data"].get("public_key")
+                if key is not None:
+                    keys[key_id(bytes.fromhex(key))] = key
+            count += 1
+    with (directory / "seals.jsonl").open("wb") as seals:
+        for seal in source.seals():
+            if seal.seq <= seq:
+                line = canonical(
+                    {
+                        "seq": seal.seq,
+                        "key_id": seal.key_id,
+                        "document": seal.document.decode("utf-8"),
+                        "signature": seal.signature.hex(),
+                    }
+                ).decode("utf-8")
+                seals.write(f"{line}\n".encode())
+    manifest = {
+        "format": _FORMAT,
+        "store": source.store_id,
+        "head": {"seq": seq, "hash": digest.hex()},
+        "keys": keys,
+    }
+    text = json.dumps(manifest, indent=2, sort_keys=True)
+    (directory / "manifest.json").write_text(f"{text}\n", encoding="utf-8")
+    for name in ("README.txt", "verify.py"):
+        shutil.copyfile(shipped(f"evidence/{name}"), directory / name)
+    return count
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bundle:
+    """A bundle that was opened: what `verify` needs of it."""
+
+    directory: Path
+    store: str
+    keys: tuple[bytes, ...]
+    head: tuple[int, bytes]
+
+    def records(self) -> Iterator[Record]:
+        """Yield the records in order; raises EvidenceError (bad_record) for what is no record."""
+        with (
+            (self.directory / "records.jsonl").open("rb") as records,
+            (self.directory / "chain.tsv").open("rb") as chain,
+            _understood(),
+        ):
+            for line, place in zip_longest(records, chain):
+                if line is None:
+                    return  # the end of the records was cut off; the chain's own end tells
+                body = None if line == b"null\n" else line.removesuffix(b"\n")
+                yield _record(body, place)
+
+    def seals(self) -> Iterator[Seal]:
+        """Yield the seals, oldest first."""
+        with (self.directory / "seals.jsonl").open("rb") as file, _understood():
+            for line in file:
+                said = json.loads(line)
+                yield Seal(
+                    seq=int(said["seq"]),
+                    document=str(said["document"]).encode("utf-8"),
+                    signature=bytes.fromhex(said["signature"]),
+                    key_id=str(said["key_id"]),
+                )
+
+
+def _record(body: bytes | None, place: bytes | None) -> Record:
+    if place is None:  # a record that the chain does not know
+        members: dict[str, Any] = parse_body(body or b"")
+        return Record(
+            seq=int(members["seq"]), body=body, body_hash=b"", hash=b"", kind=str(members["kind"])
+        )
+    seq, kind, body_hash, digest = place.decode("utf-8").rstrip("\n").split("\t")
+    return Record(
+        seq=int(seq),
+        body=body,
+        body_hash=bytes.fromhex(body_hash),
+        hash=bytes.fromhex(digest),
+        kind=kind,
+        columns={"kind": kind} if body is not None else None,
+    )
+
+
+@contextmanager
+def _understood() -> Iterator[None]:
+    """Turn whatever a damaged file provokes into one error."""
+    try:
+        yield
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise EvidenceError("bad_record", why=type(error).__name__) from error
+
+
+@contextmanager
+def open_bundle(path: Path) -> Iterator[Bundle]:
+    """Open a bundle, directory or archive. Raises EvidenceError (bad_record) when it is none.
+
+    Of an archive only the few known files are taken out, into a private directory that goes again.
+    """
+    if path.is_dir():
+        yield _opened(path)
+        return
+    with tempfile.TemporaryDirectory(prefix="backupguard-evidence-") as name:
+        directory = Path(name)
+        try:
+            with tarfile.open(path, "r:*") as archive:
+                for member in archive:
+                    file = Path(member.name).name
+                    if member.isfile() and file in _DATA:
+                        content = archive.extractfile(member)
+                        if content is not None:
+                            with (directory / file).open("wb") as target:
+                                shutil.copyfileobj(content, target)
+        except (tarfile.TarError, EOFError, zlib.error) as error:
+            raise EvidenceError("bad_record", why="archive") from error
+        except OSError as error:
+            raise StoreError("unreadable", path=str(path)) from error
+        yield _opened(directory)
+
+
+def _opened(directory: Path) -> Bundle:
+    missing = [name for name in _DATA if not (directory / name).is_file()]
+    if missing:
+        raise EvidenceError("bad_record", missing=missing[0])
+    with _understood():
+        manifest = json.loads((directory / "manifest.json").read_bytes())
+        if manifest["format"] != _FORMAT:
+            raise EvidenceError("bad_record", why="format")
+        return Bundle(
+            directory=directory,
+            store=str(manifest["store"]),
+            keys=tuple(bytes.fromhex(key) for key in manifest["keys"].values()),
+            head=(int(manifest["head"]["seq"]), bytes.fromhex(manifest["head"]["hash"])),
+        )
