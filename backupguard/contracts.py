@@ -168,9 +168,9 @@ class RepositorySettings(SettingsModel):
 
 
 class ProbeSettings(SettingsModel):
-    """What every probe's settings share."""
+    """What every probe's settings share: how often, at most once a minute."""
 
-    every: Duration | None = None
+    every: Annotated[Duration, Field(ge=timedelta(minutes=1))] | None = None
 
 
 class EngineSettings(SettingsModel):
@@ -609,10 +609,13 @@ class Server(Protocol):
     """A program that keeps running in its sandbox."""
 
     def alive(self) -> bool:
-        """Tell whether it still runs."""
+        """Tell whether it still runs; raises what ended its sandbox (scratch_limit, no_disk…)."""
 
     def stop(self, signal_number: int, timeout_s: int) -> Completed:
-        """Send the signal to the program inside, wait, kill the sandbox if it does not end."""
+        """Send the signal to the program inside, wait, kill the sandbox if it does not end.
+
+        Never raises; a second call returns the same.
+        """
 
 
 class Sandbox(Protocol):
@@ -629,12 +632,16 @@ class Sandbox(Protocol):
         *,
         scratch: bool,
         shared: Sequence[str] = (),
-        stdin: Path | bytes | None = None,
+        stdin: Path | PurePosixPath | bytes | None = None,
         environment: Mapping[str, str] | None = None,
         timeout_s: int,
         output_limit: int = 1 << 20,
     ) -> Completed:
-        """Run a program inside to its end; raises TimedOut, Cancelled, MissingMeans."""
+        """Run a program inside to its end; raises TimedOut, Cancelled, MissingMeans.
+
+        `stdin` is bytes, a file of the host (`Path`) or one inside (`PurePosixPath`). An exit status
+        of 128 + N stands for signal N.
+        """
 
     def start(
         self,
