@@ -31,7 +31,7 @@ def discard(directory: Path) -> None:
     if not directory.exists():
         return
     directory = directory.absolute()
-    jail = Jail(directory, NEVER)
+    jail = Jail(directory.parent, NEVER)
     remove = ("rm", "--recursive", "--force", "--one-file-system", "--", str(directory))
     # directories without permissions cannot be emptied: they are ours, so we may give them some
     permit = ("chmod", "--recursive", "--silent", "u+rwx", "--", str(directory))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from functools import cache
 
 from backupguard.errors import MissingMeans
@@ -26,7 +27,7 @@ DENIED = (
     # keys
     *("keyctl", "add_key", "request_key"),
     # files by handle, devices, quotas
-    *("open_by_handle_at", "name_to_handle_at", "mknod", "mknodat", "quotactl", "quotactl_fd"),
+    *("open_by_handle_at", "name_to_handle_at", "quotactl", "quotactl_fd"),
     *("swapon", "swapoff", "acct"),
     # clocks, consoles, ports, the machine
     *("reboot", "settimeofday", "clock_settime", "clock_settime64", "adjtimex", "clock_adjtime"),
@@ -34,6 +35,7 @@ DENIED = (
     *("modify_ldt", "mbind", "migrate_pages", "move_pages", "set_mempolicy"),
 )
 _CLONE_NEWUSER = 0x10000000
+_S_IFMT = 0o170000
 _TIOCSTI = 0x5412  # types into the terminal of whoever started us
 _TIOCLINUX = 0x541C
 _FAMILIES = (1, 2, 10)  # unix, and IPv4 and IPv6, which find only a loopback of their own
@@ -68,6 +70,9 @@ def seccomp_filter() -> bytes:
     filter_.add_rule(refuse, "clone", pyseccomp.Arg(0, masked, _CLONE_NEWUSER, _CLONE_NEWUSER))
     # clone3 hides its flags in memory; told that there is none, the C library uses clone
     filter_.add_rule(pyseccomp.ERRNO(errno.ENOSYS), "clone3")
+    for name, argument in (("mknod", 1), ("mknodat", 2)):  # pipes and sockets are made by it too
+        for device in (stat.S_IFCHR, stat.S_IFBLK):
+            filter_.add_rule(refuse, name, pyseccomp.Arg(argument, masked, _S_IFMT, device))
     for request in (_TIOCSTI, _TIOCLINUX):
         filter_.add_rule(refuse, "ioctl", pyseccomp.Arg(1, masked, 0xFFFFFFFF, request))
     no_family = pyseccomp.ERRNO(errno.EAFNOSUPPORT)
