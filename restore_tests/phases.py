@@ -178,13 +178,21 @@ class _Test:
                 engine.open(trial)
             self.tools.update(trial.memory.get("tools", {}))
             self._verify(trial, engine)
-        except Cancelled:
+        except Cancelled as error:
+            self._end(error)
             raise
         except Exception as error:  # noqa: BLE001  (whatever it is, it must become a fact)
             self.error = self._classified(error)
-        finally:
-            with suppress(Exception), self._phase(Phase.DISCARD):
-                self._discard()
+            self._end(error)
+        except BaseException as error:
+            self._end(error)
+            raise
+        else:
+            self._end(None)
+
+    def _end(self, error: BaseException | None) -> None:
+        with suppress(Exception), self._phase(Phase.DISCARD):
+            self._discard(error)
 
     @contextmanager
     def _phase(self, phase: Phase) -> Iterator[None]:
@@ -379,12 +387,17 @@ class _Test:
                 self.context.cancel.raise_if_set()
             self.fingerprint = engine.fingerprint(trial)
 
-    def _discard(self) -> None:
+    def _discard(self, error: BaseException | None) -> None:
         if self.engine is not None and self.trial is not None:
             with suppress(Exception):
                 self.engine.close(self.trial)
         try:
-            self.stack.close()
+            self.stack.__exit__(type(error) if error else None, error, None)
+        except BackupGuardError as limit:
+            # The sandbox knows better: what looked like a defect was a limit that it enforced.
+            if error is None:
+                raise
+            self.error = self._classified(limit)
         finally:
             self._remove_fetched()
 

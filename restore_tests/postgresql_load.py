@@ -230,16 +230,14 @@ def _load_plain(trial: Trial, server: PostgresqlServer) -> None:
     if report.last("hostile") == "1":
         raise BackupDefect("hostile", count=1)
     error = judge(messages)
-    if isinstance(error, BackupDefect) and error.code == "hostile":
+    if error is not None and (not isinstance(error, BackupDefect) or error.code == "hostile"):
         raise error
-    if isinstance(error, MissingMeans):
-        raise error
-    if report.last("opened") != "0" or report.last("trailer") != "1":
+    if report.last("opened") != "0" or report.last("trailer") == "0":
         # Said before any refused row: the row that was cut in two is refused as well.
         raise BackupDefect("truncated")
     if error is not None:
         raise error
-    if report.last("client") != "0":
+    if report.last("client") != "0" or report.last("trailer") != "1":
         raise Misunderstood("unknown_exit", program="psql")
 
 

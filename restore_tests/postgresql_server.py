@@ -26,6 +26,8 @@ FIELD, RECORD = "\x1f", "\x1e"
 OLDEST, NEWEST = 13, 18
 _ROOTS = ("/usr/lib/postgresql", "/opt/backupguard/engines/postgresql")
 _MIB = 1 << 20
+#: Stays below the sandbox's own limit with everything that runs beside the server.
+_DEFAULT_MEMORY = 3 << 30
 
 ENVIRONMENT: Mapping[str, str] = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "HOME": "/tmp"}  # noqa: S108
 
@@ -66,8 +68,8 @@ class Sizes:
 
     @classmethod
     def of_host(cls, memory: int | None, jobs: int | None) -> Sizes:
-        """Return sizes for `memory` bytes (left out: half of what is free) and `jobs` processors."""
-        budget = (memory or psutil.virtual_memory().available // 2) // _MIB
+        """Return sizes for `memory` bytes and `jobs` processors, left out: by what the host has."""
+        budget = (memory or min(psutil.virtual_memory().available // 2, _DEFAULT_MEMORY)) // _MIB
         cores = jobs or psutil.cpu_count() or 1
         # Copies of the page cache beyond a gibibyte bought nothing when measured; index builds want
         # their whole sort in memory, and there may be one per job.
