@@ -187,7 +187,8 @@ def print_table(
 
 def printable(text: str) -> str:
     """Return a text without characters that could steer a terminal."""
-    return "".join(c if c.isprintable() else "�" for c in text)
+    # French puts no-break spaces before its punctuation; they steer nothing.
+    return "".join(c if c.isprintable() or c in "\u00a0\u202f" else "�" for c in text)
 
 
 # ------------------------------------------------------------------------------------------ errors
