@@ -31,7 +31,7 @@ TICK_S = 10.0
 GRACE_S = 6 * 3600
 
 #: Runs looked at to find a schedule's last slot; manual ones among them have none.
-_LOOK_BACK = 50
+_LOOK_BACK = 200
 
 _OPEN = (RunState.WAITING, RunState.RUNNING)
 
@@ -166,10 +166,13 @@ class Agenda:
                 self._last[schedule.key] = last_slot(self.store, schedule, now)
         known = {key: last for key, last in self._last.items() if last is not None}
         for wanted in cadence.due(self._schedules, known, now):
-            self._last[wanted.schedule.key] = self._enqueue(wanted, now)
+            self._last[wanted.schedule.key] = self._enqueue(wanted)
 
-    def _enqueue(self, wanted: cadence.Due, now: datetime) -> cadence.LastSlot:
-        """Insert the run; where the slot was done before the clock went back, a further attempt."""
+    def _enqueue(self, wanted: cadence.Due) -> cadence.LastSlot:
+        """Insert the run; where the slot was done before the clock went back, a further attempt.
+
+        Otherwise a day set back would be a day of silence: all its slots have their runs already.
+        """
         before = self._last.get(wanted.schedule.key)
         attempt = wanted.attempt
         while True:
@@ -183,8 +186,7 @@ class Agenda:
                     attempt=attempt,
                 )
             )
-            done_ahead = wanted.again or run.created_at > now
-            if run.state in _OPEN or not done_ahead or attempt >= cadence.ATTEMPTS_LIMIT:
+            if run.state in _OPEN or attempt >= cadence.ATTEMPTS_LIMIT:
                 break
             attempt += 1
         log.info(

@@ -86,16 +86,12 @@ class LastSlot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Due:
-    """A slot to enqueue. `repository` is set where only some repositories may be read now.
-
-    `again` says that the clock went back behind the last slot: the slot may have been done before.
-    """
+    """A slot to enqueue. `repository` is set where only some repositories may be read now."""
 
     schedule: Schedule
     slot: datetime
     attempt: int = 1
     repository: str | None = None
-    again: bool = False
 
 
 def schedules(settings: Settings, *, began: datetime | None = None) -> tuple[Schedule, ...]:
@@ -211,7 +207,6 @@ def _narrowed(candidate: Due, readable: tuple[str, ...]) -> Due:
         schedule=candidate.schedule,
         slot=candidate.slot,
         attempt=candidate.attempt,
-        again=candidate.again,
         repository=readable[day % len(readable)],
     )
 
@@ -222,10 +217,8 @@ def _candidate(schedule: Schedule, last: LastSlot | None, now: datetime) -> Due 
     slot = schedule.last(now)
     if schedule.since is not None and slot < schedule.since:
         return None
-    if last is None or slot > last.slot:
+    if last is None or slot > last.slot or last.slot > now:
         return Due(schedule=schedule, slot=slot)
-    if last.slot > now:
-        return Due(schedule=schedule, slot=slot, again=True)
     return _retry(schedule, last, now)
 
 
