@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+# The checkout may not be writable, so no database of examples; a busy machine is no failure.
+hypothesis.settings.register_profile("backupguard", database=None, deadline=None)
+hypothesis.settings.load_profile("backupguard")
 
 ALLOWED_SKIPS = Path(__file__).parent / "allowed-skips.txt"
 _unexpected: list[str] = []

@@ -73,7 +73,7 @@ class _Index:
         for name, part in _parts(key):
             path = (*path, name)
             self._note(path, part)
-        self._value(node.children[-1], path)
+        self._value([child for child in node.children if child.type != "comment"][-1], path)
 
     def _value(self, node: Node, path: KeyPath) -> None:
         if node.type == "inline_table":

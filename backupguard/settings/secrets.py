@@ -73,12 +73,15 @@ def read_secret(
         raise MissingMeans("secret_missing", name=name) from error
     except OSError as error:
         raise AccessRefused("permission", name=name) from error
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         allowed = {0, os.geteuid()} if owners is None else owners
-        problem = check_status(reference, os.fstat(file.fileno()), allowed)
+        problem = check_status(reference, os.fstat(descriptor), allowed)
         if problem is not None:
             raise AccessRefused("permission", message=problem, remedy=remedy_of(problem))
-        value = file.read(_LIMIT + 1)
+        with open(descriptor, "rb", closefd=False) as file:
+            value = file.read(_LIMIT + 1)
+    finally:
+        os.close(descriptor)
     value = value.removesuffix(b"\n").removesuffix(b"\r")
     if not value or len(value) > _LIMIT:
         raise MissingMeans("secret_missing", name=name)
