@@ -41,19 +41,23 @@ def finding_json(finding: Finding, criticality: Criticality) -> dict[str, Json]:
     }
 
 
-def status_json(assessment: Assessment, settings_sha256: str) -> dict[str, Json]:
+def status_json(assessment: Assessment, settings: Settings) -> dict[str, Json]:
     """Return an assessment as `status.json` holds it."""
     return {
         "format": FORMAT,
         "site": assessment.site,
         "language": assessment.language,
         "timezone": assessment.timezone,
-        "settings_sha256": settings_sha256,
+        "settings_sha256": settings.sha256,
         "judged_at": to_us(assessment.judged_at),
         "stale_after": to_us(assessment.judged_at + STALE_AFTER),
         "head_seq": assessment.head_seq,
         "titles": {control: dict(titles) for control, titles in assessment.titles.items()},
         "names": dict(assessment.names),
+        "copies": {
+            name: sorted({job.repository for job in application.backups.values()})
+            for name, application in settings.applications.items()
+        },
         "findings": [
             finding_json(finding, assessment.criticalities[finding.subject])
             for finding in assessment.findings
@@ -65,7 +69,7 @@ def publish(assessment: Assessment, settings: Settings) -> Path:
     """Write `status.json` by rename, readable by owner and group; raises OSError."""
     path = place(settings)
     document = json.dumps(
-        status_json(assessment, settings.sha256), ensure_ascii=False, separators=(",", ":")
+        status_json(assessment, settings), ensure_ascii=False, separators=(",", ":")
     )
     temporary = path.with_name(f".{NAME}.{os.getpid()}")
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o640)

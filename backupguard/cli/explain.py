@@ -1,0 +1,201 @@
+"""What `backupguard why` says: at most 24 lines about one finding."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from backupguard.cli import common
+from backupguard.errors import StoreError
+from backupguard.model import Criticality, Fact, Json, Message, to_us
+
+if TYPE_CHECKING:
+    from backupguard.contracts import Store
+    from backupguard.language import Words
+
+MOST_FACTS = 6
+
+#: Reason → message id of the next step; the longest matching beginning counts.
+_NEXT = {
+    "reason.never_seen": "next.inventory",
+    "reason.unseen": "next.inventory",
+    "reason.clock_behind": "next.clock",
+    "reason.bug": "next.log",
+    "reason.removed": "next.configuration",
+    "reason.JOB-01": "next.job",
+    "reason.JOB-01.done": "next.nothing",
+    "reason.JOB-01.not_due": "next.nothing",
+    "reason.PDM-01": "next.job",
+    "reason.PDM-01.met": "next.nothing",
+    "reason.PDM-01.no_job": "next.configuration",
+    "reason.PDM-01.unseen": "next.inventory",
+    "reason.INT-01": "next.integrity",
+    "reason.INT-01.complete": "next.nothing",
+    "reason.INT-01.failed": "next.damaged",
+    "reason.RST-01": "next.restore_test",
+    "reason.RST-01.passed": "next.nothing",
+    "reason.RST-01.failed": "next.failed",
+    "reason.RST-02": "next.restore_test",
+    "reason.RST-02.proved": "next.nothing",
+    "reason.RST-02.no_business_check": "next.checks",
+    "reason.RST-02.provisional": "next.baseline",
+    "reason.RST-02.failed": "next.content",
+    "reason.RST-03": "next.duration",
+    "reason.RST-03.within": "next.nothing",
+    "reason.RST-03.never": "next.restore_test",
+    "reason.RST-03.old": "next.restore_test",
+    "reason.PRV-01": "next.verify",
+    "reason.PRV-01.kept": "next.nothing",
+    "reason.PRV-01.no_report": "next.report",
+    "reason.PRV-01.no_anchor": "next.anchor",
+    "reason.PRV-01.old_anchor": "next.anchor",
+    "reason.not_built": "next.nothing",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explained:
+    """One finding, explained: labelled lines, and the same as JSON."""
+
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, str], ...]
+    facts_label: str
+    facts: tuple[str, ...]
+    next_label: str
+    next_step: str
+    json: dict[str, Json] = field(default_factory=dict)
+
+    def lines(self) -> list[str]:
+        """Return fewer than 25 lines."""
+        width = max(len(label) for label, _ in self.rows)
+        lines = [*self.head, ""]
+        lines += [f"{label.ljust(width)}  {text}" for label, text in self.rows]
+        lines += ["", self.facts_label, *(f"  {fact}" for fact in self.facts), ""]
+        return [*lines, f"{self.next_label}  {self.next_step}"]
+
+    def as_json(self) -> dict[str, Json]:
+        """Return the same as JSON values."""
+        return self.json
+
+
+def explained(document: Json, finding: Json, words: Words) -> Explained:
+    """Explain a finding; what only the store knows is left out when it cannot be opened."""
+    from backupguard.cli.status import finding_json, said
+    from backupguard.controls import load_catalogue
+
+    rows = [
+        ("status.why.state", _state(finding, words)),
+        ("status.why.reason", said(finding, words)),
+        ("status.why.since", words.text("status.time", moment_at=finding["since"])),
+    ]
+    facts: list[Fact] = []
+    good_at: int | None = None
+    known = True
+    try:
+        with closing(common.store(common.settings())) as store:
+            facts = [f for seq in finding["facts"][-MOST_FACTS:] if (f := store.fact(seq))]
+            good_at = last_good(store, finding)
+    except StoreError:
+        known = False
+    if known:
+        never = words.text("status.why.never")
+        good = words.text("status.time", moment_at=good_at) if good_at is not None else never
+        rows.append(("status.why.good", good))
+    entry = load_catalogue().entries.get(finding["control"])
+    if entry is not None:
+        criticality = Criticality(finding["criticality"])
+        demands = [
+            f"{name} {value.value} ({value.source or value.origin.value})"
+            for name, threshold in entry.thresholds.items()
+            if (value := threshold.of(criticality)) is not None
+        ]
+        if demands:
+            rows.append(("status.why.demand", ", ".join(demands)))
+        rows.append(("status.why.sources", ", ".join(entry.sources)))
+    title = document["titles"].get(finding["control"], {}).get(words.language, "")
+    name = document["names"].get(finding["subject"], "")
+    step = next_step(finding, words)
+    return Explained(
+        head=(
+            f"{finding['control']} — {title}",
+            f"{finding['subject']} — {name} ({finding['criticality']})",
+        ),
+        rows=tuple((words.text(label), text) for label, text in rows),
+        facts_label=words.text("status.why.facts"),
+        facts=tuple(_fact_line(fact, words) for fact in facts)
+        or (words.text("status.why.no_facts"),),
+        next_label=words.text("status.why.next"),
+        next_step=step,
+        json={
+            **finding_json(document, finding, words),
+            "last_compliant": good_at,
+            "facts_in_words": [_fact_line(fact, words) for fact in facts],
+            "next": step,
+        },
+    )
+
+
+def last_good(store: Store, finding: Json) -> int | None:
+    """Return the last time a finding was known to be compliant, in microseconds."""
+    if finding["status"] == "compliant":
+        return int(finding["since"]) if finding["since"] else None
+    last: int | None = None
+    compliant = False
+    for fact in store.facts(kinds=("finding.changed",), subject=finding["subject"]):
+        data = fact.observation.data
+        if not isinstance(data, Mapping) or data.get("control") != finding["control"]:
+            continue
+        if compliant or data.get("after") == "compliant":
+            last = to_us(fact.observation.observed_at)
+        compliant = data.get("after") == "compliant"
+    return last
+
+
+def _state(finding: Json, words: Words) -> str:
+    parts = [words.text(f"status.state.{finding['status']}")]
+    if finding["cause"]:
+        parts.append(words.text(f"status.why.cause.{finding['cause']}"))
+    if finding["status"] in {"non_compliant", "warning"}:
+        parts.append(words.text(f"status.severity.{finding['severity']}"))
+    return ", ".join(parts)
+
+
+def _fact_line(fact: Fact, words: Words) -> str:
+    observation = fact.observation
+    parts = [
+        f"#{fact.seq}",
+        words.time(observation.observed_at),
+        words.text(f"status.origin.{observation.origin.value}"),
+        observation.kind,
+        *_outcome(observation.data, words),
+    ]
+    return "  ".join(parts)
+
+
+def _outcome(data: Any, words: Words) -> Iterator[str]:
+    if not isinstance(data, Mapping):
+        return
+    if data.get("verdict"):
+        yield str(data["verdict"])
+    if data.get("repository"):
+        yield str(data["repository"])
+    if data.get("code"):
+        yield words.text(f"code.{data['code']}")
+
+
+def next_step(finding: Json, words: Words) -> str:
+    """Return what to do about a finding: a command, or who has to act."""
+    reason: str = finding["reason"]["id"]
+    values: dict[str, int | str] = finding["reason"]["values"]
+    step = max((known for known in _NEXT if reason.startswith(known)), key=len, default=None)
+    subject = finding["subject"].partition("/")[2]
+    said = {
+        "application": subject.split(".", 1)[0],
+        "subject": finding["subject"],
+        "repository": values.get("repository", subject),
+        "month": values.get("month", ""),
+        "check": values.get("check", ""),
+    }
+    return words.say(Message(id=_NEXT[step] if step else "next.log", values=said))

@@ -1,0 +1,98 @@
+"""Finds and reads `status.json` without loading settings or store: what makes `status` quick.
+
+Whenever anything is doubtful (a broken file, a value from the environment, a stale status, a store
+that was written to since) the answer is None, and the caller judges from the store.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from backupguard.model import Json, to_us
+
+NAME = "status.json"
+FORMAT = 1
+_DEFAULT = "/etc/backupguard/backupguard.toml"
+_STATE = Path("/var/lib/backupguard")
+_RUNTIME = Path("/run/backupguard")
+#: Variables that decide where things are; others change nothing that matters here.
+_PLACES = ("BACKUPGUARD_STORE", "BACKUPGUARD_DAEMON")
+#: What is written when a store is closed may be later than the status by this much, in seconds.
+_CLOSING_S = 2.0
+
+
+def directories(config: Path | None, environ: Mapping[str, str]) -> tuple[Path, Path] | None:
+    """Return state and runtime directory as the configuration says, None when that is not plain."""
+    if any(name.startswith(_PLACES) for name in environ):
+        return None
+    main = (config or Path(environ.get("BACKUPGUARD_CONFIG") or _DEFAULT)).absolute()
+    store: dict[str, Any] = {}
+    daemon: dict[str, Any] = {}
+    try:
+        for file in (main, *sorted((main.parent / "conf.d").glob("*.toml"))):
+            data = tomllib.loads(file.read_text(encoding="utf-8"))
+            store |= data.get("store", {})
+            daemon |= data.get("daemon", {})
+    except (OSError, ValueError, TypeError):
+        return None
+    state, runtime = store.get("directory", str(_STATE)), daemon.get("runtime-directory")
+    if store.get("url") is not None or not isinstance(state, str):
+        return None
+    directory = main.parent / Path(state).expanduser()
+    if isinstance(runtime, str):
+        return directory, main.parent / Path(runtime).expanduser()
+    return directory, _RUNTIME if directory == _STATE else directory / "run"
+
+
+def read(path: Path) -> dict[str, Json] | None:
+    """Return a `status.json` that this version understands, None for anything else."""
+    try:
+        document = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        return None
+    return document
+
+
+def fresh(config: Path | None, environ: Mapping[str, str], now: datetime) -> dict[str, Json] | None:
+    """Return what was published last, if it can still be believed."""
+    places = directories(config, environ)
+    if places is None:
+        return None
+    state, runtime = places
+    path = (runtime if runtime.is_dir() else state) / NAME
+    document = read(path)
+    if document is None:
+        return None
+    moment = to_us(now)
+    if not document["judged_at"] - 60_000_000 <= moment <= document["stale_after"]:
+        return None
+    if not (runtime / "control.sock").exists() and _written_since(state, path):
+        return None
+    return document
+
+
+def last(config: Path | None, environ: Mapping[str, str]) -> dict[str, Json] | None:
+    """Return what was published last, however old."""
+    places = directories(config, environ)
+    if places is None:
+        return None
+    return read(places[1] / NAME) or read(places[0] / NAME)
+
+
+def _written_since(state: Path, path: Path) -> bool:
+    """Tell whether the store was written to after the status; a daemon would judge that at once."""
+    published = path.stat().st_mtime
+    for name in ("store.sqlite3", "store.sqlite3-wal"):
+        try:
+            if (state / name).stat().st_mtime > published + _CLOSING_S:
+                return True
+        except OSError:
+            continue
+    return False
