@@ -112,16 +112,17 @@ def _verify(bundle: Path | None, trusted: list[str], anchors: list[Anchor]) -> V
                 head=opened.head,
             )
         store = stack.enter_context(_opened_store())
-        # The head is asked for first, and records up to it: others may be writing.
-        head = store.head()
+        # Others may be writing. Seals first: none of them can then speak of a record not yet there.
+        seals = store.seals()
+        head, last = store.extent()
         return verify_chain(
-            store.records(to=head[0]),
-            [seal for seal in store.seals() if seal.seq <= head[0]],
+            store.records(to=last),
+            seals,
             store=store.store_id,
             keys=[store.key.public],
             trusted=trusted,
             anchors=anchors,
-            pruned=tuple(prunings(store.records(to=head[0], kinds=["evidence.pruned"]))),
+            pruned=tuple(prunings(store.records(to=last, kinds=["evidence.pruned"]))),
             head=head,
         )
 

@@ -201,11 +201,7 @@ class _Chain:
         before = self._last_seal.digest() if self._last_seal else None
         if members["previous"] != before:
             raise _Wrong("seal_missing", seal.seq)
-        if (
-            seal.seq != self.seq
-            or members["seq"] != self.seq
-            or members["hash"] != self.hash.hex()
-        ):
+        if seal.seq != self.seq or members["seq"] != self.seq or members["hash"] != self.hash.hex():
             raise _Wrong("seal_mismatch", seal.seq)
         self.sealed_to = self.seq
         self.sealed_at = from_us(members["sealed_at"])
@@ -228,7 +224,9 @@ class _Chain:
             raise _Wrong("tail_cut", self.seq + 1, known_to=self._anchors[0].seq)
         if head is not None and head[0] > self.seq:
             raise _Wrong("tail_cut", self.seq + 1, known_to=head[0])
-        if head is not None and head != (self.seq, self.hash):
+        if head is not None and head[0] < self.seq:
+            raise _Wrong("record_extra", head[0] + 1)
+        if head is not None and head[1] != self.hash:
             raise _Wrong("head_differs", self.seq)
 
 

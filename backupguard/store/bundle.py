@@ -78,6 +78,8 @@ def _suffix(output: Path) -> str:
 
 
 def _fill(source: Source, directory: Path) -> int:
+    # Seals first, then the head: no seal can then speak of a record that is left out.
+    sealed = source.seals()
     seq, digest = source.head()
     keys: dict[str, str] = {}
     count = 0
@@ -87,25 +89,24 @@ def _fill(source: Source, directory: Path) -> int:
     ):
         for record in takewhile(lambda one: one.seq <= seq, source.records()):
             records.write((record.body if record.body is not None else b"null") + b"\n")
-            line = f"{record.seq}\t{record.kind}\t{record.body_hash.hex()}\t{record.hash.hex()}\n"
-            chain.write(line.encode("utf-8"))
+            place = f"{record.seq}\t{record.kind}\t{record.body_hash.hex()}\t{record.hash.hex()}\n"
+            chain.write(place.encode("utf-8"))
             if record.kind == "evidence.key-created" and record.body is not None:
                 key = parse_body(record.body)["data"].get("public_key")
                 if key is not None:
                     keys[key_id(bytes.fromhex(key))] = key
             count += 1
     with (directory / "seals.jsonl").open("wb") as seals:
-        for seal in source.seals():
-            if seal.seq <= seq:
-                line = canonical(
-                    {
-                        "seq": seal.seq,
-                        "key_id": seal.key_id,
-                        "document": seal.document.decode("utf-8"),
-                        "signature": seal.signature.hex(),
-                    }
-                ).decode("utf-8")
-                seals.write(f"{line}\n".encode())
+        for seal in sealed:
+            line = canonical(
+                {
+                    "seq": seal.seq,
+                    "key_id": seal.key_id,
+                    "document": seal.document.decode("utf-8"),
+                    "signature": seal.signature.hex(),
+                }
+            )
+            seals.write(line + b"\n")
     manifest = {
         "format": _FORMAT,
         "store": source.store_id,

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
-from sqlalchemy import insert, select, text, update
+from sqlalchemy import func, insert, select, text, update
 
 from backupguard.contracts import FindingChange, Store
 from backupguard.errors import Busy
@@ -135,6 +135,14 @@ class SqlStore(Store):
         with self._core.read() as connection:
             seq, digest = connection.execute(select(chain_head.c.seq, chain_head.c.hash)).one()
         return seq, bytes(digest)
+
+    def extent(self) -> tuple[tuple[int, bytes], int]:
+        """Return the head and the highest number any record has; they differ only after tampering."""
+        last = select(func.max(facts.c.seq)).scalar_subquery()
+        statement = select(chain_head.c.seq, chain_head.c.hash, last)  # one statement, one picture
+        with self._core.read() as connection:
+            seq, digest, highest = connection.execute(statement).one()
+        return (seq, bytes(digest)), highest or 0
 
     def anchor(self) -> Anchor:
         """Return the head as it is to be put down off this host."""
