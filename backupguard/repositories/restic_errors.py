@@ -104,9 +104,10 @@ _MISSING_OBJECT = re.compile(
 _CORRUPT = re.compile(
     r"ciphertext verification failed|does not match|unexpected EOF|unexpected file size"
     r"|invalid data returned|hash does not match|wrong data returned|StreamPack"
-    r"|repository contains errors|decrypting blob|invalid (?:header|pack|type|character|entry)"
-    r"|too short|header length|corrupt|repository is damaged|is damaged|zstd|magic number"
+    r"|decrypting blob|invalid (?:header|pack|type|character|entry)"
+    r"|too short|header length|corrupt|zstd|magic number"
 )
+_DAMAGED = re.compile(r"repository contains errors|is damaged|[Dd]amaged (?:pack )?files")
 
 #: Errors of `restore` that concern what surrounds the content: owner, attributes, devices. They are
 #: expected where an ordinary user restores what root owned, and say nothing about the backup.
@@ -177,7 +178,9 @@ def defect(texts: Sequence[str]) -> Defect | None:
         if _MISSING_OBJECT.search(text) and not _METADATA.search(text):
             worst = worst or "missing_object"
         elif _CORRUPT.search(text):
-            worst = "corrupt" if "repository contains errors" not in text else worst or "corrupt"
+            worst = "corrupt"
+        elif _DAMAGED.search(text):
+            worst = worst or "corrupt"
         objects.update(dict.fromkeys(_OBJECT.findall(text)))
     if worst is None:
         return None
