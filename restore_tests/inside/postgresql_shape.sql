@@ -37,9 +37,10 @@ select 'columns', m.nspname, m.relname, count(a.attnum)
 select format(
     'select ''rows'', %L, %L, count(*), trunc(extract(epoch from %s) * 1000000)::bigint from only %I.%I',
     m.nspname, m.relname,
-    coalesce('greatest(' || string_agg(format(
+    -- a table without any such column has one row here, whose attname is null
+    coalesce('greatest(' || string_agg(case when a.attname is not null then format(
       'max(%1$I::timestamptz) filter (where %1$I <= %2$L::timestamptz and %1$I >= %3$L::timestamptz)',
-      a.attname, :'limit', :'floor'), ', ') || ')', 'null::timestamptz'),
+      a.attname, :'limit', :'floor') end, ', ') || ')', 'null::timestamptz'),
     m.nspname, m.relname)
   from mine m left join pg_attribute a on a.attrelid = m.oid and a.attnum > 0 and not a.attisdropped
     and a.atttypid in ('timestamptz'::regtype, 'timestamp'::regtype, 'date'::regtype)
