@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from datetime import date, timedelta
@@ -226,7 +225,7 @@ def test_a_dump_is_read_back_as_it_was(reference: settings.Settings, tmp_path: P
     assert type(read.applications["dpi"].restore_test) is type(
         reference.applications["dpi"].restore_test
     )
-    assert os.listdir(path.parent) == [path.name]
+    assert list(path.parent.iterdir()) == [path]
 
 
 def test_a_dump_holds_references_and_no_secret(reference: settings.Settings) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, time, timedelta
+from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -116,9 +117,7 @@ CRONS = st.builds(
     st.sampled_from(["*", "1", "29", "*/2"]),
     st.sampled_from(["*", "0", "mon-fri"]),
 )
-MOMENTS = st.datetimes(
-    min_value=datetime(2009, 1, 1), max_value=datetime(2030, 1, 1), timezones=st.just(UTC)
-)
+MOMENTS = st.integers(0, 20 * 365 * 86400).map(lambda s: utc(2009, 1, 1) + timedelta(seconds=s))
 #: Nights on which clocks change, and the day that Apia left out.
 NIGHTS = st.sampled_from(
     [utc(2026, 3, 29, 1), utc(2026, 10, 25, 1), utc(2011, 12, 30, 10), utc(2017, 10, 15, 3)]
@@ -251,5 +250,5 @@ def test_being_inside_agrees_with_when_it_is_open(
 ) -> None:
     spans = opened(windows, moment - timedelta(days=3), moment + timedelta(days=3), zone)
 
-    assert all(a[1] < b[0] for a, b in zip(spans, spans[1:], strict=False))
+    assert all(a[1] < b[0] for a, b in pairwise(spans))
     assert in_window(windows, moment, zone) is any(a <= moment < b for a, b in spans)

@@ -32,7 +32,7 @@ def test_one_trailing_newline_is_dropped(file: Path, content: bytes, value: byte
 def test_a_secret_shows_itself_to_nobody(file: Path) -> None:
     secret = read_secret(SecretReference(file=file))
 
-    assert "horse" not in f"{secret} {secret!r} {str(secret):>40}"
+    assert "horse" not in f"{secret} {secret!r} {secret!s:>40}"
     with pytest.raises(TypeError):
         pickle.dumps(secret)
 
