@@ -128,7 +128,13 @@ class CatalogueEntry(_Part):
 class _File(_Part):
     domain: str
     name: Title
-    control: tuple[CatalogueEntry, ...] = Field(min_length=1)
+    control: tuple[CatalogueEntry, ...]
+
+    @model_validator(mode="after")
+    def _not_empty(self) -> Self:
+        if not self.control:
+            raise ValueError("a catalogue has at least one control")
+        return self
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -44,10 +44,17 @@ class JobSuccess:
                     policy.severity, "reason.JOB-01.late", inspected,
                     newest_at=newest, interval_ms=interval_s * 1000,
                 )  # fmt: skip
-            return facts.lost(
+            blind = facts.lost(
                 policy, now, lapse, "reason.unseen", inspected,
                 repository=repository, seen_at=seen, code=facts.code(view.known),
             )  # fmt: skip
+            return facts.worst_of([blind, self._newest(view, policy, interval_s)])
+        return self._newest(view, policy, interval_s)
+
+    def _newest(self, view: View, policy: Policy, interval_s: int) -> Judgement:
+        """Judge the newest point as if it were recent enough."""
+        inspected = view.latest.get("repository.inspected")
+        repository = str(view.settings.get("repository"))
         if view.known.get("newest_bytes") == 0:
             return facts.non_compliant(policy.severity, "reason.JOB-01.empty", inspected)
         if view.known.get("newest_state") == PointState.WARNING:

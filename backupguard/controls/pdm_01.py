@@ -59,17 +59,19 @@ class RpoMet:
             return self._no_point(view, jobs, policy, now)
         tolerance_s = max(grace_s(job, policy) for job in jobs)
         lapse = newest + (rpo_s + tolerance_s) * facts.SECOND
+        met = facts.compliant(f"reason.PDM-01.met{suffix}", *inspected, rpo_ms=rpo_s * 1000)
+        if _only_with_warnings(jobs, newest):
+            met = facts.warning("reason.PDM-01.warning", *inspected, newest_at=newest)
         if to_us(now) <= lapse:
-            if _only_with_warnings(jobs, newest):
-                return facts.warning("reason.PDM-01.warning", *inspected, newest_at=newest)
-            return facts.compliant(f"reason.PDM-01.met{suffix}", *inspected, rpo_ms=rpo_s * 1000)
+            return met
         unseen = [job for job in jobs if (facts.number(job.known.get("seen_at")) or 0) <= lapse]
         if unseen:
-            return facts.lost(
+            blind = facts.lost(
                 policy, now, lapse, "reason.PDM-01.unseen", *inspected,
                 newest_at=newest, repository=str(unseen[0].settings.get("repository")),
                 code=facts.code(unseen[0].known),
             )  # fmt: skip
+            return facts.worst_of([blind, met])
         return facts.non_compliant(
             self._severity(view, policy, to_us(now) - newest, rpo_s),
             f"reason.PDM-01.breached{suffix}",

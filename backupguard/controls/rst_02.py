@@ -45,12 +45,12 @@ class RestoredContent:
                 policy, now, tested_at, "reason.RST-02.not_reached", newest,
                 code=facts.code(result), tested_at=tested_at,
             )  # fmt: skip
+        content = self._passed(view, policy, newest, result)
         valid_until = tested_at + facts.allowed_s(policy) * facts.SECOND
-        if to_us(now) > valid_until:
-            return facts.lost(
-                policy, now, valid_until, "reason.RST-02.old", newest, tested_at=tested_at
-            )
-        return self._passed(view, policy, newest, result)
+        if to_us(now) <= valid_until:
+            return content
+        old = facts.lost(policy, now, valid_until, "reason.RST-02.old", newest, tested_at=tested_at)
+        return facts.worst_of([old, content])
 
     def _passed(
         self, view: View, policy: Policy, test: Fact, result: Mapping[str, Any]

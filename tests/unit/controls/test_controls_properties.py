@@ -1,0 +1,191 @@
+"""Whatever the facts: no control raises, time alone only worsens, nothing unseen is compliant."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from control_facts import (
+    DAY,
+    NOW,
+    application,
+    check,
+    fact,
+    job,
+    judge,
+    repository,
+    result_of,
+    site,
+    verified,
+)
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from backupguard.controls import BUILT
+from backupguard.model import Judgement, NotMeasurableCause, Status, View, to_us
+
+#: A later moment may only bring a status at the same place or further right.
+LADDER = (Status.COMPLIANT, Status.NOT_MEASURABLE, Status.WARNING, Status.NON_COMPLIANT)
+
+verdicts = st.sampled_from(["passed", "failed", "could_not_verify", "skipped"])
+codes = st.sampled_from([None, "corrupt", "timeout", "by_stop", "run_limit", "no_point"])
+past = st.integers(0, 500 * 24).map(lambda hours: NOW - timedelta(hours=hours))
+maybe_past = st.none() | past
+criticalities = st.sampled_from(["C1", "C2", "C3"])
+small = st.integers(0, 200_000)
+
+
+@st.composite
+def results(draw: st.DrawFn) -> object:
+    return result_of(
+        draw(past),
+        draw(verdicts),
+        seq=draw(st.integers(1, 50)),
+        code=draw(codes),
+        repository=draw(st.sampled_from([None, "nas", "tape", "gone"])),
+        level=draw(st.integers(0, 4)),
+        checks=draw(
+            st.lists(st.builds(check, st.just("c"), verdicts, configured=st.booleans()), max_size=2)
+        ),
+        checks_configured=draw(st.integers(0, 2)),
+        baseline_accepted=draw(st.booleans()),
+        data_loss_ms=draw(st.none() | st.integers(0, 10**9)),
+        phases=draw(
+            st.just([])
+            | st.just([{"phase": "load", "verdict": "passed", "duration_ms": 5, "code": None}])
+        ),
+        duration_ms=draw(st.integers(0, 10**9)),
+    )
+
+
+@st.composite
+def jobs(draw: st.DrawFn) -> View:
+    newest = draw(maybe_past)
+    return job(
+        newest,
+        draw(maybe_past),
+        repository=draw(st.sampled_from(["nas", "tape"])),
+        selection=draw(st.sampled_from(["a", "b"])),
+        interval=draw(st.none() | st.just(DAY)),
+        first_seen=draw(maybe_past),
+        criticality=draw(criticalities),
+        newest_state=draw(st.sampled_from([None, "complete", "warning", "failed"])),
+        newest_bytes=draw(st.sampled_from([None, 0, 5])),
+        future=draw(st.integers(0, 2)),
+        code=draw(codes),
+    )
+
+
+@st.composite
+def applications(draw: st.DrawFn) -> View:
+    tests = sorted(
+        draw(st.lists(results(), max_size=3)),
+        key=lambda one: one.observation.observed_at,
+    )
+    latest = {}
+    if draw(st.booleans()):
+        data = {
+            "task": "restore-test",
+            "verdict": draw(verdicts),
+            "code": draw(codes),
+            "state": "finished",
+            "started_at": None,
+            "ended_at": to_us(NOW),
+            "attempt": 1,
+            "due_at": None,
+            "requested_by": "agenda",
+            "tools": {},
+        }
+        latest["restore-test.closed"] = fact(
+            "restore-test.closed", "application/dpi", draw(past), data
+        )
+    return application(
+        *tests,
+        first_seen=draw(maybe_past),
+        criticality=draw(criticalities),
+        repositories=draw(st.sampled_from([(), ("nas",), ("nas", "tape")])),
+        jobs=tuple(draw(st.lists(jobs(), max_size=3))),
+        latest=latest,
+        rpo_s=draw(st.none() | small),
+        rto_s=draw(st.none() | small),
+        steps_s=draw(small),
+    )
+
+
+@st.composite
+def repositories(draw: st.DrawFn) -> View:
+    def one() -> object:
+        units = tuple(
+            (f"b/{n}", draw(verdicts), draw(codes)) for n in range(draw(st.integers(0, 2)))
+        )
+        return verified(
+            draw(past), draw(verdicts), complete_at=draw(maybe_past), code=draw(codes), units=units
+        )
+
+    return repository(
+        verified=one() if draw(st.booleans()) else None,
+        complete=one() if draw(st.booleans()) else None,
+        failed=one() if draw(st.booleans()) else None,
+        first_seen=draw(maybe_past),
+        criticality=draw(criticalities),
+    )
+
+
+@st.composite
+def sites(draw: st.DrawFn) -> View:
+    return site(
+        valid=draw(st.sampled_from([None, True, False])),
+        anchored=draw(maybe_past),
+        reported=draw(st.sampled_from([None, "2025-01", "2026-04", "2026-05", "2031-01"])),
+        first_seen=draw(maybe_past),
+    )
+
+
+VIEWS = {
+    "application": applications(),
+    "job": jobs(),
+    "repository": repositories(),
+    "site": sites(),
+}
+cases = st.sampled_from(sorted(BUILT)).flatmap(
+    lambda name: st.tuples(st.just(name), VIEWS[BUILT[name].scope.value])
+)
+
+
+def sound(judgement: Judgement) -> None:
+    measurable = judgement.status is not Status.NOT_MEASURABLE
+    assert measurable or judgement.cause is not None
+    assert judgement.status is not Status.COMPLIANT or judgement.cause is None
+    if judgement.cause is NotMeasurableCause.NEVER_SET_UP:
+        assert judgement.status is Status.NOT_MEASURABLE
+    assert judgement.status not in (Status.WAIVED, Status.NOT_APPLICABLE)
+
+
+@settings(max_examples=400, deadline=None)
+@given(cases, st.integers(-1000, 1000))
+def test_no_combination_of_facts_raises(case: tuple[str, View], hours: int) -> None:
+    sound(judge(*case, NOW + timedelta(hours=hours)))
+
+
+@settings(max_examples=600, deadline=None)
+@given(cases, st.lists(st.integers(0, 5000), min_size=2, max_size=4))
+def test_time_alone_only_worsens(case: tuple[str, View], hours: list[int]) -> None:
+    states = [judge(*case, NOW + timedelta(hours=later)).status for later in sorted(hours)]
+    assert states == sorted(states, key=LADDER.index)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.sampled_from(sorted(BUILT)), maybe_past, criticalities, st.integers(0, 5000))
+def test_what_was_never_seen_is_never_compliant(
+    control: str, first_seen: object, criticality: str, hours: int
+) -> None:
+    empty = {
+        "application": application(
+            first_seen=first_seen, criticality=criticality, jobs=(job(None, None),)
+        ),
+        "job": job(None, None, first_seen=first_seen, criticality=criticality),
+        "repository": repository(first_seen=first_seen, criticality=criticality),
+        "site": site(valid=None, anchored=None, reported=None, first_seen=first_seen),
+    }[BUILT[control].scope.value]
+    judgement = judge(control, empty, NOW + timedelta(hours=hours))
+    assert judgement.status is not Status.COMPLIANT
+    assert judgement.status is not Status.WARNING
