@@ -148,21 +148,30 @@ class Program:
                 self.child = int(document.get("child-pid", self.child))
         if self.child == 0:
             return  # bwrap failed; its words are on stderr, its end is seen by who waits for it
-        with contextlib.suppress(ProcessLookupError):
+        try:
             self._child_fd = os.pidfd_open(self.child)
-            for limit, value in confinement.rlimits.items():
-                hard = resource.prlimit(self.child, limit)[1]
-                allowed = value if hard == resource.RLIM_INFINITY else min(value, hard)
-                resource.prlimit(self.child, limit, (allowed, allowed))
+            self._confine(confinement)
+        except ProcessLookupError:
+            return
+        except PermissionError as error:  # what cannot be limited does not run
+            raise sandbox_unavailable(f"limits: {error.strerror}") from error
+        with contextlib.suppress(BrokenPipeError):
+            os.write(release, b"x")
+
+    def _confine(self, confinement: Confinement) -> None:
+        """Limit the process inside while it is held."""
+        for limit, value in confinement.rlimits.items():
+            hard = resource.prlimit(self.child, limit)[1]
+            allowed = value if hard == resource.RLIM_INFINITY else min(value, hard)
+            resource.prlimit(self.child, limit, (allowed, allowed))
+        with contextlib.suppress(PermissionError):  # courtesies to the host, no containment
             if confinement.niceness:
                 os.setpriority(os.PRIO_PROCESS, self.child, confinement.niceness)
             if confinement.oom_score:
                 adjustment = Path(f"/proc/{self.child}/oom_score_adj")
                 adjustment.write_text(str(confinement.oom_score), encoding="ascii")
-            if confinement.enter is not None:
-                confinement.enter(self.child)
-        with contextlib.suppress(BrokenPipeError):
-            os.write(release, b"x")
+        if confinement.enter is not None:
+            confinement.enter(self.child)
 
     def _read_status(self, deadline: float) -> bool:
         """Read more of what bwrap says about its child; False at the end or the deadline."""
@@ -175,9 +184,16 @@ class Program:
         return bool(more)
 
     def _documents(self) -> list[dict[str, int]]:
-        """Return what bwrap has said so far, one document per complete line."""
-        complete, _, _rest = self._status.rpartition(b"\n")
-        return [json.loads(line) for line in complete.splitlines() if line.strip()]
+        """Return what bwrap has said so far, complete documents only."""
+        decoder, text, found = json.JSONDecoder(), self._status.decode("ascii", "replace"), []
+        while text := text.lstrip():
+            try:
+                document, end = decoder.raw_decode(text)
+            except ValueError:
+                break
+            found.append(document)
+            text = text[end:]
+        return found
 
     def running(self) -> bool:
         """Tell whether the program still runs."""
@@ -191,13 +207,20 @@ class Program:
         deadline = time.monotonic() + SETUP_SECONDS
         children = Path(f"/proc/{self.child}/task/{self.child}/children")
         while self.child and self.running() and time.monotonic() < deadline:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
                 first = children.read_text(encoding="ascii").split()[:1]
                 # until it is bwrap no longer it may still turn out that there is no such program
-                if first and os.readlink(f"/proc/{first[0]}/exe") != self._bwrap:  # noqa: PTH115
+                if first and self._is_another(int(first[0])):
                     return int(first[0])
             time.sleep(0.002)
         return 0
+
+    def _is_another(self, process: int) -> bool:
+        """Tell whether a process runs another program than bwrap; yes where we may not look."""
+        try:
+            return os.readlink(f"/proc/{process}/exe") != self._bwrap  # noqa: PTH115
+        except PermissionError:
+            return True
 
     def signal_all(self) -> None:
         """Kill the program and all it started, without waiting; from any thread. Never raises."""

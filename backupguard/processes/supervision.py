@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import selectors
 import time
@@ -20,8 +21,7 @@ from backupguard.processes.masking import Masker
 TICK_SECONDS = 0.2
 #: A longer line of output is cut: no line of any tool we read is meant to be longer.
 LINE_LIMIT = 16 << 20
-_CHUNK = 1 << 16
-_SPLICE = 1 << 20
+_CHUNK = 1 << 20
 
 
 class Receiver(Protocol):
@@ -202,7 +202,7 @@ class _Attendance:
         with contextlib.suppress(BlockingIOError, BrokenPipeError):
             if isinstance(self.input, int):
                 # a descriptor of the file itself could be opened anew for writing by /proc inside
-                if os.splice(self.input, self.input_fd, _SPLICE):
+                if os.splice(self.input, self.input_fd, _CHUNK):
                     return
             else:
                 self.input = self.input[os.write(self.input_fd, self.input[:_CHUNK]) :]
@@ -217,6 +217,10 @@ def _duplicate(pipe: IO[bytes] | None) -> int:
     """Return a descriptor of our own for a pipe of Popen, which is closed."""
     assert pipe is not None
     descriptor = os.dup(pipe.fileno())
+    with contextlib.suppress(
+        OSError
+    ):  # fewer wake-ups; an unprivileged user's share may be used up
+        fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, _CHUNK)
     with contextlib.suppress(OSError):
         pipe.close()
     return descriptor

@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from backupguard.contracts import Cancel, Completed
-from backupguard.errors import BackupGuardError
+from backupguard.errors import BackupGuardError, MissingMeans
+from backupguard.processes import Cancellation
 from backupguard.processes.bubblewrap import (
     Confinement,
     Program,
@@ -23,6 +24,7 @@ from backupguard.processes.bubblewrap import (
 )
 from backupguard.processes.masking import Masker
 from backupguard.processes.supervision import Head, HeadAndTail, attend
+from backupguard.sandbox.cgroups import Group, delegated
 from backupguard.sandbox.limits import SandboxLimits
 from backupguard.sandbox.memory import check_memory, namespace_of
 from backupguard.sandbox.paths import open_regular, read_regular, write_new
@@ -118,13 +120,14 @@ class Box:
         self.limits = limits
         self.cancel = cancel
         self.ended: BackupGuardError | None = None
-        self._guard = ScratchGuard(directory, limits)
+        self._closing = Cancellation()  # ends a measurement too
+        self._guard = ScratchGuard(directory, limits, self._closing)
         self._guard.check()
         self._filter = seccomp_filter()
+        self._group = Group.make(limits, delegated())
         self._lock = threading.Lock()
         self._programs: dict[Program, int] = {}
         self._servers: list[SandboxServer] = []
-        self._closing = threading.Event()
         # two, because measuring a large tree takes longer than filling the memory
         self._watchers = [
             threading.Thread(target=self._watch, args=(check,), name="sandbox-watch", daemon=True)
@@ -184,6 +187,7 @@ class Box:
                     rlimits=self.limits.rlimits(),
                     niceness=self.limits.niceness,
                     oom_score=1000,
+                    enter=self._group.enter,
                 ),
                 data={"/etc/passwd": _PASSWD, "/etc/group": _GROUP},
                 also_pass=(filter_fd,),
@@ -244,6 +248,8 @@ class Box:
             finally:
                 self.forget(program)
         self.raise_if_ended()  # a program the watcher has killed did not end by itself
+        if completed.returncode == 137 and self._group.killed():
+            raise MissingMeans("no_memory", limit=self.limits.memory_bytes)
         return completed
 
     def start(
@@ -278,7 +284,7 @@ class Box:
         finally:
             os.close(output)
         command = program.command()
-        if not command and program.finish() is None:
+        if not command and not program.running() and program.finish() is None:
             self.forget(program)
             program.close()
             self.raise_if_ended()
@@ -322,7 +328,8 @@ class Box:
             try:
                 check()
             except BackupGuardError as error:
-                self._end_all(error)
+                if not self._closing.is_set():
+                    self._end_all(error)
                 return
             except OSError as error:  # what cannot be watched does not run
                 self._end_all(sandbox_unavailable(f"watch: {error.strerror}"))
@@ -331,6 +338,8 @@ class Box:
     def _check_memory(self) -> None:
         with self._lock:
             namespaces = set(self._programs.values())
+        if self._group.killed():
+            raise MissingMeans("no_memory", limit=self.limits.memory_bytes)
         if namespaces:
             check_memory(namespaces, self.limits)
 
@@ -392,6 +401,8 @@ class Box:
         """End everything that still runs and stop watching. Never raises."""
         for server in self._servers:
             server.end()
-        self._closing.set()
+        self._closing.set("by_stop")
         for watcher in self._watchers:
             watcher.join()
+        self._group.remove()
+        self._servers.clear()  # they know us: a circle would keep descriptors until it is collected

@@ -38,14 +38,14 @@ class _Never:
 NEVER: Cancel = _Never()
 
 
-def measure(directory: Path) -> tuple[int, bool]:
+def measure(directory: Path, cancel: Cancel = NEVER) -> tuple[int, bool]:
     """Return the bytes on disk below a directory, and whether all of it could be read.
 
     `du` in a jail and not a walk of ours: trees 3,000 directories deep are no trouble to it, and it
     can hurt nobody. Files that vanish meanwhile are no trouble either. Raises TimedOut (phase_limit)
-    after 10 minutes.
+    after 10 minutes, Cancelled.
     """
-    done = Jail(directory, NEVER).run(
+    done = Jail(directory, cancel).run(
         Command(
             argv=("du", "--summarize", "--one-file-system", "--block-size=1", "--", str(directory)),
             read=(directory,),
@@ -64,8 +64,9 @@ class ScratchGuard:
     reserve stands for them.
     """
 
-    def __init__(self, directory: Path, limits: SandboxLimits) -> None:
+    def __init__(self, directory: Path, limits: SandboxLimits, cancel: Cancel = NEVER) -> None:
         self.directory = directory
+        self._cancel = cancel
         self.limits = limits
         self._lock = threading.Lock()
         self._used = 0
@@ -107,7 +108,7 @@ class ScratchGuard:
         if waited < (self._pause if over else max(self._pause, MEASURE_SECONDS)):
             return
         began = time.monotonic()
-        used, complete = measure(self.directory)
+        used, complete = measure(self.directory, self._cancel)
         self._measured_at = time.monotonic()
         self._pause = max(_SOONEST, _COST * (self._measured_at - began))
         # what hides itself from measuring is counted as what the disk lost meanwhile

@@ -426,3 +426,60 @@ def test_no_descriptor_and_no_thread_stays(opened):
         once()
     assert (len(list(Path("/proc/self/fd").iterdir())), threading.active_count()) == before
     assert time.monotonic() - began < 20
+
+
+# -- control groups, where an administrator has delegated one
+
+GROUPED = textwrap.dedent("""
+    import sys
+    from pathlib import Path
+    from backupguard.errors import MissingMeans
+    from backupguard.processes import Cancellation, become_owner
+    from backupguard.sandbox import SandboxLimits, open_sandbox
+    place, group = map(Path, sys.argv[1:3])
+    (group / "cgroup.procs").write_text("0")
+    become_owner(place)
+    limits = SandboxLimits(memory_bytes=200 << 20, memory_reserve_bytes=0)
+    fill = ("dd", "if=/dev/zero", "of=/dev/shm/x", "bs=1M", "count=300")
+    with open_sandbox(place / "box", place / "in", limits=limits, cancel=Cancellation()) as box:
+        done = box.run(("cat", "/proc/self/cgroup"), scratch=False, timeout_s=20)
+        print(done.stdout.decode())
+        try:
+            # memory files are nobody's resident memory: only the kernel counts them
+            box.run(("sh", "-c", '"$@"; sleep 20', "sh", *fill), scratch=False, timeout_s=30)
+        except MissingMeans as error:
+            print("ended", error.code)
+    print("left", [path.name for path in group.iterdir() if path.is_dir()])
+""")
+
+
+@pytest.mark.root
+def test_a_delegated_group_counts_all_memory(tmp_path):
+    memory = Path("/sys/fs/cgroup/memory")
+    own = next(
+        (
+            line.split(":", 2)[2]
+            for line in Path("/proc/self/cgroup").read_text().splitlines()
+            if line.split(":")[1] == "memory"
+        ),
+        None,
+    )
+    if own is None:
+        pytest.skip("no memory control group of version 1")
+    group = memory / own.lstrip("/") / f"backupguard-test-{os.getpid()}"
+    group.mkdir()
+    for parent in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
+        parent.chmod(0o755)
+    place = tmp_path / "state"
+    (place / "in").mkdir(parents=True)
+    for path in (place, place / "in", group, group / "cgroup.procs"):
+        os.chown(path, 65534, 65534)
+    try:
+        argv = [sys.executable, "-c", GROUPED, str(place), str(group)]
+        done = subprocess.run(argv, capture_output=True, text=True)
+    finally:
+        assert eventually(lambda: not (group / "cgroup.procs").read_text())
+        group.rmdir()
+    assert "backupguard-sandbox-" in done.stdout, done.stderr
+    assert "ended no_memory" in done.stdout, done.stderr
+    assert "left []" in done.stdout

@@ -1,0 +1,109 @@
+"""The sandbox's parts that need no program: delegated groups, encrypted devices, paths, limits."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from backupguard.sandbox import SandboxLimits, cgroups, scratch_protection, space
+from backupguard.sandbox.memory import available
+from backupguard.sandbox.paths import parent_of
+
+V1 = "8:pids:/svc\n4:memory:/svc\n1:cpu:/\n0::/\n"
+
+
+def test_version_1_groups_are_used_where_we_may_write(tmp_path):
+    for name in ("pids/svc", "memory/svc", "cpu"):
+        (tmp_path / name).mkdir(parents=True)
+    assert cgroups.places(V1, tmp_path) == [
+        cgroups.Place(directory=tmp_path / "pids/svc", processes="pids.max"),
+        cgroups.Place(directory=tmp_path / "memory/svc", memory="memory.limit_in_bytes"),
+    ]
+    (tmp_path / "memory/svc").chmod(0o500)
+    if os.geteuid() != 0:
+        assert [place.memory for place in cgroups.places(V1, tmp_path)] == [None]
+
+
+def test_version_2_needs_controllers_passed_on(tmp_path):
+    own = tmp_path / "system.slice/backupguard.service/run"
+    own.mkdir(parents=True)
+    text = "0::/system.slice/backupguard.service/run\n"
+    for directory, passed_on in ((own, ""), (own.parent, "memory pids\n")):
+        (directory / "cgroup.subtree_control").write_text(passed_on)
+        (directory / "cgroup.procs").write_text("")
+    where = cgroups.places(text, tmp_path)
+    assert where == [cgroups.Place(directory=own.parent, memory="memory.max", processes="pids.max")]
+    (own.parent / "cgroup.subtree_control").write_text("cpu\n")
+    assert cgroups.places(text, tmp_path) == []
+
+
+def test_a_group_is_limited_entered_and_counts_kills(tmp_path):
+    limits = SandboxLimits(memory_bytes=5000, processes=7)
+    where = [cgroups.Place(directory=tmp_path, memory="memory.max", processes="pids.max")]
+    group = cgroups.Group.make(limits, where)
+    (made,) = group.directories
+    assert (made / "memory.max").read_text() == "5000"
+    assert (made / "pids.max").read_text() == "28"
+    group.enter(42)
+    assert (made / "cgroup.procs").read_text() == "42"
+    assert group.killed() == 0
+    (made / "memory.events").write_text("low 0\noom 1\noom_kill 2\n")
+    assert group.killed() == 2
+    for file in made.iterdir():
+        file.unlink()
+    group.remove()
+    assert not made.exists()
+
+
+def test_without_delegation_there_is_no_group():
+    group = cgroups.Group.make(SandboxLimits(), [])
+    group.enter(1)
+    assert group.killed() == 0
+    group.remove()
+
+
+def device(place: Path, name: str, *, uuid: str | None = None, of: tuple[str, ...] = ()) -> Path:
+    """A block device as /sys shows it."""
+    directory = place / name
+    (directory / "slaves").mkdir(parents=True)
+    if uuid is not None:
+        (directory / "dm").mkdir()
+        (directory / "dm/uuid").write_text(uuid + "\n")
+    for part in of:
+        (directory / "slaves" / part).symlink_to(place / part)
+    return directory
+
+
+def test_encryption_is_found_below_volumes_and_not_claimed_for_half_of_one(tmp_path):
+    device(tmp_path, "sda")
+    crypt = device(tmp_path, "dm-0", uuid="CRYPT-LUKS2-abc", of=("sda",))
+    volume = device(tmp_path, "dm-1", uuid="LVM-xyz", of=("dm-0",))
+    half = device(tmp_path, "md0", of=("dm-0", "sda"))
+    assert space._all_encrypted(crypt, 0)
+    assert space._all_encrypted(volume, 0)
+    assert not space._all_encrypted(half, 0)
+    assert not space._all_encrypted(tmp_path / "sda", 0)
+    assert not space._all_encrypted(tmp_path / "absent", 0)
+
+
+def test_a_circle_of_devices_ends(tmp_path):
+    circle = device(tmp_path, "dm-0", of=("dm-1",))
+    device(tmp_path, "dm-1", of=("dm-0",))
+    assert not space._all_encrypted(circle, 0)
+
+
+def test_proc_is_neither_tmpfs_nor_encrypted():
+    assert space._file_system_type(Path("/proc")) == "proc"
+    assert scratch_protection(Path("/proc")) == "clear"
+
+
+@pytest.mark.parametrize("parts", [[], [""], [".."], ["a", "..", "b"], ["a/b"], ["."]])
+def test_paths_that_climb_are_refused(tmp_path, parts):
+    with pytest.raises(ValueError, match="path"), parent_of(tmp_path, parts):
+        pass
+
+
+def test_the_host_says_how_much_memory_it_has():
+    assert 0 < available() < 1 << 50
