@@ -20,7 +20,12 @@ from backupguard.contracts import Command, Completed, Context, LineSink, Secret
 from backupguard.errors import MissingMeans, TimedOut, Unreachable
 from backupguard.model import Message
 from backupguard.repositories.restic_errors import Version
-from backupguard.repositories.restic_settings import Backend, ResticSettings, bytes_per_second
+from backupguard.repositories.restic_settings import (
+    Backend,
+    ResticSettings,
+    bytes_per_second,
+    ssh_target,
+)
 
 OLDEST: Version = (0, 14)
 NEWEST: Version = (0, 19)
@@ -157,15 +162,19 @@ class ResticProgram:
         return tuple(options)
 
     def _ssh(self) -> str:
-        """Return the ssh call for `sftp.command`; the key's path is filled in by ssh itself."""
-        user_host, port = _ssh_target(self.settings.url)
+        """Return the ssh call for `sftp.command`; the key's path is filled in by ssh itself.
+
+        restic reads it as one field of CSV and then splits it at blanks: the settings let neither
+        quotes nor blanks nor commas into what stands here.
+        """
+        user_host, port = ssh_target(self.settings.url)
         words = ["ssh", "-F", "/dev/null", "-o", "BatchMode=yes", "-o", "ConnectTimeout=15"]
         words += ["-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=4"]
         words += ["-o", "StrictHostKeyChecking=yes"]
         if self.settings.known_hosts is not None:
-            words += ["-o", f'"UserKnownHostsFile={self.settings.known_hosts}"']
+            words += ["-o", f"UserKnownHostsFile={self.settings.known_hosts}"]
         if "BACKUPGUARD_SSH_KEY" in self.secrets:
-            words += ["-o", "IdentitiesOnly=yes", "-o", '"IdentityFile=${BACKUPGUARD_SSH_KEY}"']
+            words += ["-o", "IdentitiesOnly=yes", "-o", "IdentityFile=${BACKUPGUARD_SSH_KEY}"]
         words += ["-p", port] if port else []
         return " ".join([*words, user_host, "-s", "sftp"])
 
@@ -179,15 +188,6 @@ class ResticProgram:
             return {}
         user_password = self.context.secret(self.settings.credentials.backend).reveal().strip()
         return {"Authorization": "Basic " + base64.b64encode(user_password).decode("ascii")}
-
-
-def _ssh_target(url: str) -> tuple[str, str | None]:
-    """Given an sftp URL in either of restic's forms, return "user@host" and the port or None."""
-    if url.startswith("sftp://"):
-        parts = urlsplit(url)
-        user = f"{parts.username}@" if parts.username else ""
-        return f"{user}{parts.hostname}", str(parts.port) if parts.port else None
-    return url.removeprefix("sftp:").split(":", 1)[0], None
 
 
 def with_credentials(url: str, user_password: str) -> str:

@@ -14,6 +14,8 @@ from pydantic import Field, model_validator
 from backupguard.contracts import Duration, RepositorySettings
 
 _BANDWIDTH = re.compile(r"(?P<number>\d+)\s*(?P<unit>k|K|M|G)?B/s\Z")
+_SAFE_TARGET = re.compile(r"([A-Za-z0-9_][\w.-]*@)?[A-Za-z0-9\[][\w.:\]-]*\Z", re.ASCII)
+_SAFE_PATH = re.compile(r"/[\w./-]+\Z", re.ASCII)
 _POWERS = {None: 1, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9}
 
 
@@ -56,6 +58,15 @@ def bytes_per_second(bandwidth: str) -> int:
     if match is None:
         raise ValueError(f"{bandwidth!r} is no bandwidth; write for example 50MB/s")
     return int(match["number"]) * _POWERS[match["unit"]]
+
+
+def ssh_target(url: str) -> tuple[str, str | None]:
+    """Given an sftp URL in either of restic's forms, return "user@host" and the port or None."""
+    if url.startswith("sftp://"):
+        parts = urlsplit(url)
+        user = f"{parts.username}@" if parts.username else ""
+        return f"{user}{parts.hostname}", str(parts.port) if parts.port else None
+    return url.removeprefix("sftp:").split(":", 1)[0], None
 
 
 class ResticSettings(RepositorySettings):
@@ -108,6 +119,10 @@ class ResticSettings(RepositorySettings):
             raise ValueError(
                 "a password does not belong in the url; use a key, credentials.backend"
             )
+        if backend is Backend.SFTP and not _SAFE_TARGET.match(ssh_target(self.url)[0]):
+            raise ValueError("write sftp:user@host:/path or sftp://user@host:port/path")
+        if self.known_hosts is not None and not _SAFE_PATH.match(str(self.known_hosts)):
+            raise ValueError("known-hosts: an absolute path of letters, digits, . _ and - only")
         if self.credentials.reader is None:
             raise ValueError("credentials.reader is missing: restic's password")
         if self.limits.bandwidth is not None:

@@ -138,8 +138,8 @@ def sshd(tmp_path: Path) -> Iterator[tuple[int, Path, Path]]:
         "PasswordAuthentication no\nSubsystem sftp internal-sftp\n"
     )
     server = subprocess.Popen(
-        ["/usr/sbin/sshd", "-D", "-e", "-f", tmp_path / "config"],
-        stderr=(tmp_path / "log").open("wb"),
+        ["/usr/sbin/sshd", "-D", "-f", tmp_path / "config"],
+        stderr=subprocess.DEVNULL,
     )
     try:
         await_port(port)
