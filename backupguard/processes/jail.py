@@ -112,9 +112,11 @@ class Jail:
     def _options(self, command: Command, executable: Path) -> list[str]:
         """Return bwrap's options for a command."""
         writable = [*command.write, *([self.cache] if self.cache is not None else [])]
-        readable = [*command.read, executable, self.work]
+        work = str(self.work.absolute())
         options = [*_BASE, *([] if command.network else ["--unshare-net"])]
-        for path in readable:
+        # shown where it is hidden; a mount anyway, by which the sweep knows whose processes these are
+        options += ["--ro-bind-try", work, work]
+        for path in (*command.read, executable):
             if path.is_absolute() and _is_hidden(path):
                 options += ["--ro-bind-try", str(path), str(path)]
         for path in writable:
@@ -122,7 +124,7 @@ class Jail:
                 raise Unreachable("not_found", path=str(path))
             options += ["--bind", str(path.absolute()), str(path.absolute())]
         if self.work.is_dir():
-            options += ["--chdir", str(self.work.absolute())]
+            options += ["--chdir", work]
         for name, value in self._environment(command).items():
             if not _NAME.fullmatch(name) or "\0" in value:
                 raise ValueError(f"{name!r} is no name of an environment variable")

@@ -249,7 +249,7 @@ class Box:
                 self.forget(program)
         self.raise_if_ended()  # a program the watcher has killed did not end by itself
         if completed.returncode == 137 and self._group.killed():
-            raise MissingMeans("no_memory", limit=self.limits.memory_bytes)
+            raise MissingMeans("no_memory", limit=self.limits.memory_cap())
         return completed
 
     def start(
@@ -339,7 +339,7 @@ class Box:
         with self._lock:
             namespaces = set(self._programs.values())
         if self._group.killed():
-            raise MissingMeans("no_memory", limit=self.limits.memory_bytes)
+            raise MissingMeans("no_memory", limit=self.limits.memory_cap())
         if namespaces:
             check_memory(namespaces, self.limits)
 

@@ -85,7 +85,7 @@ class Group:
                 directory.mkdir(mode=0o700)
                 made.append(directory)
                 if place.memory is not None:
-                    _write(directory / place.memory, limits.memory_bytes)
+                    _write(directory / place.memory, limits.memory_cap())
                 if place.processes is not None:
                     _write(directory / place.processes, 4 * limits.processes)
                 with contextlib.suppress(OSError):  # all of it or nothing: half a database is none

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -92,11 +93,10 @@ def _kill_leftovers(run: str) -> None:
 
     Jail and sandbox die with their runner; this is for the moment between a fork and that promise.
     """
-    sought = f"/{run}/".encode()
+    sought = re.compile(b"/" + re.escape(run.encode()) + b"[/ ]")
     for name in [entry.name for entry in Path("/proc").iterdir()]:
         if not name.isdigit() or int(name) == os.getpid():
             continue
         with contextlib.suppress(OSError):
-            mounts = Path("/proc", name, "mountinfo").read_bytes()
-            if any(sought in line.split(b" - ")[0] + b"/" for line in mounts.splitlines()):
+            if sought.search(Path("/proc", name, "mountinfo").read_bytes()):
                 os.kill(int(name), signal.SIGKILL)

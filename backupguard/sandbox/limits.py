@@ -2,33 +2,46 @@
 
 from __future__ import annotations
 
+import os
 import resource
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 _GIB = 1 << 30
+_BOUNDLESS = 1 << 62
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SandboxLimits:
     """The limits of one sandbox. Sizes are bytes.
 
-    `disk_bytes` is the cap of everything below the sandbox's directory; `reserve_percent` and
-    `reserve_bytes` (the larger counts) stay free on its file system. `memory_bytes` is the cap of all
-    its programs together and `processes` that of each program with its children. `shared_memory_bytes`
+    `disk_bytes` is the cap of everything below the sandbox's directory, None for what the reserve
+    leaves; `reserve_percent` and `reserve_bytes` (the larger counts) stay free on its file system.
+    `memory_bytes` is the cap of all its programs together, None for three quarters of the host's
+    memory; `processes` that of each program with its children. `shared_memory_bytes`
     sizes /dev/shm, `tmp_bytes` /tmp, both per program and both memory.
     """
 
-    disk_bytes: int = 100 * _GIB
+    disk_bytes: int | None = None
     reserve_percent: int = 10
     reserve_bytes: int = 2 * _GIB
-    memory_bytes: int = 4 * _GIB
+    memory_bytes: int | None = None
     memory_reserve_bytes: int = _GIB // 4
     processes: int = 512
     open_files: int = 8192
     tmp_bytes: int = _GIB // 4
     shared_memory_bytes: int = _GIB // 2
     niceness: int = 5
+
+    def disk_cap(self) -> int:
+        """Return the bytes the sandbox's directory may hold."""
+        return _BOUNDLESS if self.disk_bytes is None else self.disk_bytes
+
+    def memory_cap(self) -> int:
+        """Return the bytes of memory that all programs may hold together."""
+        if self.memory_bytes is not None:
+            return self.memory_bytes
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * 3 // 4
 
     def rlimits(self) -> Mapping[int, int]:
         """Return the kernel limits of every program.
@@ -42,8 +55,8 @@ class SandboxLimits:
             resource.RLIMIT_CORE: 0,
             resource.RLIMIT_NPROC: self.processes,
             resource.RLIMIT_NOFILE: self.open_files,
-            resource.RLIMIT_FSIZE: self.disk_bytes,
-            resource.RLIMIT_DATA: self.memory_bytes,
+            resource.RLIMIT_FSIZE: self.disk_cap(),
+            resource.RLIMIT_DATA: self.memory_cap(),
             resource.RLIMIT_MEMLOCK: 64 << 10,
             resource.RLIMIT_MSGQUEUE: 0,
         }

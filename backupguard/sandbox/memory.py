@@ -58,5 +58,5 @@ def check_memory(namespaces: Collection[int], limits: SandboxLimits) -> None:
         raise MissingMeans("no_memory", available=available(), reserve=limits.memory_reserve_bytes)
     sizes = [_resident(process) for process in members(namespaces)]
     used = sum(private for private, _ in sizes) + max((shared for _, shared in sizes), default=0)
-    if used > limits.memory_bytes:
-        raise MissingMeans("no_memory", used=used, limit=limits.memory_bytes)
+    if used > limits.memory_cap():
+        raise MissingMeans("no_memory", used=used, limit=limits.memory_cap())

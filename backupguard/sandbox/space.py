@@ -104,7 +104,7 @@ class ScratchGuard:
     def _check_use(self, free: int) -> None:
         estimate = self._used + max(0, self._free_then - free)
         waited = time.monotonic() - self._measured_at
-        over = estimate > self.limits.disk_bytes
+        over = estimate > self.limits.disk_cap()
         if waited < (self._pause if over else max(self._pause, MEASURE_SECONDS)):
             return
         began = time.monotonic()
@@ -114,8 +114,8 @@ class ScratchGuard:
         # what hides itself from measuring is counted as what the disk lost meanwhile
         self._used = used if complete else max(used, estimate)
         self._free_then = self._free()
-        if self._used > self.limits.disk_bytes:
-            raise TimedOut("scratch_limit", used=self._used, limit=self.limits.disk_bytes)
+        if self._used > self.limits.disk_cap():
+            raise TimedOut("scratch_limit", used=self._used, limit=self.limits.disk_cap())
 
 
 def _no_disk(directory: Path, free: int, reserve: int, needed: int) -> BackupGuardError:

@@ -426,3 +426,8 @@ def test_a_jail_of_root_has_no_capability(tmp_path):
     os.chown(secret, 65534, 65534)
     done = Jail(tmp_path, Cancellation()).run(Command(argv=("cat", str(secret))))
     assert done.returncode == 1
+
+
+def test_the_sweep_can_tell_whose_processes_these_are(jail):
+    mounts = jail.run(Command(argv=("cat", "/proc/self/mountinfo"))).stdout.decode()
+    assert f" {jail.work} " in mounts

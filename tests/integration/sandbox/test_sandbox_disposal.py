@@ -165,15 +165,16 @@ def test_a_run_killed_in_its_sandbox_leaves_nothing_after_the_sweep(tmp_path):
     assert eventually(lambda: not running(f"sleep\0{marker}"), 5)
 
 
-def test_a_process_that_outlived_its_run_is_killed_by_the_sweep(tmp_path):
+@pytest.mark.parametrize("bound", ["sandbox/scratch", ""])
+def test_a_process_that_outlived_its_run_is_killed_by_the_sweep(tmp_path, bound):
     marker = f"2580{os.getpid()}"
     run = run_directory(tmp_path, "01ORPHAN")
     # what the promise of dying with the parent did not reach: no --die-with-parent
-    bind = ("bwrap", "--bind", "/", "/", "--bind", str(run / "sandbox/scratch"), "/mnt")
+    bind = ("bwrap", "--bind", "/", "/", "--bind", str(run / bound), "/mnt")
     orphan = subprocess.Popen([*bind, "sleep", marker])
+    bystander = subprocess.Popen(["sleep", f"1{marker}"])
     try:
         assert eventually(lambda: running(f"sleep\0{marker}"))
-        bystander = subprocess.Popen(["sleep", f"1{marker}"])
         assert sweep(tmp_path, lambda run: False) == ("01ORPHAN",)
         orphan.wait(10)
         assert bystander.poll() is None

@@ -229,8 +229,8 @@ def test_limits_are_set_on_every_program(shell):
     rows = {line[:26].strip(): line[26:].split()[:2] for line in said.splitlines()[1:-2]}
     assert rows["Max core file size"] == ["0", "0"]
     assert rows["Max processes"] == [str(limits.processes)] * 2
-    assert rows["Max file size"] == [str(limits.disk_bytes)] * 2
-    assert rows["Max data size"] == [str(limits.memory_bytes)] * 2
+    assert rows["Max file size"] == [str(limits.disk_cap())] * 2
+    assert rows["Max data size"] == [str(limits.memory_cap())] * 2
     assert said.splitlines()[-2:] == ["1000", str(limits.niceness)]
 
 
