@@ -33,7 +33,7 @@ def demo(
     from backupguard.daemon.log import configure
     from backupguard.demo import story, summary
 
-    configure(verbose=common.options().verbose)
+    configure(quiet=not common.options().verbose)
     words, console = common.words(), Console(highlight=False, quiet=common.options().quiet)
     if not console.is_terminal:
         console.width = 200  # a pipe has no width: nothing is cut there

@@ -13,6 +13,7 @@ from backupguard.model import Message
 MARK = ".backupguard-demo"
 #: What a demonstration makes, and what the next one in the same directory removes.
 NAMES = (
+    "anchors.txt",
     "backupguard.toml",
     "coffre",
     "coffre.sh",
@@ -52,6 +53,11 @@ class Layout:
     def evidence(self) -> Path:
         """The exported evidence bundle."""
         return self.root / "evidence"
+
+    @property
+    def anchors(self) -> Path:
+        """The head of the chain, as a site would put it down somewhere else."""
+        return self.root / "anchors.txt"
 
     @property
     def source(self) -> Path:

@@ -14,27 +14,30 @@ from types import FrameType
 
 from backupguard import metrics, runs, settings
 from backupguard.assess import Assessment, Assessor
-from backupguard.contracts import Store
 from backupguard.controls import Catalogue, load_catalogue
 from backupguard.daemon import configuration
 from backupguard.daemon.requests import author, request
 from backupguard.daemon.tasks import TASKS
 from backupguard.demo import hospital, layout, programs
+from backupguard.errors import MissingMeans
+from backupguard.evidence.seals import anchor_line
 from backupguard.model import (
     SITE,
     Fact,
     Json,
     Message,
     Observation,
+    Origin,
     Run,
     Subject,
     application_subject,
     repository_subject,
-    to_us,
 )
 from backupguard.processes import Cancellation
 from backupguard.reports.history import month_of
 from backupguard.store import open_store
+from backupguard.store.bundle import write_bundle
+from backupguard.store.sql import SqlStore
 
 HTTP_PORT = 9789
 OBSERVATIONS = 1_000_000
@@ -59,6 +62,7 @@ class Told:
     reports: tuple[Path, ...] = ()
     bundle: Path | None = None
     bundle_verified: bool = False
+    fingerprint: str = ""
     metrics: Path | None = None
     coffre: bool = False
     duration_ms: int = 0
@@ -69,7 +73,7 @@ class _Stage:
     """What every step works on."""
 
     settings: settings.Settings
-    store: Store
+    store: SqlStore
     cancel: Cancellation
     tell: Teller
     told: Told
@@ -195,6 +199,8 @@ def _steps(stage: _Stage) -> None:
     _judge(stage, catalogue)
     tell(Message(id="demo.step.report"))
     _report(stage)
+    tell(Message(id="demo.step.evidence"))
+    _evidence(stage)
 
 
 def _restore(stage: _Stage, application: str, repository: str) -> None:
@@ -209,17 +215,17 @@ def _restore(stage: _Stage, application: str, repository: str) -> None:
 def _accept_baseline(stage: _Stage, application: str) -> None:
     """Accept the shape the last restore test saw, as `backupguard baseline accept` does."""
     subject = application_subject(application)
-    seen = stage.store.latest([subject], ["restore-test.result"]).get(subject, {})
+    seen = stage.store.latest([subject]).get(subject, {})
     result = seen.get("restore-test.result")
     shape = result.observation.data["fingerprint"] if result else None
     if result is None or shape is None:
         return
-    now = datetime.now(UTC)
     accepted = Observation(
         kind="baseline.accepted",
         subject=subject,
-        observed_at=now,
-        key=f"baseline/{application}/{to_us(now)}",
+        origin=Origin.ATTESTED,
+        observed_at=datetime.now(UTC),
+        key=f"baseline/{application}/accepted/{result.seq}/0",
         data={"fingerprint": shape, "from_seq": result.seq, "reason": "démonstration"},
     )
     stage.store.append([accepted], author=author())
@@ -240,6 +246,25 @@ def _report(stage: _Stage) -> None:
     directory = stage.told.layout.reports
     stage.perform("report", SITE, month=month, languages=languages, output=str(directory))
     stage.told.reports = tuple(sorted(directory.glob("*.html")))
+
+
+def _evidence(stage: _Stage) -> None:
+    """Export the evidence and have the bundle's own verifier check it, without BackupGuard.
+
+    The anchor, which a site keeps off the host, lies beside the bundle here.
+    """
+    told, place = stage.told, stage.told.layout
+    stage.store.seal()
+    write_bundle(stage.store, place.evidence)
+    place.anchors.write_text(anchor_line(stage.store.anchor()) + "\n", encoding="utf-8")
+    told.bundle, told.fingerprint = place.evidence, stage.store.key.fingerprint
+    verifier = [sys.executable, str(place.evidence / "verify.py"), "--key", told.fingerprint]
+    try:
+        programs.call([*verifier, "--anchors", str(place.anchors), str(place.evidence)])
+    except MissingMeans as error:
+        stage.tell(error.message)
+    else:
+        told.bundle_verified = True
 
 
 def run_daemon(told: Told) -> None:
