@@ -1,0 +1,165 @@
+import time
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from backupguard.errors import Cancelled, Unreachable
+from backupguard.model import Fact, Listing, Observation, VerifiedCoverage
+from backupguard.repositories.restic import RESTIC
+from backupguard.testing import TestContext, TestRepositories
+from backupguard.testing.probes import ProbeCase, ProbeContract
+from probes.integrity import INTEGRITY, IntegritySettings
+from probes.inventory import INVENTORY
+from tests.integration.repositories.restic_maker import Restic, damage
+from tests.integration.repositories.test_restic_damage import copied
+
+
+def repositories(restic: Restic, here: TestContext, *identifiers: str, **more):
+    jobs = (restic.selector(restic.source),)
+    return TestRepositories(
+        context=here,
+        entries={name: (RESTIC, restic.settings(**more), jobs) for name in identifiers},
+    )
+
+
+class TestInventory(ProbeContract):
+    @pytest.fixture
+    def case(self, restic_018: Restic, here: TestContext, tmp_path: Path) -> ProbeCase:
+        return ProbeCase(
+            probe=INVENTORY,
+            subject="site",
+            settings=INVENTORY.settings(),
+            context=here,
+            healthy=repositories(restic_018, here, "nas", "offsite"),
+            unreachable=repositories(restic_018, here, "nas", url=str(tmp_path / "none")),
+        )
+
+
+class TestIntegrity(ProbeContract):
+    @pytest.fixture
+    def case(self, restic_018: Restic, here: TestContext, tmp_path: Path) -> ProbeCase:
+        return ProbeCase(
+            probe=INTEGRITY,
+            subject="repository/nas",
+            settings=IntegritySettings(),
+            context=here,
+            healthy=repositories(restic_018, here, "nas"),
+            unreachable=repositories(restic_018, here, "nas", url=str(tmp_path / "none")),
+        )
+
+
+class Hanging:
+    """A type whose repositories take their time before they fail."""
+
+    name = "hanging"
+    settings = RESTIC.settings
+
+    @contextmanager
+    def open(self, identifier, settings, context):
+        time.sleep(settings)
+        raise Unreachable("timeout")
+        yield
+
+    def attack(self, identifier, settings, context):
+        return None
+
+
+def test_a_dead_repository_delays_no_other(
+    restic_018: Restic, here: TestContext, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("probes.inventory.PATIENCE_S", 0.5)
+    healthy = repositories(restic_018, here, "b", "c", "d").entries
+    dead = {name: (Hanging(), 20, ()) for name in ("a1", "a2")}
+    asked = TestRepositories(context=here, entries={**dead, **healthy})
+    began = time.monotonic()
+    order, times = [], {}
+    for one in INVENTORY.observe("site", asked, here, None):
+        if isinstance(one, Observation):
+            order.append(one.subject)
+            times[one.subject] = time.monotonic() - began
+            if one.data["reachable"]:
+                assert one.data["tool_version"] == "0.18.0"
+            else:
+                assert one.data["code"] == "timeout"
+    assert set(order[:3]) == {"repository/b", "repository/c", "repository/d"}
+    assert max(times[f"repository/{name}"] for name in "bcd") < 15
+    assert set(order[3:]) == {"repository/a1", "repository/a2"}
+
+
+def test_what_was_dead_last_time_comes_last(restic_018: Restic, here: TestContext):
+    asked = repositories(restic_018, here, "a", "b")
+    asked.bound = 1
+    first = next(
+        one for one in INVENTORY.observe("site", asked, here, None) if isinstance(one, Observation)
+    )
+    dead = Observation(
+        **{
+            **{name: getattr(first, name) for name in first.__slots__},
+            "data": {**first.data, "reachable": False},
+        }
+    )
+    here.known.facts["repository.inspected", "repository/a"] = Fact(
+        seq=1, recorded_at=here.now(), run=None, author=None, hash=b"", observation=dead
+    )
+    del asked.opened[:]
+    list(INVENTORY.observe("site", asked, here, None))
+    assert asked.opened == ["b", "a"]
+
+
+def test_a_mistake_in_one_plugin_hides_no_other(restic_018: Restic, here: TestContext):
+    class Broken(Hanging):
+        def open(self, identifier, settings, context):
+            raise ZeroDivisionError
+
+    healthy = repositories(restic_018, here, "b").entries
+    asked = TestRepositories(context=here, entries={"a": (Broken(), None, ()), **healthy})
+    seen = list(INVENTORY.observe("site", asked, here, None))
+    codes = {one.subject: one.data["code"] for one in seen if isinstance(one, Observation)}
+    assert codes == {"repository/a": "bug", "repository/b": None}
+    assert [one.repository for one in seen if isinstance(one, Listing)] == ["b"]
+
+
+def test_a_cancelled_inventory_ends(restic_018: Restic, here: TestContext):
+    here.cancel.set("by_operator")
+    with pytest.raises(Cancelled):
+        list(INVENTORY.observe("site", repositories(restic_018, here, "a"), here, None))
+
+
+def test_damage_is_a_failed_verification_and_its_twin_is_not(
+    restic_018: Restic, here: TestContext, tmp_path: Path
+):
+    def verdict(restic: Restic):
+        settings = IntegritySettings(data_percent=100)
+        (seen,) = INTEGRITY.observe(
+            "repository/nas", repositories(restic, here, "nas"), here, settings
+        )
+        return seen.data["verdict"], seen.data["code"], seen.data["complete_at"]
+
+    healthy = verdict(restic_018)
+    assert healthy[:2] == ("passed", None)
+    assert healthy[2] is not None
+    broken = copied(restic_018, tmp_path / "broken")
+    damage(max(broken.packs(), key=lambda pack: pack.stat().st_size), "flipped")
+    assert verdict(broken) == ("failed", "corrupt", None)
+
+
+def test_complete_since_the_unit_that_was_read_first(restic_018: Restic, here: TestContext):
+    long_ago = datetime(2026, 1, 1, tzinfo=UTC)
+    here.known.covered["nas"] = {
+        unit: VerifiedCoverage(repository="nas", unit=unit, verified_at=at, seq=1)
+        for unit, at in (
+            ("data/001of002", long_ago),
+            ("data/002of002", datetime(2025, 1, 1, tzinfo=UTC)),
+            ("data/001of020", datetime(2024, 1, 1, tzinfo=UTC)),  # another division, long gone
+        )
+    }
+    (seen,) = INTEGRITY.observe(
+        "repository/nas",
+        repositories(restic_018, here, "nas"),
+        here,
+        IntegritySettings(data_percent=50),
+    )
+    assert [unit["unit"] for unit in seen.data["units"]] == ["structure", "data/002of002"]
+    assert seen.data["complete_at"] == int(long_ago.timestamp() * 1_000_000)
