@@ -10,8 +10,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from backupguard.errors import AccessRefused, Unreachable
-from backupguard.repositories.directory_names import Named, percent, read_name
+from backupguard.errors import (
+    AccessRefused,
+    ConfigurationError,
+    ConfigurationProblem,
+    Unreachable,
+)
+from backupguard.model import Message
+from backupguard.repositories.directory_names import Named, expression, percent, read_name
 
 _DEEPEST = 32
 
@@ -77,10 +83,21 @@ class Scanner:
     def entries(self, pattern: str) -> Iterator[Entry]:
         """Yield what matches `pattern`, a path below the root, in order of names.
 
-        Raises Unreachable (not_found), AccessRefused (permission).
+        Raises Unreachable (not_found), AccessRefused (permission), ConfigurationError for a pattern
+        that cannot be read.
         """
+        components = pattern.strip("/").split("/")
         try:
-            yield from self._matching("", pattern.strip("/").split("/"), {})
+            for component in components:
+                expression(component)
+        except ValueError as error:
+            message = Message(id="repositories.pattern", values={"pattern": pattern})
+            problem = ConfigurationProblem(
+                file="", line=None, column=None, key="select.pattern", message=message
+            )
+            raise ConfigurationError([problem]) from error
+        try:
+            yield from self._matching("", components, {})
         except FileNotFoundError as error:
             raise Unreachable("not_found", repository=self._identifier) from error
         except PermissionError as error:

@@ -7,7 +7,13 @@ from pathlib import Path
 import pytest
 
 from backupguard.contracts import FetchRequest, JobSelector, VerifyPlan
-from backupguard.errors import AccessRefused, BackupDefect, Changing, MissingMeans
+from backupguard.errors import (
+    AccessRefused,
+    BackupDefect,
+    Changing,
+    ConfigurationError,
+    MissingMeans,
+)
 from backupguard.model import PointState, Verdict
 from backupguard.repositories.directory import DIRECTORY
 from backupguard.repositories.directory_settings import DirectorySettings
@@ -240,3 +246,11 @@ def test_a_part_of_the_bytes_is_read_when_a_part_is_asked_for(here: TestContext,
     for day in range(1, 11):
         put(tmp_path / f"dpi-202603{day:02}.dump", b"x" * 1000)
     assert len(verified(tmp_path, here, 30)) == 3
+
+
+def test_a_pattern_that_cannot_be_read_back_is_the_settings_fault(
+    here: TestContext, tmp_path: Path
+):
+    with pytest.raises(ConfigurationError) as caught:
+        points(tmp_path, here, "dpi-%Q.dump")
+    assert caught.value.problems[0].key == "select.pattern"
