@@ -90,7 +90,8 @@ def _rule_troubles(data: Mapping[str, Any], today: date) -> Iterator[Trouble]:
     yield from rules.site(data, today)
     yield from rules.listen(data)
     yield from rules.plugin_names(data)
-    yield from rules.secret_values(data)
+    yield from rules.texts(data)
+    yield from rules.empty_paths(data)
 
 
 def _sorted(found: list[ConfigurationProblem]) -> list[ConfigurationProblem]:
@@ -106,8 +107,8 @@ def _absolute(data: dict[str, Any], base: Path) -> None:
         tables += [(rules.table(credentials, use), "file") for use in credentials]
     for table, key in tables:
         value = table.get(key)
-        if isinstance(table, dict) and isinstance(value, str) and value:
-            table[key] = str(base / Path(value).expanduser())
+        if isinstance(table, dict) and isinstance(value, str) and value and "\0" not in value:
+            table[key] = str(base / value)
 
 
 def _owners(data: Mapping[str, Any]) -> frozenset[int]:
@@ -119,7 +120,7 @@ def _owners(data: Mapping[str, Any]) -> frozenset[int]:
     owners = {0, os.geteuid()}
     if os.geteuid() == 0:
         state = rules.table(data, "store").get("directory", str(STATE_DIRECTORY))
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ValueError):
             owners.add(Path(str(state)).stat().st_uid)
     return frozenset(owners)
 

@@ -268,17 +268,31 @@ def references_to_secrets(data: Tables) -> Iterator[tuple[KeyPath, SecretReferen
                 yield ("repositories", name, "credentials", use), reference
 
 
-def secret_values(data: Any, path: KeyPath = ()) -> Iterator[Trouble]:
-    """Report passwords inside addresses: no secret stands in the configuration."""
-    if isinstance(data, str) and _SECRET_IN_URL.search(data):
-        message = Message(id="settings.secret-in-url")
-        yield Trouble(path=path, message=message, remedy=Message(id="remedy.secret-in-url"))
+def texts(data: Any, path: KeyPath = ()) -> Iterator[Trouble]:
+    """Report passwords inside addresses, for no secret stands here, and texts no path can hold."""
+    if isinstance(data, str):
+        if "\0" in data:
+            yield Trouble(path=path, message=Message(id="settings.null-byte"))
+        if _SECRET_IN_URL.search(data):
+            message = Message(id="settings.secret-in-url")
+            yield Trouble(path=path, message=message, remedy=Message(id="remedy.secret-in-url"))
     elif isinstance(data, Mapping):
         for key, value in data.items():
-            yield from secret_values(value, (*path, key))
+            yield from texts(value, (*path, key))
     elif isinstance(data, list):
         for number, value in enumerate(data):
-            yield from secret_values(value, (*path, number))
+            yield from texts(value, (*path, number))
+
+
+def empty_paths(data: Tables) -> Iterator[Trouble]:
+    """Report directories given as nothing: they would mean wherever the program was started."""
+    for name, key in (
+        ("store", "directory"),
+        ("scratch", "directory"),
+        ("daemon", "runtime-directory"),
+    ):
+        if table(data, name).get(key) == "":
+            yield Trouble(path=(name, key), message=Message(id="settings.empty"))
 
 
 def secret_files(
@@ -294,7 +308,7 @@ def secret_files(
             yield Trouble(path=(*path, "credential"), message=message)
             continue
         file = secrets.place_of(reference, environ)
-        if file is not None:
+        if file is not None and "\0" not in str(file):
             yield from _secret_file(path, reference, file, owners)
 
 

@@ -261,6 +261,18 @@ MISTAKES = {
         "store.url",
         "settings.secret-in-url",
     ),
+    "null byte": (
+        'path = "/srv/exports"',
+        'path = "/srv\\u0000"',
+        "repositories.exports.path",
+        "settings.null-byte",
+    ),
+    "directory of nothing": (
+        "[http]",
+        '[store]\ndirectory = ""\n[http]',
+        "store.directory",
+        "settings.empty",
+    ),
     "secret given twice": (
         'credentials.reader.file = "secrets/restic"',
         'credentials.reader = { file = "secrets/restic", credential = "x" }',
@@ -488,3 +500,44 @@ def test_a_credential_name_is_no_path(tmp_path: Path) -> None:
     [problem] = found(write(tmp_path, text))
 
     assert problem.message.id == "settings.bad-credential-name"
+
+
+# --------------------------------------------------------------------------------- whatever happens
+
+ODD = (
+    "true",
+    "-1",
+    "3.5",
+    "nan",
+    "1" + "0" * 30,
+    '""',
+    '"\\u0000"',
+    '"~nosuchuser/x"',
+    f'"{"9" * 5000}h"',
+    "[]",
+    "[[]]",
+    "[{}]",
+    "{}",
+    "{ a = 1 }",
+    "2026-01-01T00:00:00",
+    "01:02:03",
+)
+
+
+@pytest.mark.parametrize("turn", range(len(ODD)))
+def test_odd_values_are_mistakes_with_a_place_and_never_a_crash(tmp_path: Path, turn: int) -> None:
+    path = write(tmp_path, CLEAN)
+    lines = CLEAN.splitlines()
+    # Each turn takes every fourth key: all keys and all values meet many of the others.
+    for number, line in list(enumerate(lines))[turn % 4 :: 4]:
+        key, equals, _ = line.partition(" = ")
+        if not equals:
+            continue
+        path.write_text("\n".join([*lines[:number], f"{key} = {ODD[turn]}", *lines[number + 1 :]]))
+        problems: tuple[ConfigurationProblem, ...] = ()
+        try:
+            loaded = settings.load(path, environ={}, today=TODAY)
+            settings.from_file(settings.write_file(loaded, tmp_path))
+        except ConfigurationError as error:
+            problems = error.problems or pytest.fail("refused without a reason")
+        assert all(problem.line and problem.key for problem in problems), problems
