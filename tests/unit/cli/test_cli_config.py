@@ -168,3 +168,18 @@ def test_doctor_without_a_configuration(tmp_path: Path, capsys: pytest.CaptureFi
     assert call(tmp_path / "none.toml", "doctor") == 2
 
     assert "none.toml" in capsys.readouterr().out
+
+
+def test_doctor_asks_who_accepted_clear_text(
+    path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def state(text: str) -> tuple[str, str]:
+        path.write_text(text)
+        call(path, "doctor", "--json")
+        checks = json.loads(capsys.readouterr().out)["checks"]
+        [found] = [check for check in checks if check["check"] == "clear-text"]
+        return found["state"], found["found"]
+
+    assert state(GOOD + '[scratch]\ndirectory = "/dev/shm"\n') == ("ok", "/dev/shm")
+    assert state(GOOD + '[scratch]\nclear-text-accepted-by = "RSSI"\n')[0] == "ok"
+    assert state(GOOD)[0] in {"note", "ok"}  # by the disk this runs on
