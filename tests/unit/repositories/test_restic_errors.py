@@ -96,7 +96,7 @@ def ended(status: int, *lines: str) -> Completed:
             (0, 14),
             ended(
                 1,
-                f"Load(<data/{PACK[:10]}>, 9, 0) returned error, retrying after 1s: open /d: no such file or directory",
+                f"Load(<data/{PACK[:10]}>) returned error: open /d: no such file or directory",
             ),
             BackupDefect,
             "missing_object",
