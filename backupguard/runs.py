@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
 import structlog
 
 from backupguard.contracts import (
@@ -52,11 +53,12 @@ from backupguard.model import (
 )
 from backupguard.plugins import repository_type
 from backupguard.processes import Jail
-from backupguard.sandbox import discard, sweep
+from backupguard.sandbox import SandboxLimits, ScratchGuard, discard, sweep
 from backupguard.settings.secrets import read_secret
 
 if TYPE_CHECKING:
     from backupguard.settings import Settings
+    from backupguard.settings.model import Scratch
 
 log = structlog.get_logger(__name__)
 
@@ -203,6 +205,17 @@ def run_directory(settings: Settings, run: str) -> Iterator[Path]:
         os.close(handle)
 
 
+def sandbox_limits(scratch: Scratch) -> SandboxLimits:
+    """Return the limits the settings ask for; a restore test takes half of the memory at most."""
+    return SandboxLimits(
+        disk_bytes=scratch.max_bytes,
+        reserve_percent=scratch.reserve_percent,
+        reserve_bytes=scratch.reserve,
+        memory_bytes=scratch.max_memory or psutil.virtual_memory().total // 2,
+        processes=scratch.max_processes,
+    )
+
+
 def _progress_sink(store: Store, run: str, follower: ProgressSink | None) -> ProgressSink:
     last = 0.0
 
@@ -285,8 +298,10 @@ def perform(
         started = store.run(run.id) or run
         events = log.bind(run=run.id, task=run.request.task, subject=run.request.subject)
         events.info("run.started")
+        limits = sandbox_limits(settings.scratch)
         context = RunContext(
-            tools=Jail(work, cancel),
+            # What a tool fetches is bounded as a restore is: neither may fill the disk.
+            tools=Jail(work, cancel, watch=ScratchGuard(work, limits).check),
             http=BoundedHttp(cancel=cancel),
             cancel=cancel,
             known=StoreKnown(store=store),

@@ -7,8 +7,6 @@ from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from pathlib import Path
 
-import psutil
-
 from backupguard import plugins
 from backupguard.contracts import EngineSettings, Sandbox
 from backupguard.errors import UsageError
@@ -24,9 +22,8 @@ from backupguard.model import (
     application_subject,
     worst,
 )
-from backupguard.runs import Task, TaskContext, repository_of
-from backupguard.sandbox import SandboxLimits, open_sandbox
-from backupguard.settings.model import Scratch
+from backupguard.runs import Task, TaskContext, repository_of, sandbox_limits
+from backupguard.sandbox import open_sandbox
 
 
 def _observe(task: TaskContext, probe_name: str, *repositories: str) -> Iterator[Observation]:
@@ -154,18 +151,6 @@ def _sandboxes(task: TaskContext) -> Callable[[Path], AbstractContextManager[San
         )
 
     return open_around
-
-
-def sandbox_limits(scratch: Scratch) -> SandboxLimits:
-    """Return the limits the settings ask for; a restore test takes half of the memory at most."""
-    usual = SandboxLimits()
-    return SandboxLimits(
-        disk_bytes=scratch.max_bytes or usual.disk_bytes,
-        reserve_percent=scratch.reserve_percent,
-        reserve_bytes=scratch.reserve,
-        memory_bytes=scratch.max_memory or psutil.virtual_memory().total // 2,
-        processes=scratch.max_processes,
-    )
 
 
 def last_month(now: datetime) -> str:
