@@ -8,6 +8,7 @@ from datetime import datetime
 import structlog
 
 from backupguard.assess import pictures, published, settling
+from backupguard.assess.chain import ChainWatch
 from backupguard.assess.history import History
 from backupguard.assess.picture import Assessment, EvidenceState
 from backupguard.assess.views import Views, subjects, touched
@@ -31,20 +32,17 @@ from backupguard.settings import Settings
 
 log = structlog.get_logger(__name__)
 
-#: Says how the chain of records stands; called once per assessment.
-EvidenceCheck = Callable[[], EvidenceState]
+#: Says how the chain of records stands; called once per assessment, with the time.
+EvidenceCheck = Callable[[datetime], EvidenceState]
 _Key = tuple[str, Subject]
 _QUIET = frozenset({Status.COMPLIANT, Status.NOT_APPLICABLE, Status.WAIVED})
-
-
-def _unchecked() -> EvidenceState:
-    return EvidenceState()
 
 
 class Assessor:
     """Judges one store under one configuration; remembers between calls what it has read.
 
-    Not for several threads at once. `evidence` tells how the chain of records stands.
+    Not for several threads at once. `evidence` tells how the chain of records stands; left out, the
+    chain is verified once a day.
     """
 
     def __init__(
@@ -53,13 +51,13 @@ class Assessor:
         settings: Settings,
         catalogue: Catalogue,
         *,
-        evidence: EvidenceCheck = _unchecked,
+        evidence: EvidenceCheck | None = None,
     ) -> None:
         self._store = store
         self._settings = settings
         self._catalogue = catalogue
         self._controls = controls_of(catalogue)
-        self._evidence = evidence
+        self._evidence = evidence or ChainWatch(store).state
         self._history = History(store)
         self._seq = 0
         self._fresh: dict[_Key, Finding] = {}
@@ -92,7 +90,7 @@ class Assessor:
         head, changed = self._store.changed_since(self._seq)
         standing = {(f.control, f.subject): f for f in self._store.findings()}
         self._history.update()
-        evidence = self._evidence()
+        evidence = self._evidence(now)
         views = Views(self._store, self._settings, self._history, now, evidence)
         wanted = None if full or not self._fresh else touched(self._settings, changed)
         found = self._judged(views, standing, wanted, now)

@@ -94,7 +94,7 @@ def explained(document: Json, finding: Json, words: Words) -> Explained:
     good_at: int | None = None
     known = True
     try:
-        with closing(common.store(common.settings())) as store:
+        with closing(common.store(common.settings(), replace_corrupt=False)) as store:
             facts = [f for seq in finding["facts"][-MOST_FACTS:] if (f := store.fact(seq))]
             good_at = last_good(store, finding)
     except StoreError:

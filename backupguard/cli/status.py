@@ -106,7 +106,7 @@ def judged() -> dict[str, Json]:
     from backupguard.assess.published import publish, status_json
     from backupguard.controls import load_catalogue
 
-    with closing(common.store(settings)) as store:
+    with closing(common.store(settings, replace_corrupt=False)) as store:
         assessment = Assessor(store, settings, load_catalogue()).judge(datetime.now(UTC))
     with suppress(OSError):
         publish(assessment, settings)
