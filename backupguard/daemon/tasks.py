@@ -126,13 +126,17 @@ def restore_test(task: TaskContext) -> tuple[Verdict, str | None]:
         baseline=baseline_of(facts),
         previous=_previous(task, task.run.request.subject),
     )
+
+    def record(observation: Observation) -> None:
+        task.record(observation)
+
     result = phases.restore_test(
         plan,
         repositories=task.repositories(),
         engines=plugins.engines(),
         sandbox=_sandboxes(task),
         context=task.context,
-        record=lambda observation: task.record(observation) and None,
+        record=record,
     )
     task.tools_used.update(result.tools)
     task.record(phases.result_observation(result, task.run.id, task.context.now()))
