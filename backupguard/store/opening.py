@@ -67,8 +67,12 @@ def open_store(
         store = _open_sqlite(state_directory, now, site, key, replace_corrupt)
     else:
         core = Core(engine=postgresql_engine(url), place="postgresql", now=now, site=site)
-        _prepare(core)
-        store = _finish(core, key, state_directory, None, None)
+        try:
+            _prepare(core)
+            store = _finish(core, key, state_directory, None, None)
+        except BaseException:
+            core.engine.dispose()
+            raise
     return store
 
 
@@ -89,7 +93,11 @@ def _open_sqlite(
         core, replaced = _sound_core(files, now, site, may_replace=alone and replace_corrupt)
         if alone:
             fcntl.flock(users, fcntl.LOCK_SH)
-        return _finish(core, key, directory, replaced, users, files)
+        try:
+            return _finish(core, key, directory, replaced, users, files)
+        except BaseException:
+            core.engine.dispose()
+            raise
     except BaseException:
         os.close(users)
         raise
