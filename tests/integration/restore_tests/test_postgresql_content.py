@@ -279,8 +279,10 @@ def test_a_hostile_plain_dump_is_contained_and_named(
     "attack",
     [
         "DO $x$ begin execute $$copy (select 1) to program ':(){ :|:& };:'$$; end $x$;",
-        "DO $x$ begin execute $$copy (select 1) to program"
-        " 'dd if=/dev/zero of=/scratch/fill bs=1M count=600; kill -9 -1'$$; end $x$;",
+        (
+            "DO $x$ begin execute $$copy (select 1) to program "
+            "'dd if=/dev/zero of=/scratch/fill bs=1M count=600; kill -9 -1'$$; end $x$;"
+        ),
     ],
 )
 def test_a_fork_bomb_and_a_full_disk_end_with_the_test(
@@ -300,7 +302,7 @@ def test_words_of_an_attack_inside_data_and_functions_are_no_attack(
 ) -> None:
     database = hospital.variant(
         "words",
-        "create table public.notes as select E'\\\\! rm -rf' as a, 'COPY x FROM PROGRAM ''y'''::text as b",
+        "create table public.notes as select E'\\\\! rm -rf' as a, 'COPY x FROM PROGRAM'::text as b",
         "create function public.g() returns void language plpgsql as"
         " $f$ begin\nCOPY public.queue FROM PROGRAM 'true';\nend $f$",
     )
@@ -329,7 +331,8 @@ def test_no_value_of_a_patient_leaves_the_sandbox(
         if line.startswith("COPY "):
             copying = line
         elif copying.startswith("COPY clinic.patients") and line[0].isdigit():
-            line = re.sub(r"^(\d+\t)[^\t]+\t", unique, line)
+            broken.append(re.sub(r"^(\d+\t)[^\t]+\t", unique, line))
+            continue
         broken.append(line)
     text = "".join(broken)
     for wrong in ("31/02/Zq990001Kw", "Zq990002Kw"):
