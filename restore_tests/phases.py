@@ -286,11 +286,13 @@ class _Test:
             raise UsageError("unknown_subject", subject=plan.repository or plan.application)
         found: dict[str, tuple[Repository, RecoveryPoint]] = {}
         errors: list[BackupGuardError] = []
+        # every repository gets its newest and its older points in turn
+        turn = plan.rotation // len(names)
         for name in selection.order(names, plan.point, plan.rotation):
             try:
                 repository = opened.enter_context(self.repositories.open(name))
                 points = list(repository.points(plan.selectors[name]))
-                found[name] = repository, selection.choose(points, plan.point, now, plan.rotation)
+                found[name] = repository, selection.choose(points, plan.point, now, turn)
             except Cancelled:
                 raise
             except BackupGuardError as error:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from backupguard import plugins
 from backupguard.contracts import EngineSettings, Sandbox
+from backupguard.daemon.requests import SCHEDULE
 from backupguard.errors import UsageError
 from backupguard.model import (
     Baseline,
@@ -17,6 +18,7 @@ from backupguard.model import (
     Json,
     Listing,
     Observation,
+    Phase,
     Subject,
     Verdict,
     application_subject,
@@ -24,6 +26,7 @@ from backupguard.model import (
 )
 from backupguard.runs import Task, TaskContext, repository_of, sandbox_limits
 from backupguard.sandbox import open_sandbox
+from backupguard.settings.model import PhaseLimits
 
 
 def _observe(task: TaskContext, probe_name: str, *repositories: str) -> Iterator[Observation]:
@@ -91,13 +94,19 @@ def baseline_of(facts: Mapping[str, Fact]) -> Baseline | None:
     return None
 
 
-def _previous(task: TaskContext, subject: Subject) -> Fingerprint | None:
-    """Return the shape seen by the last restore test that passed."""
-    newest = None
+def _history(task: TaskContext, subject: Subject) -> tuple[int, Fingerprint | None]:
+    """Return how many restore tests there were, and the shape seen by the last that passed."""
+    count, newest = 0, None
     for fact in task.store.facts(kinds=["restore-test.result"], subject=subject):
+        count += 1
         if fact.observation.data["verdict"] == Verdict.PASSED.value:
             newest = fact.observation.data["fingerprint"]
-    return _fingerprint(newest)
+    return count, _fingerprint(newest)
+
+
+def phase_limits(limits: PhaseLimits) -> Mapping[Phase, int]:
+    """Return how long each phase may take, in seconds."""
+    return {phase: int(getattr(limits, phase.value).total_seconds()) for phase in Phase}
 
 
 def restore_test(task: TaskContext) -> tuple[Verdict, str | None]:
@@ -114,17 +123,23 @@ def restore_test(task: TaskContext) -> tuple[Verdict, str | None]:
     for job, backup in application.backups.items():
         selectors.setdefault(backup.repository, []).append(task.settings.selector(identifier, job))
     facts = task.store.latest([task.run.request.subject]).get(task.run.request.subject, {})
+    tests, previous = _history(task, task.run.request.subject)
+    # By itself BackupGuard goes through older points and all copies; a person gets what was asked.
+    usual = "rotate" if task.run.request.requested_by == SCHEDULE else "latest"
     plan = phases.RestoreTestPlan(
         run=task.run.id,
         application=identifier,
         selectors={name: tuple(jobs) for name, jobs in selectors.items()},
         repository=options.get("repository"),
-        point=options.get("point") or "latest",
+        point=options.get("point") or usual,
         settings=application.restore_test or EngineSettings(),
         rpo=application.rpo,
         rto=application.rto,
         baseline=baseline_of(facts),
-        previous=_previous(task, task.run.request.subject),
+        previous=previous,
+        limits=phase_limits(task.settings.daemon.limits),
+        timezone=task.settings.site.timezone,
+        rotation=tests,
     )
 
     def record(observation: Observation) -> None:
