@@ -101,7 +101,7 @@ class Assessor:
         }
         found |= {key: f for key, f in gone.items() if f.status is not Status.NOT_APPLICABLE}
         if record:
-            self._record(standing, {**gone, **found})
+            head = self._record(standing, {**gone, **found}, head)
         self._fresh = found
         self._seq = head
         return self._picture(views, found, evidence, head, now)
@@ -146,15 +146,16 @@ class Assessor:
                 reason=Message(id="reason.bug"),
             )
 
-    def _record(self, standing: dict[_Key, Finding], found: dict[_Key, Finding]) -> None:
+    def _record(self, standing: dict[_Key, Finding], found: dict[_Key, Finding], head: int) -> int:
+        """Record what changed; return up to which record everything has been judged."""
         changes = [
             FindingChange(before=standing.get(key), after=after)
             for key, after in found.items()
             if settling.differs(standing.get(key), after)
         ]
         if not changes:
-            return
-        self._store.record_findings(changes)
+            return head
+        recorded = self._store.record_findings(changes)
         for change in changes:
             level = log.info if change.after.status in _QUIET else log.warning
             level(
@@ -166,6 +167,9 @@ class Assessor:
                 severity=change.after.severity.value,
                 reason=change.after.reason.id,
             )
+        # Only when nobody recorded anything in between are our own records the newest ones.
+        contiguous = bool(recorded) and recorded[-1].seq == head + len(recorded)
+        return recorded[-1].seq if contiguous else head
 
     def _picture(
         self,

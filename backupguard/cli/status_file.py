@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from backupguard.model import Json, to_us
+from backupguard.store.peek import head_seq
 
 NAME = "status.json"
 FORMAT = 1
@@ -22,8 +23,6 @@ _STATE = Path("/var/lib/backupguard")
 _RUNTIME = Path("/run/backupguard")
 #: Variables that decide where things are; others change nothing that matters here.
 _PLACES = ("BACKUPGUARD_STORE", "BACKUPGUARD_DAEMON")
-#: What is written when a store is closed may be later than the status by this much, in seconds.
-_CLOSING_S = 2.0
 
 
 def directories(config: Path | None, environ: Mapping[str, str]) -> tuple[Path, Path] | None:
@@ -73,7 +72,8 @@ def fresh(config: Path | None, environ: Mapping[str, str], now: datetime) -> dic
     moment = to_us(now)
     if not document["judged_at"] - 60_000_000 <= moment <= document["stale_after"]:
         return None
-    if not (runtime / "control.sock").exists() and _written_since(state, path):
+    # A daemon judges new facts by itself; without one, nobody may have looked at the newest.
+    if not (runtime / "control.sock").exists() and head_seq(state) != document["head_seq"]:
         return None
     return document
 
@@ -84,15 +84,3 @@ def last(config: Path | None, environ: Mapping[str, str]) -> dict[str, Json] | N
     if places is None:
         return None
     return read(places[1] / NAME) or read(places[0] / NAME)
-
-
-def _written_since(state: Path, path: Path) -> bool:
-    """Tell whether the store was written to after the status; a daemon would judge that at once."""
-    published = path.stat().st_mtime
-    for name in ("store.sqlite3", "store.sqlite3-wal"):
-        try:
-            if (state / name).stat().st_mtime > published + _CLOSING_S:
-                return True
-        except OSError:
-            continue
-    return False

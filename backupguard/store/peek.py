@@ -1,0 +1,24 @@
+"""A look at an SQLite store without the database library: what `status` can afford every time."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+_FILE_NAME = "store.sqlite3"  # as in engine.py, which costs an import of SQLAlchemy
+
+
+def head_seq(state_directory: Path) -> int | None:
+    """Return the sequence number of the newest record, None when it cannot be read like this."""
+    file = state_directory / _FILE_NAME
+    if not file.is_file():
+        return None
+    try:
+        with closing(
+            sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True, timeout=1)
+        ) as connection:
+            found = connection.execute("SELECT seq FROM chain_head").fetchone()
+    except sqlite3.Error:
+        return None
+    return int(found[0]) if found is not None else None

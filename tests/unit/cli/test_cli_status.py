@@ -1,0 +1,311 @@
+"""`status` and `why`: exit codes, quick when somebody has judged, right when nobody has."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+
+from backupguard.assess import Assessor
+from backupguard.cli import explain
+from backupguard.cli.main import main
+from backupguard.cli.status import exit_code
+from backupguard.controls import load_catalogue
+from backupguard.language import catalogue
+from backupguard.model import Observation, to_us
+from backupguard.settings import load
+from backupguard.store import open_store
+
+CONFIGURATION = """
+[site]
+name = "CH de Belle-Rive"
+[store]
+directory = "state"
+[repositories.nas]
+type = "directory"
+path = "HERE/nas"
+[repositories.other]
+type = "directory"
+path = "HERE/nas"
+[applications.dpi]
+name = "Dossier patient"
+criticality = "C1"
+rto = "4h"
+[applications.dpi.backups.nightly]
+repository = "nas"
+select.pattern = "dpi-%Y%m%d.dump"
+every = "24h"
+[applications.labo]
+name = "Laboratoire"
+criticality = "C2"
+"""
+
+
+class Site:
+    def __init__(self, directory: Path) -> None:
+        (directory / "nas").mkdir()
+        (directory / "state").mkdir(mode=0o700)
+        self.file = directory / "backupguard.toml"
+        self.file.write_text(CONFIGURATION.replace("HERE", str(directory)), encoding="utf-8")
+        self.state = directory / "state"
+
+    def record(self, *observations: tuple[str, str, dict[str, Any]], judge: bool = False) -> None:
+        now = datetime.now(UTC)
+        settings = load(self.file, environ={})
+        with closing(open_store(self.state)) as store:
+            store.append(
+                [
+                    Observation(
+                        kind=kind, subject=subject, observed_at=now, data=data, key=f"{number}{now}"
+                    )
+                    for number, (kind, subject, data) in enumerate(observations)
+                ]
+            )
+            if judge:
+                with structlog.testing.capture_logs():
+                    Assessor(store, settings, load_catalogue()).assess(now)
+
+    def run(self, *arguments: str) -> int:
+        return main(["--config", str(self.file), *arguments])
+
+
+def result(verdict: str, code: str | None = None, **changed: Any) -> tuple[str, str, Any]:
+    data = {
+        "application": "dpi",
+        "engine": "postgresql",
+        "repository": "nas",
+        "point": "p",
+        "point_at": to_us(datetime.now(UTC)),
+        "target_at": None,
+        "verdict": verdict,
+        "code": code,
+        "level": 3,
+        "phases": [],
+        "checks": [],
+        "checks_configured": 1,
+        "baseline_accepted": True,
+        "data_loss_ms": None,
+        "freshness_heuristic_at": None,
+        "bytes": 1,
+        "duration_ms": 2500,
+        "fingerprint": None,
+        "tools": {},
+    }
+    return "restore-test.result", "application/dpi", data | changed
+
+
+DAMAGED = (
+    "repository.verified",
+    "repository/nas",
+    {
+        "units": [{"unit": "b/1", "verdict": "failed", "bytes": 1, "code": "corrupt"}],
+        "units_total": 1,
+        "verdict": "failed",
+        "code": "corrupt",
+        "complete_at": None,
+    },
+)
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+    for name in list(os.environ):
+        if name.startswith(("BACKUPGUARD_STORE", "BACKUPGUARD_DAEMON")):
+            monkeypatch.delenv(name)
+    return Site(tmp_path)
+
+
+Said = pytest.CaptureFixture[str]
+
+
+@pytest.mark.parametrize(
+    ("states", "code"),
+    [
+        (["compliant", "not_applicable", "waived"], 0),
+        (["compliant", "warning"], 1),
+        (["not_measurable", "warning"], 3),
+        (["not_measurable", "warning", "non_compliant"], 2),
+        ([], 3),
+    ],
+)
+def test_worst_first(states: list[str], code: int) -> None:
+    assert exit_code([{"status": state} for state in states]) == code
+
+
+def test_a_fresh_store_measures_nothing_and_says_so(site: Site, capsys: Said) -> None:
+    assert site.run("status") == 3
+    said = capsys.readouterr().out
+    assert said.startswith("CH de Belle-Rive — jugé le ")
+    assert "RST-01  application/dpi" in said
+    assert "Jamais restaurée par BackupGuard" in said
+    assert "13 contrôle(s) sans objet ou absent(s) de cette version." in said
+
+
+def test_one_application_or_one_control(site: Site, capsys: Said) -> None:
+    site.record(result("passed"))
+    assert site.run("status", "--control", "D4-RST-01", "--application", "dpi") == 0
+    assert "Restauré avec succès" in capsys.readouterr().out
+    assert site.run("status", "--control", "RST-01") == 3  # labo never was
+    capsys.readouterr()
+    site.record(DAMAGED)
+    assert site.run("status", "--application", "dpi") == 2
+    assert "INT-01" in capsys.readouterr().out
+    assert site.run("status", "--application", "labo") == 3
+    assert "INT-01" not in capsys.readouterr().out
+
+
+def test_unknown_names_are_usage_errors(site: Site, capsys: Said) -> None:
+    assert site.run("status", "--application", "dip") == 64
+    assert site.run("status", "--control", "RST-99") == 64
+    assert site.run("why", "RST-01", "nothing") == 64
+    assert site.run("why", "RST-99", "dpi") == 64
+    assert "dip" in capsys.readouterr().err
+
+
+def test_a_damaged_repository_is_named_and_explained(site: Site, capsys: Said) -> None:
+    site.record(result("failed", "corrupt", level=0), DAMAGED)
+    assert site.run("status") == 2
+    first = capsys.readouterr().out.splitlines()[3]
+    assert first.split()[:4] == ["non", "conforme", "INT-01", "repository/nas"]
+    assert site.run("why", "INT-01", "nas") == 2
+    said = capsys.readouterr().out
+    assert "données corrompues" in said
+    assert "repository.verified" in said
+    assert "backupguard probe integrity" in said
+    assert site.run("--language", "en", "why", "RST-01", "dpi") == 2
+    said = capsys.readouterr().out
+    assert "corrupt data" in said
+    assert "backupguard restore-test dpi --repository nas" in said
+    assert len(said.splitlines()) < 25
+
+
+def test_why_stays_short_and_knows_the_last_good_state(site: Site, capsys: Said) -> None:
+    site.record(result("passed"), judge=True)
+    site.record(result("failed", "rows_lost", level=2), judge=True)
+    assert site.run("why", "D4-RST-01", "application/dpi", "--json") == 2
+    explained = json.loads(capsys.readouterr().out)
+    assert explained["last_compliant"] is not None
+    assert explained["reason"]["text"].endswith("lignes perdues.")
+    assert explained["facts_in_words"]
+    for control, subject in (("RST-02", "dpi"), ("PDM-01", "labo"), ("PRV-01", "site")):
+        site.run("why", control, subject)
+        lines = capsys.readouterr().out.splitlines()
+        assert 8 < len(lines) < 25
+
+
+def test_nagios(site: Site, capsys: Said) -> None:
+    site.record(result("failed", "corrupt", level=0))
+    assert site.run("status", "--nagios") == 2
+    said = capsys.readouterr().out
+    assert said.startswith("BACKUPGUARD CRITICAL - ")
+    assert said.count("\n") == 1
+    assert "RST-01 application/dpi" in said
+    assert said.split(" | ")[1].startswith("non_compliant=1 ")
+    assert site.run("status", "--nagios", "--application", "labo") == 3
+    assert capsys.readouterr().out.startswith("BACKUPGUARD UNKNOWN - ")
+
+
+def test_json(site: Site, capsys: Said) -> None:
+    site.record(result("passed"))
+    assert site.run("status", "--json") == 3
+    said = json.loads(capsys.readouterr().out)
+    assert said["exit_code"] == 3
+    (finding,) = [
+        f for f in said["findings"] if (f["control"], f["subject"]) == ("RST-01", "application/dpi")
+    ]
+    assert finding["status"] == "compliant"
+    assert finding["title"] == "Test de restauration périodique"
+    assert finding["since"].endswith("+00:00")
+    assert finding["reason"]["text"].startswith("Restauré avec succès")
+
+
+def test_what_was_published_is_believed_while_it_is_fresh(site: Site, capsys: Said) -> None:
+    site.record(result("passed"), judge=True)
+    document = json.loads((site.state / "status.json").read_text(encoding="utf-8"))
+    document["site"] = "published"
+    path = site.state / "status.json"
+    path.write_text(json.dumps(document), encoding="utf-8")
+    site.run("status")
+    assert capsys.readouterr().out.startswith("published")
+    document["stale_after"] = to_us(datetime.now(UTC) - timedelta(minutes=1))
+    path.write_text(json.dumps(document), encoding="utf-8")
+    site.run("status")
+    assert capsys.readouterr().out.startswith("CH de Belle-Rive")
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", '{"format": 99}'])
+def test_what_cannot_be_read_is_not_believed(site: Site, capsys: Said, content: str) -> None:
+    (site.state / "status.json").write_text(content, encoding="utf-8")
+    assert site.run("status") == 3
+    assert capsys.readouterr().out.startswith("CH de Belle-Rive")
+
+
+def test_a_store_written_to_since_is_judged_again(site: Site, capsys: Said) -> None:
+    site.record(result("passed"), judge=True)
+    site.record(result("failed", "corrupt", level=0))
+    assert site.run("status", "--application", "dpi") == 2
+    assert "RST-01" in capsys.readouterr().out
+
+
+def test_with_a_daemon_its_status_is_believed_whatever_the_store_does(
+    site: Site, capsys: Said
+) -> None:
+    (site.state / "run").mkdir()
+    site.record(result("passed"), judge=True)
+    (site.state / "run" / "control.sock").touch()
+    site.record(result("failed", "corrupt", level=0))
+    assert site.run("status", "--application", "dpi", "--control", "RST-01") == 0
+
+
+def test_a_store_that_cannot_be_used_exits_3_and_says_since_when(site: Site, capsys: Said) -> None:
+    site.record(result("passed"), judge=True)
+    (site.state / "store.sqlite3").write_bytes(b"no database at all" * 1000)
+    path = site.state / "status.json"
+    document = json.loads(path.read_text(encoding="utf-8"))
+    document["stale_after"] = document["judged_at"]
+    path.write_text(json.dumps(document), encoding="utf-8")
+    assert site.run("status") == 3
+    said = capsys.readouterr()
+    assert "le service est muet depuis le" in said.out
+    assert said.err
+    assert site.run("status", "--nagios") == 3
+    assert capsys.readouterr().out.startswith("BACKUPGUARD UNKNOWN - ")
+
+
+def test_a_wrong_configuration_is_no_status(site: Site, capsys: Said) -> None:
+    site.file.write_text("[sitte]\n", encoding="utf-8")
+    assert site.run("status") == 78
+    assert capsys.readouterr().err
+
+
+def test_every_reason_has_a_next_step() -> None:
+    known = catalogue("fr")
+    for reason in (key for key in known if key.startswith("reason.")):
+        assert any(reason.startswith(step) for step in explain._NEXT), reason
+    for step in explain._NEXT.values():
+        assert step in known
+
+
+def test_status_is_quick_because_it_imports_little(site: Site) -> None:
+    site.record(result("passed"), judge=True)
+    code = (
+        "import sys; from backupguard.cli.main import main\n"
+        "main(sys.argv[1:])\n"
+        "heavy = ('sqlalchemy', 'backupguard.settings', 'structlog', 'rich', 'alembic', 'cryptography')\n"
+        "print([name for name in heavy if name in sys.modules], file=sys.stderr)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "--config", str(site.file), "status"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.stderr.strip() == "[]"
+    assert "RST-01" in done.stdout
