@@ -180,7 +180,8 @@ class ResticProgram:
 
     def _environment(self) -> Mapping[str, str]:
         region = self.settings.region
-        return {"AWS_DEFAULT_REGION": region} if region else {}
+        environment = {"RESTIC_PROGRESS_FPS": "1"}
+        return environment | ({"AWS_DEFAULT_REGION": region} if region else {})
 
     def authorization(self) -> Mapping[str, str]:
         """Return the HTTP headers that authenticate against a `rest:` repository."""

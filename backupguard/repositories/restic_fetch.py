@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from backupguard.repositories.restic_errors import (
 from backupguard.repositories.restic_state import ResticState, unchanged
 
 _GLOB = frozenset("\\*?[")
+_RESTORED = re.compile(rb'"message_type":"status".*"bytes_restored":(\d+)')
 
 
 def literal(path: str) -> str:
@@ -178,12 +180,22 @@ def _attempt(program: ResticProgram, request: FetchRequest, into: Path) -> Fetch
     options += [("--include", literal(path)) for path in located.paths if not whole]
     if program.version >= (0, 18):
         options.append(("--exclude-xattr", "*"))
+    progress = program.context.progress
+    progress(0, located.bytes, "bytes")
+
+    def sink(line: bytes) -> None:
+        # 0.17 and later tell how far they are; errors come on the other channel.
+        match = _RESTORED.search(line)
+        if match is not None:
+            progress(int(match[1]), located.bytes, "bytes")
+
     done = program.run(
         Call(
             verb="restore",
             arguments=(request.point.native_id,),
             options=tuple(options),
             write=(into,),
+            sink=sink,
             timeout_s=int(program.settings.fetch_timeout.total_seconds()),
         )
     )

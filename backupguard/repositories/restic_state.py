@@ -118,7 +118,10 @@ class ResticState:
             except OSError as error:
                 raise AccessRefused("permission", repository=self._program.identifier) from error
         if self._can_use_http:
-            listed = last_json(self._http(f"{kind}/") or b"[]", program="rest-server")
+            body = self._http(f"{kind}/")
+            if body.strip() in {b"", b"null"}:  # how some servers write an empty list
+                return frozenset()
+            listed = last_json(body, program="rest-server")
             return frozenset(name for name in listed if isinstance(name, str) and _NAME.match(name))
         if cheap:
             return None
