@@ -65,6 +65,7 @@ def signing_key(directory: Path) -> SigningKey:
         private, public = directory / _PRIVATE, directory / _PUBLIC
         if not private.exists():
             pem, _ = seals.new_key()
+            public.unlink(missing_ok=True)  # of a private key that is gone
             _write(private, pem)
         if not public.exists():
             raw = seals.load_key(private.read_bytes()).public_key().public_bytes_raw()

@@ -14,7 +14,7 @@ from pathlib import Path
 from sqlalchemy import func, insert, select, text, update
 
 from backupguard.contracts import FindingChange, Store
-from backupguard.errors import Busy
+from backupguard.errors import Busy, EvidenceError
 from backupguard.evidence.records import Record
 from backupguard.evidence.seals import Anchor, Seal, load_key, make_seal
 from backupguard.model import (
@@ -102,7 +102,10 @@ class SqlStore(Store):
         return listings.merge(self._core, listing, run=run)
 
     def seal(self) -> None:
-        """Seal the chain's head with the store's key, unless it is sealed already."""
+        """Seal the chain's head with the store's key, unless it is sealed already.
+
+        Raises StoreError (unreadable) or EvidenceError (bad_key) when the key is gone or another.
+        """
         with self._core.write() as connection:
             head = lock_head(connection)
             last = (
@@ -121,6 +124,8 @@ class SqlStore(Store):
                 sealed_at=self._core.now(),
                 previous=previous,
             )
+            if seal.key_id != self.key.key_id:  # replaced under a store that was open
+                raise EvidenceError("bad_key", path=str(self.key.path))
             connection.execute(
                 insert(seals).values(
                     seq=seal.seq,

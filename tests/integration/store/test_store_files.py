@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 from sqlalchemy import MetaData, inspect, text
 
-from backupguard.errors import Busy, StoreError
+from backupguard.errors import Busy, EvidenceError, StoreError
 from backupguard.evidence.records import sha256
+from backupguard.evidence.verify import verify
 from backupguard.model import Observation
 from backupguard.store import open_store
 from backupguard.store.engine import (
@@ -337,3 +338,21 @@ def test_a_postgresql_that_is_gone(tmp_path: Path) -> None:
     with pytest.raises(StoreError) as caught:
         open_store(tmp_path, f"postgresql://nobody@/x?host={tmp_path}")
     assert caught.value.code == "unreadable"
+
+
+def test_a_lost_key_is_replaced_by_one_the_chain_names(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    store.seal()
+    (tmp_path / "keys" / "signing.pem").unlink()
+    again = open_store(tmp_path)
+    assert again.key.fingerprint != store.key.fingerprint
+    store.append([step(1)])
+    with pytest.raises(EvidenceError):  # it was opened with the key that is gone
+        store.seal()
+    again.seal()
+    named = [f.observation.data["fingerprint"] for f in again.facts(kinds=["evidence.key-created"])]
+    assert named == [store.key.fingerprint, again.key.fingerprint]
+    found = verify(again.records(), again.seals(), store=again.store_id, head=again.head())
+    assert (found.problem, found.fingerprints) == (None, tuple(named))
+    store.close()
+    again.close()
