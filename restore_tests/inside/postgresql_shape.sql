@@ -5,7 +5,9 @@ set timezone = :'zone';
 set client_min_messages = error;
 set bytea_output = hex;
 create temporary table mine as
-  select c.oid, n.nspname, c.relname, c.relkind, c.relrowsecurity, c.reltuples
+  select c.oid, n.nspname, c.relname, c.relrowsecurity, c.reltuples,
+    -- One that was never filled has no rows to count; pg_dump keeps it that way.
+    case when c.relkind = 'm' and not c.relispopulated then 'w' else c.relkind end as relkind
   from pg_class c join pg_namespace n on n.oid = c.relnamespace
   where n.nspname !~ '^pg_' and n.nspname <> 'information_schema'
     and not exists (select 1 from pg_depend d
@@ -14,7 +16,7 @@ create temporary table space as
   select n.oid from pg_namespace n where n.nspname !~ '^pg_' and n.nspname <> 'information_schema';
 
 select 'object', case relkind when 'r' then 'table' when 'p' then 'partitioned-table' when 'v' then 'view'
-    when 'm' then 'materialized-view' when 'i' then 'index' when 'I' then 'index'
+    when 'm' then 'materialized-view' when 'w' then 'materialized-view' when 'i' then 'index' when 'I' then 'index'
     when 'S' then 'sequence' when 'f' then 'foreign-table' else 'other' end, count(*)
   from mine where relkind <> 't' group by 2;
 select 'object', 'routine', count(*) from pg_proc p where pronamespace in (select oid from space)
@@ -28,7 +30,7 @@ select 'object', 'large-object', count(*) from pg_largeobject_metadata;
 select 'object', 'type', count(*) from pg_type where typnamespace in (select oid from space) and typtype in ('e', 'd');
 select 'count', 'row-security', count(*) from mine where relrowsecurity;
 select 'count', 'invalid-index', count(*) from pg_index i join mine m on m.oid = i.indexrelid where not i.indisvalid;
-select 'view', nspname, relname from mine where relkind in ('v', 'm', 'p', 'f');
+select 'view', nspname, relname from mine where relkind in ('v', 'm', 'w', 'p', 'f');
 select 'columns', m.nspname, m.relname, count(a.attnum)
   from mine m left join pg_attribute a on a.attrelid = m.oid and a.attnum > 0 and not a.attisdropped
   where m.relkind in ('r', 'm') group by 2, 3;
