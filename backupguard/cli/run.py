@@ -24,6 +24,9 @@ def run() -> int:
     path = common.options().config
     if _explain_missing(path):
         return EXIT_CONFIGURATION
+    from backupguard.daemon.memory import without_ornaments
+
+    without_ornaments()
     from backupguard.daemon.main import run_daemon
 
     return run_daemon(path, verbose=common.options().verbose)

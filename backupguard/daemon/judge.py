@@ -15,6 +15,7 @@ import structlog
 from backupguard import metrics
 from backupguard.assess import Assessor
 from backupguard.contracts import Store
+from backupguard.daemon.memory import give_back
 from backupguard.errors import BackupGuardError
 from backupguard.model import from_us
 from backupguard.web.published import Outputs, Published, compress
@@ -112,6 +113,7 @@ class Judge:
             self._judged_head = self.store.head()[0]
             if full:
                 self._full_at = began
+                give_back()
             self.trouble = None
         except BackupGuardError as error:
             self.trouble = error.code

@@ -146,7 +146,12 @@ class Daemon:
         self.loop.add_signal_handler(signal.SIGHUP, hung_up)
         served = [asyncio.create_task(one.serve(sockets=[bound])) for one, bound in sockets]
         # the first judgement comes before READY: a configured subject has its series at once
-        self.judge.judge()
+        await self.in_pool(self.judge.judge)
+        while not all(one.started for one, _ in sockets):
+            for task in served:
+                if task.done():
+                    task.result()
+            await asyncio.sleep(0.01)
         self.judge.start()
         self.agenda.start()
         self.tells.ready("ready")

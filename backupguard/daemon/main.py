@@ -12,7 +12,7 @@ import structlog
 
 from backupguard import __version__, runs
 from backupguard.contracts import Store
-from backupguard.daemon import configuration, control, log, requests
+from backupguard.daemon import configuration, control, log, memory, requests
 from backupguard.daemon.clock import utc_now
 from backupguard.daemon.loop import Daemon, Place, daemon_fact
 from backupguard.daemon.operations import DaemonOperations
@@ -63,6 +63,7 @@ def run_daemon(path: Path | None = None, *, verbose: bool = False) -> int:
     Raises ConfigurationError before anything was opened, Busy (second_daemon) when another daemon
     holds the store, StoreError, and Unreachable when the port is taken.
     """
+    memory.be_small()
     log.configure(verbose=verbose)
     settings, catalogue = configuration.load(path)
     become_owner(settings.state_directory)

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from backupguard.daemon.memory import without_ornaments
 from backupguard.errors import (
     EXIT_DONE,
     EXIT_NOT_PROVED,
@@ -128,6 +129,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--settings", type=Path, required=True)
     parser.add_argument("--parent", type=int)
     chosen = parser.parse_args(arguments)
+    without_ornaments()
     return perform_run(chosen.run, chosen.settings, parent=chosen.parent)
 
 

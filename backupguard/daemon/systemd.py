@@ -11,6 +11,9 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+#: A manager that does not empty its queue must not hold up the loop.
+PATIENCE_S = 0.2
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notifier:
@@ -29,6 +32,7 @@ class Notifier:
         address = "\0" + self.address[1:] if self.address.startswith("@") else self.address
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as speaker:
+                speaker.settimeout(PATIENCE_S)
                 speaker.connect(address)
                 speaker.sendall("\n".join(states).encode())
         except OSError:

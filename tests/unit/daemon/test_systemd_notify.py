@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,17 @@ def test_states_arrive_in_one_datagram(tmp_path: Path, abstract: bool) -> None:
 def test_nobody_listens_and_nothing_fails(tmp_path: Path) -> None:
     assert not notifier({}).ready("x")
     assert not notifier({"NOTIFY_SOCKET": str(tmp_path / "absent")}).ready("x")
+
+
+def test_a_manager_that_does_not_listen_holds_nobody_up(tmp_path: Path) -> None:
+    name = str(tmp_path / "n")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(name)
+        tells = notifier({"NOTIFY_SOCKET": name})
+        began = time.monotonic()
+        while tells.beat():
+            pass
+        assert time.monotonic() - began < 10
 
 
 def test_half_the_watchdog_interval_is_kept_to() -> None:
