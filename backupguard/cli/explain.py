@@ -107,7 +107,8 @@ def explained(document: Json, finding: Json, words: Words) -> Explained:
     if entry is not None:
         criticality = Criticality(finding["criticality"])
         demands = [
-            f"{name} {value.value} ({value.source or value.origin.value})"
+            f"{words.text(f'threshold.{name}')} {value.value} "
+            f"({value.source or words.text(f'threshold.{value.origin.value}')})"
             for name, threshold in entry.thresholds.items()
             if (value := threshold.of(criticality)) is not None
         ]

@@ -57,6 +57,14 @@ def test_every_alert_has_its_labels_and_words(alert: str, rule: str) -> None:
     assert f"/runbooks/{alert}'" in rule
 
 
+@pytest.mark.parametrize("alert", sorted(alerts()))
+@pytest.mark.parametrize("language", ["fr", "en"])
+def test_every_alert_has_a_runbook(alert: str, language: str) -> None:
+    text = (shipped("runbooks") / f"{alert}.{language}.md").read_text(encoding="utf-8")
+    assert text.startswith(f"# {alert}\n")
+    assert "backupguard" in text
+
+
 def test_every_built_control_has_an_alert() -> None:
     named = set(re.findall(r"^\s+control: (\S+)$", RULES.read_text(encoding="utf-8"), re.MULTILINE))
     assert named == set(BUILT)

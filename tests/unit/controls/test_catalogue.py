@@ -131,6 +131,12 @@ def test_every_code_has_words_in_both_languages() -> None:
         assert not [code for code in (*all_codes(), "bug", "none") if f"code.{code}" not in known]
 
 
+def test_every_threshold_has_words_in_both_languages(shipped: Catalogue) -> None:
+    names = {name for entry in shipped.entries.values() for name in entry.thresholds} | {"PROD"}
+    for language in LANGUAGES:
+        assert not [name for name in names if f"threshold.{name}" not in catalogue(language)]
+
+
 def test_the_languages_have_the_same_reasons_with_the_same_values() -> None:
     from string import Formatter
 
