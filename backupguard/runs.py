@@ -34,13 +34,11 @@ from backupguard.contracts import (
     Store,
     Tools,
 )
-from backupguard.errors import Busy, Cancelled, Interrupted, verdict_of
-from backupguard.evidence.kinds import closed_kind
+from backupguard.errors import Busy, Cancelled, verdict_of
 from backupguard.http import BoundedHttp
 from backupguard.model import (
     Closing,
     Fact,
-    Json,
     Observation,
     RecoveryPoint,
     Run,
@@ -49,12 +47,12 @@ from backupguard.model import (
     Verdict,
     VerifiedCoverage,
     repository_subject,
-    to_us,
 )
 from backupguard.plugins import repository_type
 from backupguard.processes import Jail
 from backupguard.sandbox import SandboxLimits, ScratchGuard, discard, sweep
 from backupguard.settings.secrets import read_secret
+from backupguard.store.diary import close_interrupted, closing_observation
 
 if TYPE_CHECKING:
     from backupguard.settings import Settings
@@ -230,52 +228,6 @@ def _progress_sink(store: Store, run: str, follower: ProgressSink | None) -> Pro
     return report
 
 
-def closing_observation(
-    run: Run, *, state: RunState, verdict: Verdict, code: str | None, now: datetime, **extra: Json
-) -> Observation:
-    """Return the closing fact of a run: one key per run, whoever writes it."""
-    request = run.request
-    return Observation(
-        kind=closed_kind(request.task),
-        subject=request.subject,
-        observed_at=now,
-        key=f"run/{run.id}/closed",
-        data={
-            "task": request.task,
-            "verdict": verdict.value,
-            "code": code,
-            "state": state.value,
-            "started_at": to_us(run.started_at) if run.started_at else None,
-            "ended_at": to_us(now),
-            "attempt": request.attempt,
-            "due_at": to_us(request.due_at) if request.due_at else None,
-            "requested_by": request.requested_by,
-            "tools": extra.get("tools") or {},
-        },
-    )
-
-
-def _close(
-    store: Store,
-    run: Run,
-    state: RunState,
-    verdict: Verdict,
-    code: str | None,
-    now: datetime,
-    tools: Mapping[str, str],
-) -> None:
-    observation = closing_observation(
-        run, state=state, verdict=verdict, code=code, now=now, tools=dict(tools)
-    )
-    store.append(
-        [observation],
-        run=run.id,
-        author=run.request.requested_by,
-        closing=Closing(run=run.id, state=state, verdict=verdict, code=code),
-    )
-    store.seal()
-
-
 def perform(
     run: Run,
     settings: Settings,
@@ -320,7 +272,21 @@ def perform(
                 state = RunState.CANCELLED
             if code == "bug":
                 events.exception("run.bug")
-        _close(store, started, state, verdict, code, clock(), task.tools_used)
+        closing = closing_observation(
+            started,
+            state=state,
+            verdict=verdict,
+            code=code,
+            now=clock(),
+            tools=task.tools_used,
+        )
+        store.append(
+            [closing],
+            run=run.id,
+            author=run.request.requested_by,
+            closing=Closing(run=run.id, state=state, verdict=verdict, code=code),
+        )
+        store.seal()
         events.info("run.finished", verdict=verdict.value, code=code)
     return verdict
 
@@ -341,10 +307,11 @@ def recover(
     for run in store.runs(states=[RunState.RUNNING]):
         if run.host != host or not _lock_is_free(settings.runs_directory / run.id / "lock"):
             continue
-        error = Interrupted("daemon_died")
-        _close(store, run, RunState.INTERRUPTED, error.verdict, error.code, clock(), {})
+        close_interrupted(store, run, clock())
         log.warning("run.interrupted", run=run.id, task=run.request.task)
         closed.append(run.id)
+    if closed:
+        store.seal()
     # A directory whose lock is free is nobody's: the sweep itself looks at the locks.
     sweep(settings.runs_directory, is_alive)
     return tuple(closed)

@@ -38,6 +38,7 @@ from backupguard.model import (
     to_us,
 )
 from backupguard.resources import shipped
+from backupguard.store.diary import closing_observation
 from backupguard.web.published import Outputs
 from backupguard.web.server import QuietServer
 
@@ -337,7 +338,7 @@ class Daemon:
     def _give_up(self, run: Run) -> None:
         """Close a run that no process could take up: a fact, not a silence."""
         verdict, code, state = Verdict.COULD_NOT_VERIFY, "bug", RunState.FINISHED
-        fact = runs.closing_observation(run, state=state, verdict=verdict, code=code, now=utc_now())
+        fact = closing_observation(run, state=state, verdict=verdict, code=code, now=utc_now())
         closing = Closing(run=run.id, state=state, verdict=verdict, code=code)
         self.store.append([fact], run=run.id, author=run.request.requested_by, closing=closing)
         self.store.seal()
