@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
 from backupguard.assess import Assessment, Assessor, EvidenceState
 from backupguard.contracts import Store
@@ -184,6 +185,7 @@ class Hospital:
 
 @pytest.fixture
 def hospital(tmp_path: Path) -> Iterator[Hospital]:
+    structlog.reset_defaults()  # another test may have run a command, which silences the log
     (tmp_path / "nas").mkdir()
     (tmp_path / "tape").mkdir()
     (tmp_path / "state").mkdir(mode=0o700)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -116,11 +118,12 @@ DAMAGED = (
 
 
 @pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     for name in list(os.environ):
         if name.startswith(("BACKUPGUARD_STORE", "BACKUPGUARD_DAEMON")):
             monkeypatch.delenv(name)
-    return Site(tmp_path)
+    yield Site(tmp_path)
+    structlog.reset_defaults()  # a command silences the log of its process
 
 
 Said = pytest.CaptureFixture[str]
@@ -278,6 +281,16 @@ def test_a_store_that_cannot_be_used_exits_3_and_says_since_when(site: Site, cap
     assert said.err
     assert site.run("status", "--nagios") == 3
     assert capsys.readouterr().out.startswith("BACKUPGUARD UNKNOWN - ")
+
+
+def test_broken_evidence_is_a_finding_and_no_noise(site: Site, capsys: Said) -> None:
+    site.record(result("passed"))
+    with closing(sqlite3.connect(site.state / "store.sqlite3")) as connection, connection:
+        connection.execute("UPDATE facts SET subject = 'application/xxx' WHERE seq = 2")
+    assert site.run("status", "--control", "PRV-01", "--json") == 2
+    said = capsys.readouterr()
+    assert json.loads(said.out)["findings"][0]["reason"]["id"] == "reason.PRV-01.broken"
+    assert said.err == ""
 
 
 def test_a_wrong_configuration_is_no_status(site: Site, capsys: Said) -> None:
