@@ -60,7 +60,8 @@ def test_row(fact: Fact, names: Mapping[str, str]) -> TestRow:
             times={name: from_us(at) for name, at in c["times"].items()},
             configured=c["configured"],
         )
-        for c in data["checks"]
+        # The site's own first: they are what the level rests on.
+        for c in sorted(data["checks"], key=lambda check: not check["configured"])
     )
     return TestRow(
         seq=fact.seq,
