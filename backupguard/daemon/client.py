@@ -122,6 +122,11 @@ def about(settings: Settings) -> Mapping[str, Json]:
     return found
 
 
+def modules(settings: Settings) -> list[str]:
+    """Return the names of the modules the daemon has imported."""
+    return [str(name) for name in _ask(settings, "GET", "/modules")]
+
+
 def enqueue(
     settings: Settings, task: str, subject: Subject, options: Mapping[str, Json] | None = None
 ) -> str:

@@ -10,6 +10,7 @@ import grp
 import json
 import os
 import socket
+import sys
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -166,6 +167,10 @@ class _Control:
         """Say that the daemon lives, and what it does."""
         return JSONResponse(dict(self.operations.about()))
 
+    async def modules(self, _request: Request) -> Response:
+        """List what this process has imported: what makes a daemon heavy is meant for runners."""
+        return JSONResponse(sorted(name for name, module in sys.modules.items() if module))
+
     async def enqueue(self, request: Request) -> Response:
         """Ask for a run."""
         body = await _body(request)
@@ -213,6 +218,7 @@ def create_app(operations: Operations) -> Starlette:
     return Starlette(
         routes=[
             Route("/", _guarded(control.about)),
+            Route("/modules", _guarded(control.modules)),
             Route("/runs", _guarded(control.runs), methods=["GET"]),
             Route("/runs", _guarded(control.enqueue), methods=["POST"]),
             Route("/runs/{run}", _guarded(control.run)),

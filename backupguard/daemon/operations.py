@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime
@@ -47,7 +46,6 @@ class DaemonOperations:
             "paused": pause is not None,
             "paused_until": pause.until.isoformat() if pause and pause.until else None,
             "stopping": self.daemon.stopping.is_set(),
-            "modules": sorted({name.partition(".")[0] for name in sys.modules}),
         }
 
     async def enqueue(self, task: str, subject: str, options: Json, author: str) -> Run:
