@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -94,28 +95,31 @@ def test_a_damaged_repository_is_found_by_integrity_and_by_restoring(
 
 
 @pytest.mark.parametrize(
-    ("write", "codes", "controls"),
+    ("write", "codes", "check", "controls"),
     [
-        (_cut_dump, {"truncated", "corrupt"}, {RST_01}),
-        (_empty_dump, {"empty"}, {RST_01}),
-        (_other_database, {"wrong_content", "missing_object"}, {RST_01, RST_02}),
-        (_schema_only, {"schema_only"}, {RST_01, RST_02}),
-        (_without_a_table, {"missing_object", "tables_lost"}, {RST_01, RST_02}),
-        (_collapsed_rows, {"rows_lost"}, {RST_01, RST_02}),
-        (_stale_data, {"stale_data"}, {RST_01, RST_02}),
+        (_cut_dump, {"truncated", "corrupt"}, None, {RST_01}),
+        (_empty_dump, {"empty"}, None, {RST_01}),
+        (_other_database, {"wrong_content"}, "same-database", {RST_01, RST_02}),
+        (_schema_only, {"schema_only"}, "rows", {RST_01, RST_02}),
+        (_without_a_table, {"tables_lost", "wrong_content"}, "tables-lost", {RST_01, RST_02}),
+        (_collapsed_rows, {"rows_lost"}, "rows-lost", {RST_01, RST_02}),
+        (_stale_data, {"stale_data", "check_failed"}, "admissions récentes", {RST_01, RST_02}),
     ],
 )
 def test_a_wrong_dump_fails_for_its_own_reason(
     hospital: Hospital,
     site: Site,
-    write: object,
+    write: Callable[[Hospital, Path], None],
     codes: set[str],
+    check: str | None,
     controls: set[tuple[str, str]],
 ) -> None:
-    replaced(write)(hospital, site)  # type: ignore[arg-type]
+    replaced(write)(hospital, site)
     run = site.restore_test()
     assert run.verdict is Verdict.FAILED, (run.code, site.result())
     assert run.code in codes, site.result()["checks"]
+    failed = {c["name"] for c in site.result()["checks"] if c["verdict"] == "failed"}
+    assert check is None or check in failed, failed
     judged = site.judged()
     for key in controls:
         assert judged[key].status is Status.NON_COMPLIANT, judged[key]
