@@ -25,6 +25,7 @@ function add(key) { count[key]++ }
   { add("ERROR client not_an_archive"); next }
 /(end of file|unexpected end|file is too short|incomplete tar header|premature end)/ \
   { add("ERROR client truncated"); next }
+/could not close data file/ { add("ERROR client truncated"); next }
 /actual file length \([^)]*\) does not match/ { add("ERROR client truncated"); next }
 /could not find header for file .* in tar archive/ { add("ERROR client truncated"); next }
 /could not open (input|TOC|large object TOC|TOC|)? ?file .*No such file/ { add("ERROR client file_missing"); next }

@@ -7,7 +7,7 @@ copying { print; if ($0 == "\\.") copying = 0; next }
 /^-- PostgreSQL database dump complete/ { trailer = 1 }
 /^(CREATE|DROP|ALTER) DATABASE / { next }
 /^COMMENT ON DATABASE / { next }
-!created && /^(DROP |ALTER .* DROP )/ { next }
+!created && /^(DROP |ALTER .* DROP |SELECT pg_catalog\.lo_unlink\()/ { next }
 /^CREATE / { created = 1 }
 {
   if (quote == "" && foreign_hand($0)) { hostile = 1; exit }
