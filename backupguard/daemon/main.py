@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import socket
 from contextlib import ExitStack
 from pathlib import Path
@@ -64,6 +65,8 @@ def run_daemon(path: Path | None = None, *, verbose: bool = False) -> int:
     holds the store, StoreError, and Unreachable when the port is taken.
     """
     memory.be_small()
+    # until the loop listens for it, a reload asked for too early must not end the start
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     log.configure(verbose=verbose)
     settings, catalogue = configuration.load(path)
     become_owner(settings.state_directory)

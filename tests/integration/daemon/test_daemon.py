@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import signal
 import socket
 import stat
@@ -283,3 +284,40 @@ def test_an_idle_daemon_is_small_and_has_imported_nothing_heavy(site: Site) -> N
     assert resident <= RSS_LIMIT_KB, f"{resident} kB"
     loaded = set(client.modules(site.settings))
     assert not loaded & set(HEAVY), loaded & set(HEAVY)
+
+
+@pytest.mark.slow
+def test_a_run_that_no_process_can_take_up_is_given_up_as_a_fact(site: Site) -> None:
+    site.start()
+    finished(site)
+    finished(site, "integrity")
+    wait_for(lambda: client.about(site.settings)["running"] == 0)
+    for entry in (site.state / "settings").iterdir():
+        entry.unlink()
+    run = client.enqueue(site.settings, "inventory", "site")
+    wait_for(lambda: client.run(site.settings, run)["state"] == "finished", 90)
+    last = client.run(site.settings, run)
+    assert (last["verdict"], last["code"]) == ("could_not_verify", "bug")
+    assert len(site.events("runner.started")) >= 3
+    assert site.get("/-/healthy")[0] == 200
+
+
+@pytest.mark.root
+def test_started_as_root_it_becomes_the_owner_of_its_state(tmp_path: Path) -> None:
+    owner = pwd.getpwnam("nobody")
+    tmp_path.chmod(0o755)
+    for above in tmp_path.parents[:2]:
+        above.chmod(0o755)
+    site = Site(tmp_path)
+    for entry in (site.state, site.dumps):
+        entry.mkdir(exist_ok=True)
+        os.chown(entry, owner.pw_uid, owner.pw_gid)
+    (tmp_path / "notify").chmod(0o777)
+    try:
+        process = site.start()
+        lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+        uids = next(line.split()[1:] for line in lines if line.startswith("Uid:"))
+        assert set(uids) == {str(owner.pw_uid)}
+        assert (site.state / "store.sqlite3").stat().st_uid == owner.pw_uid
+    finally:
+        site.end()
