@@ -12,6 +12,8 @@ import re
 import secrets
 from dataclasses import dataclass
 
+import structlog
+
 from backupguard.contracts import Completed, Trial
 from backupguard.errors import BackupDefect, BackupGuardError, MissingMeans, Misunderstood
 from restore_tests.inside import text as programs
@@ -23,6 +25,8 @@ from restore_tests.postgresql_messages import (
     parse,
 )
 from restore_tests.postgresql_server import PostgresqlServer, inside, of
+
+log = structlog.get_logger(__name__)
 
 _AWK = "A=$(command -v mawk || command -v gawk || command -v original-awk) || exit 90\n"
 _OPEN = """
@@ -215,6 +219,10 @@ def _server_messages(server: PostgresqlServer) -> tuple[EngineMessage, ...]:
 
 def _remember(trial: Trial, messages: tuple[EngineMessage, ...]) -> None:
     trial.memory["messages"] = messages
+    if messages:
+        # Who wonders about an unclassified message finds its SQLSTATE here; nothing is quoted.
+        said = [f"{m.severity} {m.sqlstate} {m.template} {m.count}" for m in messages[:20]]
+        log.info("postgresql.messages", messages=said)
 
 
 def _load_plain(trial: Trial, server: PostgresqlServer) -> None:
