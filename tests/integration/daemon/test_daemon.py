@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from living import PROGRAM, Site, stop, wait_for
@@ -303,16 +304,20 @@ def test_a_run_that_no_process_can_take_up_is_given_up_as_a_fact(site: Site) -> 
 
 
 @pytest.mark.root
-def test_started_as_root_it_becomes_the_owner_of_its_state(tmp_path: Path) -> None:
+def test_started_as_root_it_becomes_the_owner_of_its_state() -> None:
     owner = pwd.getpwnam("nobody")
-    tmp_path.chmod(0o755)
-    for above in tmp_path.parents[:2]:
-        above.chmod(0o755)
-    site = Site(tmp_path)
+    # pytest's own directories are closed to others; this one is ours to open
+    with TemporaryDirectory(prefix="backupguard-test-") as directory:
+        Path(directory).chmod(0o755)
+        _becomes(owner, Path(directory))
+
+
+def _becomes(owner: pwd.struct_passwd, directory: Path) -> None:
+    site = Site(directory)
     for entry in (site.state, site.dumps):
         entry.mkdir(exist_ok=True)
         os.chown(entry, owner.pw_uid, owner.pw_gid)
-    (tmp_path / "notify").chmod(0o777)
+    (directory / "notify").chmod(0o777)
     try:
         process = site.start()
         lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
