@@ -303,6 +303,14 @@ def test_a_run_that_no_process_can_take_up_is_given_up_as_a_fact(site: Site) -> 
     assert site.get("/-/healthy")[0] == 200
 
 
+@pytest.fixture
+def open_directory() -> Iterator[Path]:
+    """A directory that another user can reach; pytest's own are below one that is private."""
+    with TemporaryDirectory(prefix="bg-") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
 @pytest.mark.root
 def test_started_as_root_it_becomes_the_owner_of_its_state() -> None:
     owner = pwd.getpwnam("nobody")
