@@ -312,20 +312,13 @@ def open_directory() -> Iterator[Path]:
 
 
 @pytest.mark.root
-def test_started_as_root_it_becomes_the_owner_of_its_state() -> None:
+def test_started_as_root_it_becomes_the_owner_of_its_state(open_directory: Path) -> None:
     owner = pwd.getpwnam("nobody")
-    # pytest's own directories are closed to others; this one is ours to open
-    with TemporaryDirectory(prefix="backupguard-test-") as directory:
-        Path(directory).chmod(0o755)
-        _becomes(owner, Path(directory))
-
-
-def _becomes(owner: pwd.struct_passwd, directory: Path) -> None:
-    site = Site(directory)
+    site = Site(open_directory)
     for entry in (site.state, site.dumps):
         entry.mkdir(exist_ok=True)
         os.chown(entry, owner.pw_uid, owner.pw_gid)
-    (directory / "notify").chmod(0o777)
+    (open_directory / "notify").chmod(0o777)
     try:
         process = site.start()
         lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
