@@ -62,7 +62,7 @@ def _leave_root(directory: Path) -> None:
 
     if not directory.is_dir() or directory.stat().st_uid == 0:
         raise UsageError(
-            "root_without_owner",
+            "usage",
             Message(id="demo.root", values={"directory": str(directory)}),
             Message(id="demo.root_remedy", values={"directory": str(directory)}),
         )
