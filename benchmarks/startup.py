@@ -1,7 +1,7 @@
 """Start-up: `backupguard --help` and `status` against `borgmatic --version`, each its own process.
 
-borgmatic comes from PyPI into an environment of its own, made once. `status` runs on a store like the
-demo's, without a daemon: the slower of its two ways.
+borgmatic comes from PyPI into an environment of its own, made once. `status` runs as after the demo:
+no daemon, everything judged, nothing recorded since.
 """
 
 from __future__ import annotations
