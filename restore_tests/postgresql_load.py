@@ -32,7 +32,10 @@ _AWK = "A=$(command -v mawk || command -v gawk || command -v original-awk) || ex
 _OPEN = """
 opened() {
   case "$1" in
-    gzip) gzip -dc -- "$2" ;; xz) xz -dc -- "$2" ;; zstd) zstd -dcq -- "$2" ;; *) cat -- "$2" ;;
+    gzip) gzip -dc -- "$2" ;;
+    xz) xz -dc -- "$2" ;;
+    zstd) zstd -dcq --long=31 -- "$2" ;;
+    *) cat -- "$2" ;;
   esac
 }
 """
@@ -76,8 +79,21 @@ cat /tmp/client
 )
 
 _TAR_WHOLE = 'tar -tf "$1" >/dev/null 2>&1'
-_UNPACK = _OPEN + 'opened "$1" "$2" >"$3"'
+_UNPACK = (
+    _OPEN
+    + """
+opened "$1" "$2" >"$3" 2>/tmp/opening; status=$?
+grep -qE "No space left|File too large|quota" /tmp/opening && exit 91
+exit $status
+"""
+)
 _UNPACKED = "/shared/unpacked/dump"
+_NO_SPACE = 91
+#: Programs that check what they read; one that only copies bytes finds no fault in them.
+_READERS = frozenset({"gzip", "xz", "zstd", "tar"})
+_PACKAGES = {"xz": "xz-utils"}
+#: How often, and how long in between, the server's log is looked at until it holds every error.
+_LOG_LOOKS, _LOG_PAUSE_S = 25, 0.2
 _ROLES_FILE = "/shared/pg/roles.sql"
 _SERVER_LOG = _AWK + '"$A" "$2" "$1"'
 _FACT = re.compile(r"([a-z]{2,20}) ([A-Za-z0-9_.@-]{1,63})\Z")
@@ -134,8 +150,7 @@ def prepare(trial: Trial) -> None:
     if trial.match.format == "tar":
         # pg_restore 15 reads on for ever at the end of a tar archive that was cut.
         done = shell(server, _TAR_WHOLE, trial.memory["dump"], unpacked=True)
-        if done.returncode != 0:
-            raise BackupDefect("truncated")
+        raise_unread(done.returncode, "tar")
     report = Report.of(
         shell(
             server,
@@ -163,9 +178,28 @@ def _archive_file(trial: Trial, server: PostgresqlServer) -> str:
     if compression is None or trial.match.format == "directory":
         return path
     done = shell(server, _UNPACK, compression, path, _UNPACKED, unpacked=True)
-    if done.returncode != 0:
-        raise BackupDefect("truncated")
+    raise_unread(done.returncode, compression)
     return _UNPACKED
+
+
+def raise_unread(status: int | None, program: str) -> None:
+    """Raise what it means that `program` did not read the dump to its end; return for status 0.
+
+    Only what the program itself says of its input accuses the backup: one that is not there, was
+    killed or could not write does not. None: nobody knows how it ended.
+    """
+    if status == 0:
+        return
+    if status == _NO_SPACE:
+        raise MissingMeans("no_disk", program=program)
+    if status in {126, 127}:
+        package = _PACKAGES.get(program, program)
+        raise MissingMeans("program_missing", program=program, package=package)
+    if status is None or status >= 128 or program not in _READERS:
+        raise Misunderstood(
+            "unknown_exit", program=program, status=-1 if status is None else status
+        )
+    raise BackupDefect("truncated")
 
 
 def _need_extensions(server: PostgresqlServer, wanted: list[str]) -> None:
@@ -217,6 +251,25 @@ def _server_messages(server: PostgresqlServer) -> tuple[EngineMessage, ...]:
     return parse(server.log_lines(_SERVER_LOG, [SERVER_LOG]))
 
 
+def _logged(
+    trial: Trial, server: PostgresqlServer, report: Report
+) -> tuple[tuple[EngineMessage, ...], int]:
+    """Return what the server logged, and how many errors its clients were told beyond that.
+
+    Another process writes the log, a moment later; and a dump can switch it off. An error that only
+    the client saw is one that nobody has classified.
+    """
+    told = int(report.last("refused") or 0)
+    for look in range(_LOG_LOOKS):
+        messages = _server_messages(server)
+        missing = told - sum(m.count for m in messages if m.severity != "WARNING")
+        if missing <= 0 or look == _LOG_LOOKS - 1:
+            break
+        trial.context.cancel.wait(_LOG_PAUSE_S)
+        trial.context.cancel.raise_if_set()
+    return messages, max(0, missing)
+
+
 def _remember(trial: Trial, messages: tuple[EngineMessage, ...]) -> None:
     trial.memory["messages"] = messages
     if messages:
@@ -239,20 +292,26 @@ def _load_plain(trial: Trial, server: PostgresqlServer) -> None:
             str(server.programs / "psql"),
         )
     )
-    messages = (*report.messages, *_server_messages(server))
+    logged, missing = _logged(trial, server, report)
+    messages = (*report.messages, *logged)
     _remember(trial, messages)
     if report.last("hostile") == "1":
         raise BackupDefect("hostile", count=1)
     error = judge(messages)
     if error is not None and (not isinstance(error, BackupDefect) or error.code == "hostile"):
         raise error
-    if report.last("opened") != "0" or report.last("trailer") == "0":
-        # Said before any refused row: the row that was cut in two is refused as well.
+    # Said before any refused row: the row that was cut in two is refused as well.
+    opened = report.last("opened")
+    raise_unread(
+        int(opened) if opened and opened.isdigit() else None, trial.match.compression or "cat"
+    )
+    if report.last("trailer") == "0":
         raise BackupDefect("truncated")
     if error is not None:
         raise error
     if report.last("client") != "0" or report.last("trailer") != "1":
         raise Misunderstood("unknown_exit", program="psql")
+    _need_all_said(report, missing, "psql")
 
 
 def _load_archive(trial: Trial, server: PostgresqlServer) -> None:
@@ -268,9 +327,17 @@ def _load_archive(trial: Trial, server: PostgresqlServer) -> None:
             unpacked=True,
         )
     )
-    messages = (*report.messages, *_server_messages(server))
+    logged, missing = _logged(trial, server, report)
+    messages = (*report.messages, *logged)
     _remember(trial, messages)
     _raise_for(messages, report.last("client"))
+    _need_all_said(report, missing, "pg_restore")
+
+
+def _need_all_said(report: Report, missing: int, program: str) -> None:
+    """Raise Misunderstood unless every error the client was told of is among those judged."""
+    if missing or report.last("refused") is None:
+        raise Misunderstood("unclassified_stderr", program=program, count=max(1, missing))
 
 
 def parallelism(form: str, jobs: int) -> list[str]:

@@ -260,14 +260,19 @@ class PostgresqlServer:
         ]
 
     def log_lines(self, script: str, arguments: Sequence[str] = ()) -> bytes:
-        """Run a fixed shell script over the server's log, in a sandbox that sees the scratch space."""
+        """Run a fixed shell script over the server's log, in a sandbox that sees the scratch space.
+
+        Raises Misunderstood when it could not be read to its end: silence would be taken for consent.
+        """
         done = self.sandbox.run(
             ["/bin/sh", "-c", script, "sh", f"{LOGS}/server", *arguments],
             scratch=True,
             environment=ENVIRONMENT,
             timeout_s=min(600, self.timeout_s),
         )
-        return b"" if done.returncode != 0 else done.stdout
+        if done.returncode != 0 or done.truncated:
+            raise Misunderstood("output_unparsable", program="postgres", status=done.returncode)
+        return done.stdout
 
 
 def of(trial: Trial) -> PostgresqlServer:

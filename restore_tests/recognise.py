@@ -15,7 +15,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 from backupguard.contracts import Command, Context, Engine, Match, Sample, SampledFile
-from backupguard.errors import BackupDefect, BackupGuardError, Cancelled, MissingMeans
+from backupguard.errors import (
+    AccessRefused,
+    BackupDefect,
+    BackupGuardError,
+    Cancelled,
+    MissingMeans,
+)
 
 HEAD_BYTES = 64 * 1024
 TAIL_BYTES = 4 * 1024
@@ -27,6 +33,11 @@ MAX_FILES = 200
 #: Most directory entries that are counted; a larger tree is measured as far as this.
 MAX_ENTRIES = 1_000_000
 
+#: bzip2, lz4, lzip, compress, zip, 7z, rar, OpenPGP in letters, age, OpenSSL, LUKS.
+_WRAPPINGS = (
+    *(b"BZh", b"\x04\x22\x4d\x18", b"LZIP", b"\x1f\x9d", b"PK\x03\x04", b"7z\xbc\xaf\x27\x1c"),
+    *(b"Rar!", b"-----BEGIN PGP MESSAGE", b"age-encryption.org/", b"Salted__", b"LUKS\xba\xbe"),
+)
 _MAGIC = {b"\x1f\x8b": "gzip", b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 
 
@@ -73,6 +84,24 @@ def recognise(sample: Sample, engines: Mapping[str, Engine]) -> Match:
     return surest[0]
 
 
+def wrapped(sample: Sample) -> bool:
+    """Tell whether something lies in a wrapping that nothing here opens: encrypted, or another archive.
+
+    What is inside may be a perfect dump: that it cannot be seen from here accuses nobody.
+    """
+    return any(_is_wrapping(file.head) for file in sample.files)
+
+
+def _is_wrapping(head: bytes) -> bool:
+    if head.startswith(_WRAPPINGS) or head[257:262] == b"ustar":
+        return True
+    # OpenPGP packets: a session key, for a public key (version 3, 6) or a password (version 4 to 6).
+    kind, version = head[:1], head[3:4] if head[:1] == b"\x85" else head[2:3]
+    if kind in {b"\x84", b"\x85", b"\xc1"}:
+        return version in {b"\x03", b"\x06"}
+    return kind in {b"\x8c", b"\xc3"} and version in {b"\x04", b"\x05", b"\x06"}
+
+
 def _is_empty(sample: Sample) -> bool:
     # A compressor that was fed nothing still writes a few bytes: `pg_dump … | gzip` after a failure.
     return all(not file.head and (not file.size or file.compression) for file in sample.files)
@@ -103,6 +132,8 @@ def _regular_files(root: Path) -> Iterator[tuple[str, int]]:
 def _sampled(path: Path, name: PurePosixPath, context: Context) -> SampledFile:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except PermissionError as error:
+        raise AccessRefused("permission", path=str(name)) from error
     except OSError as error:
         raise BackupDefect("selection_absent") from error
     with os.fdopen(descriptor, "rb") as file:
@@ -128,7 +159,13 @@ def _decompressed(start: bytes, compression: str, context: Context) -> bytes:
             return opener.decompress(start, DECOMPRESSED_BYTES)
         opener = lzma.LZMADecompressor(memlimit=256 * 1024 * 1024)
         return opener.decompress(start, DECOMPRESSED_BYTES)
-    except (zlib.error, lzma.LZMAError, EOFError, MemoryError):
+    except MemoryError as error:
+        raise MissingMeans("no_memory") from error
+    except lzma.LZMAError as error:
+        if "emory" in str(error):  # liblzma's own words for our limit
+            raise MissingMeans("no_memory") from error
+        return b""
+    except (zlib.error, EOFError):
         return b""
 
 
@@ -140,9 +177,13 @@ def _unzstd(start: bytes, context: Context) -> bytes:
     piece.write_bytes(start)
     try:
         # The piece ends inside a frame, so zstd always complains at its end; what counts came before.
-        command = Command(argv=("zstd", "-dcq", str(piece)), read=(piece,), timeout_s=30)
-        return context.tools.run(command).stdout[:DECOMPRESSED_BYTES]
-    except Cancelled:
+        # Windows up to what the format allows: without being told so, zstd refuses beyond 128 MiB.
+        argv = ("zstd", "-dcq", "--long=31", str(piece))
+        done = context.tools.run(Command(argv=argv, read=(piece,), timeout_s=30))
+        if done.oom or done.returncode >= 126 or (not done.stdout and b"emory" in done.stderr):
+            raise MissingMeans("no_memory")
+        return done.stdout[:DECOMPRESSED_BYTES]
+    except (Cancelled, MissingMeans):
         raise
     except BackupGuardError as error:
         raise MissingMeans("unrecognised_artifact") from error

@@ -1,6 +1,6 @@
 # Sums up what psql or pg_restore say themselves. Errors of the server are counted from its log.
 function add(key) { count[key]++ }
-/: (ERROR|FATAL|PANIC):  [0-9A-Z][0-9A-Z][0-9A-Z][0-9A-Z][0-9A-Z]$/ { next }
+/: (ERROR|FATAL|PANIC):  [0-9A-Z][0-9A-Z][0-9A-Z][0-9A-Z][0-9A-Z]$/ { refused++; next }
 /: (WARNING|NOTICE|INFO|LOG|DEBUG):  / { next }
 /^psql:.*: error: backslash commands are restricted/ { add("ERROR client restricted"); next }
 /^psql:.*: error: invalid command \\(un)?restrict/ { next }
@@ -13,8 +13,8 @@ function add(key) { count[key]++ }
 !/^pg_restore: / { next }
 /^pg_restore: (while |from TOC entry|in TOC entry|creating |connecting |processing |executing )/ { next }
 /^pg_restore: (warning: )?errors ignored on restore: / { next }
-/could not execute query: (ERROR|FATAL|PANIC): / { next }
-/COPY failed for table .*: (ERROR|FATAL|PANIC): / { next }
+/could not execute query: (ERROR|FATAL|PANIC): / { refused++; next }
+/COPY failed for table .*: (ERROR|FATAL|PANIC): / { refused++; next }
 /error returned by PQputCopy(Data|End): / { next }
 /(server closed the connection|no connection to the server|connection to server .* failed|terminating connection)/ \
   { add("ERROR client connection_lost"); next }
@@ -42,4 +42,4 @@ function add(key) { count[key]++ }
 /^pg_restore: (error|fatal): out of memory/ { add("ERROR client out_of_memory"); next }
 /^pg_restore: warning: / { add("WARNING client other"); next }
 /^pg_restore: error: / { add("ERROR client other"); next }
-END { for (key in count) print key, count[key] }
+END { for (key in count) print key, count[key]; printf "refused %d\n", refused }

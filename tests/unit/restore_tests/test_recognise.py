@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from backupguard.contracts import Match, Sample
-from backupguard.errors import BackupDefect, MissingMeans
+from backupguard.errors import AccessRefused, BackupDefect, MissingMeans
 from backupguard.testing.contexts import context
 from backupguard.testing.engines import EngineCase, EngineContract, sample_of
 from restore_tests import recognise
@@ -187,3 +187,43 @@ def test_the_surest_engine_wins_and_a_tie_is_nobody_s() -> None:
         recognise.recognise(sample, engines)  # type: ignore[arg-type]
     with pytest.raises(MissingMeans, match="unrecognised_artifact"):
         recognise.recognise(sample, {})
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"BZh91AY&SY",
+        b"\x04\x22\x4d\x18\x64",
+        b"PK\x03\x04\x14",
+        b"-----BEGIN PGP MESSAGE-----",
+        b"\x85\x02\x0c\x03\xde\xad",
+        b"\x8c\x0d\x04\x09",
+        b"Salted__12345678",
+        b"age-encryption.org/v1\n",
+    ],
+)
+def test_what_is_wrapped_in_something_unknown_accuses_nobody(tmp_path: Path, head: bytes) -> None:
+    (tmp_path / "dump").write_bytes(head + os.urandom(600))
+    sample = recognise.take_sample(tmp_path, PurePosixPath("dump"), context(tmp_path / "c"))
+    assert recognise.wrapped(sample)
+
+
+@pytest.mark.parametrize("head", [b"pg_dump: error: connection refused", PLAIN, b"\x00" * 400])
+def test_what_is_no_dump_is_not_taken_for_a_wrapping(tmp_path: Path, head: bytes) -> None:
+    (tmp_path / "dump").write_bytes(head)
+    sample = recognise.take_sample(tmp_path, PurePosixPath("dump"), context(tmp_path / "c"))
+    assert not recognise.wrapped(sample)
+
+
+def test_a_fetched_file_that_may_not_be_read_accuses_nobody(tmp_path: Path) -> None:
+    (tmp_path / "dump").write_bytes(PLAIN)
+    (tmp_path / "dump").chmod(0)
+    with pytest.raises(AccessRefused):
+        recognise.take_sample(tmp_path, PurePosixPath("dump"), context(tmp_path / "c"))
+
+
+def test_a_window_beyond_our_memory_accuses_nobody(tmp_path: Path) -> None:
+    filters = [{"id": lzma.FILTER_LZMA2, "dict_size": 1 << 29}]
+    (tmp_path / "dump").write_bytes(lzma.compress(PLAIN * 9, filters=filters))
+    with pytest.raises(MissingMeans, match="no_memory"):
+        recognise.take_sample(tmp_path, PurePosixPath("dump"), context(tmp_path / "c"))
