@@ -387,7 +387,8 @@ class VerifyPlan:
     structure: bool = True
     data_percent: int = 0  # 0 to 100; the least recently verified units come first
     max_bytes: int | None = None
-    jobs: tuple[JobSelector, ...] = ()  # whose points matter, where a repository can tell them apart
+    # Whose points matter, where a repository can tell them apart.
+    jobs: tuple[JobSelector, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
