@@ -19,7 +19,7 @@ from backupguard.contracts import (
     VerifiesInUnits,
     VerifyPlan,
 )
-from backupguard.errors import BackupGuardError, Cancelled, Interrupted
+from backupguard.errors import BackupGuardError, Cancelled, Interrupted, verdict_of
 from backupguard.model import (
     Listing,
     Observation,
@@ -51,7 +51,7 @@ class Integrity:
     ) -> Iterator[Observation | Listing]:
         """Yield what was read of one repository and how it was found, also when it broke off.
 
-        Raises Cancelled; what was read until then is yielded before.
+        Raises Cancelled, and whatever nobody foresaw; what was read until then is yielded before.
         """
         identifier = subject.partition("/")[2]
         plan = VerifyPlan(
@@ -62,7 +62,7 @@ class Integrity:
         )
         units: list[VerifiedUnit] = []
         names: Sequence[str] = ()
-        error: BackupGuardError | None = None
+        error: Exception | None = None
         try:
             with repositories.open(identifier) as repository:
                 if Capability.VERIFY not in repository.capabilities:
@@ -72,15 +72,17 @@ class Integrity:
                 for unit in repository.verify(plan):
                     units.append(unit)
                     context.cancel.raise_if_set()
-        except BackupGuardError as raised:
+        except Exception as raised:  # noqa: BLE001 - what was found until then must not be lost
             error = raised
         verdicts = [unit.verdict for unit in units]
         code = next((unit.code for unit in units if unit.code is not None), None)
         if error is not None:
-            verdicts.append(error.verdict)
-            code = code or error.code
+            verdict, reason = verdict_of(error)
+            verdicts.append(verdict)
+            code = code or reason
         yield _verified(identifier, context, units, names, (worst(verdicts), code))
-        if isinstance(error, Cancelled | Interrupted):
+        expected = isinstance(error, BackupGuardError)
+        if error is not None and (not expected or isinstance(error, Cancelled | Interrupted)):
             raise error
 
 

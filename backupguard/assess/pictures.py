@@ -151,11 +151,14 @@ def _phases(found: Mapping[str, Any]) -> dict[str, int]:
 def probes(gathered: Gathered) -> Iterator[ProbePicture]:
     """Yield inventory and integrity of every configured repository."""
     cadences = gathered.settings.daemon.cadences
-    runs = gathered.store.runs(states=_ENDED, task="inventory", limit=1)
-    inventory = runs[0] if runs else None
+    runs = gathered.store.runs(states=_ENDED, task="inventory", limit=20)
     for name in gathered.settings.repositories:
         subject = repository_subject(name)
         latest = gathered.latest.get(subject, {})
+        asked = (run.request.options.get("repositories") for run in runs)
+        inventory = next(
+            (run for run, only in zip(runs, asked, strict=True) if not only or name in only), None
+        )
         criticality = gathered.settings.criticality_of(name)
         seen = [
             to_us(latest[kind].observation.observed_at)
@@ -171,7 +174,7 @@ def probes(gathered: Gathered) -> Iterator[ProbePicture]:
             probe="inventory",
             subject=subject,
             interval_s=int(cadences.inventory.of(criticality).total_seconds()),
-            success=inspected is not None and bool(payload(inspected).get("reachable")),
+            success=inspected is not None and _saw_all(payload(inspected)),
             last_run_at=max(seen, default=None),
             duration_ms=duration_ms,
         )
@@ -186,6 +189,11 @@ def probes(gathered: Gathered) -> Iterator[ProbePicture]:
             last_run_at=to_us(closed.observation.observed_at) if closed is not None else None,
             duration_ms=(ended - started) // 1000 if started and ended else None,
         )
+
+
+def _saw_all(inspected: Mapping[str, Any]) -> bool:
+    """Tell whether a repository answered and nothing in it kept its listing from being whole."""
+    return bool(inspected.get("reachable")) and inspected.get("code") is None
 
 
 def paused(history: History, now: datetime) -> tuple[bool, int | None]:

@@ -234,6 +234,7 @@ class Views:
             and run.started_at
             and run.ended_at
             and run.request.subject == SITE
+            and not run.request.options.get("repositories")  # asked of some says nothing of others
         ]
         return max(ended, default=None)
 

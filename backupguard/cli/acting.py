@@ -48,11 +48,14 @@ def act(settings: Settings, wanted: Sequence[Wanted]) -> list[RunJson]:
 
 
 def exit_code(ended: Sequence[RunJson]) -> int:
-    """Return 1 when anything tested failed, 2 when anything was not proved, else 0."""
+    """Return 1 when anything tested failed, 2 when anything was not proved, else 0.
+
+    Nothing tested at all proves nothing.
+    """
     verdicts = {run["verdict"] for run in ended}
     if Verdict.FAILED.value in verdicts:
         return EXIT_FAILED
-    return EXIT_DONE if verdicts <= {Verdict.PASSED.value} else EXIT_NOT_PROVED
+    return EXIT_DONE if verdicts == {Verdict.PASSED.value} else EXIT_NOT_PROVED
 
 
 def sentence(code: str | None) -> str:
@@ -136,6 +139,8 @@ def _in_process(settings: Settings, store: Store, wanted: Sequence[Wanted]) -> l
                 progress.end()
             ended.append(run_json(store.run(run.id) or run))
     judge(settings, store)
+    if len(ended) < len(wanted):  # what was never begun is not among what passed
+        cancel.raise_if_set()
     return ended
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from backupguard import plugins
 from backupguard.contracts import EngineSettings, Sandbox
 from backupguard.daemon.requests import SCHEDULE
-from backupguard.errors import UsageError
+from backupguard.errors import BackupDefect, UsageError
 from backupguard.model import (
     Baseline,
     Fact,
@@ -61,11 +61,17 @@ def inventory(task: TaskContext) -> tuple[Verdict, str | None]:
     for observation in _observe(task, "inventory", *only):
         if observation.kind == "repository.inspected":
             data = observation.data
-            reachable = Verdict.PASSED if data["reachable"] else Verdict.COULD_NOT_VERIFY
-            outcomes.append((reachable, data["code"]))
+            outcomes.append((_seen(data["reachable"], data["code"]), data["code"]))
             if data["tool"] and data["tool_version"]:
                 task.tools_used[data["tool"]] = data["tool_version"]
     return _verdict(outcomes)
+
+
+def _seen(reachable: bool, code: str | None) -> Verdict:
+    """Return what an inventory amounts to: one that stumbled over anything did not see everything."""
+    if code in BackupDefect.codes:
+        return Verdict.FAILED
+    return Verdict.PASSED if reachable and code is None else Verdict.COULD_NOT_VERIFY
 
 
 def integrity(task: TaskContext) -> tuple[Verdict, str | None]:

@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
+from io import FileIO
 from pathlib import Path, PurePosixPath
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -238,7 +239,7 @@ class DirectoryRepository:
         verdict, code = Verdict.PASSED, None
         try:
             self._compare(name, entry)
-        except (BackupDefect, Changing, AccessRefused) as error:
+        except (BackupDefect, Changing, AccessRefused, Unreachable) as error:
             verdict, code = error.verdict, error.code
         return VerifiedUnit(
             unit=f"file/{name}", verdict=verdict, bytes=entry.bytes, code=code, units_total=total
@@ -278,11 +279,17 @@ class DirectoryRepository:
             except OSError as error:
                 raise AccessRefused("permission", repository=self._identifier) from error
             with open(descriptor, "rb", buffering=0) as file:  # noqa: PTH123 - a descriptor
-                while chunk := file.read(_CHUNK):
+                while chunk := self._read(file):
                     digest.update(chunk)
                     self._context.cancel.raise_if_set()
             hashes[relative] = digest.hexdigest()
         return hashes
+
+    def _read(self, file: FileIO) -> bytes:
+        try:
+            return file.read(_CHUNK) or b""
+        except OSError as error:  # a bad sector, a mount that went away
+            raise Unreachable("refused", repository=self._identifier) from error
 
     def _declared(self, entry: Entry) -> str | None:
         """Return the hash that a file beside a dump declares for it, None without one."""

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from backupguard.contracts import Capability, VerifiedUnit
 from backupguard.errors import Cancelled, Unreachable
-from backupguard.model import Fact, Listing, Observation, VerifiedCoverage
+from backupguard.model import Fact, Listing, Observation, Verdict, VerifiedCoverage
 from backupguard.repositories.restic import RESTIC
 from backupguard.testing import TestContext, TestRepositories
 from backupguard.testing.probes import ProbeCase, ProbeContract
@@ -143,6 +144,27 @@ def test_damage_is_a_failed_verification_and_its_twin_is_not(
     broken = copied(restic_018, tmp_path / "broken")
     damage(max(broken.packs(), key=lambda pack: pack.stat().st_size), "flipped")
     assert verdict(broken) == ("failed", "corrupt", None)
+
+
+def test_damage_found_before_an_unforeseen_error_is_told(here: TestContext):
+    class Broken(Hanging):
+        capabilities = frozenset({Capability.VERIFY})
+
+        @contextmanager
+        def open(self, identifier, settings, context):
+            yield self
+
+        def verify(self, plan):
+            yield VerifiedUnit(unit="file/a", verdict=Verdict.FAILED, bytes=1, code="corrupt")
+            raise OSError(5, "Input/output error")
+
+    asked = TestRepositories(context=here, entries={"nas": (Broken(), None, ())})
+    observing = INTEGRITY.observe("repository/nas", asked, here, IntegritySettings())
+    told = next(observing).data
+    with pytest.raises(OSError, match="Input"):
+        next(observing)
+    assert (told["verdict"], told["code"]) == ("failed", "corrupt")
+    assert [unit["unit"] for unit in told["units"]] == ["file/a"]
 
 
 def test_complete_since_the_unit_that_was_read_first(restic_018: Restic, here: TestContext):

@@ -128,9 +128,11 @@ class Hospital:
         )
         self.inspect(repository)
 
-    def inspect(self, repository: str, code: str | None = None) -> None:
+    def inspect(
+        self, repository: str, code: str | None = None, *, reachable: bool | None = None
+    ) -> None:
         data = {
-            "reachable": code is None,
+            "reachable": code is None if reachable is None else reachable,
             "code": code,
             "type": "directory",
             "tool": None,

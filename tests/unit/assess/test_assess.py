@@ -12,7 +12,7 @@ import structlog
 from backupguard.assess import is_open
 from backupguard.assess.published import STALE_AFTER
 from backupguard.controls import BUILT
-from backupguard.model import Status, to_us
+from backupguard.model import Closing, RunRequest, RunState, Status, Verdict, to_us
 
 from .conftest import START, Hospital
 
@@ -322,3 +322,53 @@ def test_the_report_of_last_month_is_due(hospital: Hospital) -> None:
         {"month": "2026-06", "format": "html", "language": "fr", "sha256": "00", "bytes": 1},
     )
     assert hospital.finding("PRV-01", "site").reason.id == "reason.PRV-01.no_anchor"
+
+
+def inventoried(hospital: Hospital, *repositories: str) -> None:
+    """Let an inventory pass that found nothing new, and so left no fact but its end."""
+    request = RunRequest(
+        task="inventory",
+        subject="site",
+        due_at=None,
+        exclusive="inventory",
+        resource="inventory",
+        requested_by="test",
+        options={"repositories": list(repositories)} if repositories else {},
+    )
+    run = hospital.store.enqueue(request)
+    assert hospital.store.start_run(run.id, "here")
+    closing = Closing(run=run.id, state=RunState.FINISHED, verdict=Verdict.PASSED, code=None)
+    hospital.store.append([], run=run.id, closing=closing)
+
+
+def test_an_inventory_of_one_repository_says_nothing_of_another(hospital: Hospital) -> None:
+    hospital.list_points("tape", ("dpi.weekly", hospital.now))
+    hospital.assess()
+    listed_at = to_us(hospital.now)
+    hospital.pass_time(hours=1)
+    inventoried(hospital, "nas")
+    assessment = hospital.assess()
+    runs = {(probe.probe, probe.subject): probe.last_run_at for probe in assessment.probes}
+    assert runs["inventory", "repository/tape"] == listed_at
+    hospital.pass_time(days=9)
+    hospital.inspect("tape", code="timeout")
+    inventoried(hospital, "nas")
+    # Nobody has seen the tape since it was due: that is no late backup.
+    assert hospital.finding("JOB-01", "job/dpi.weekly").reason.id == "reason.unseen"
+    inventoried(hospital)
+    assert hospital.finding("JOB-01", "job/dpi.weekly").reason.id == "reason.JOB-01.late"
+
+
+def test_a_damaged_listing_is_no_successful_probe(hospital: Hospital) -> None:
+    def success() -> bool:
+        probes = hospital.assess().probes
+        return next(p.success for p in probes if (p.probe, p.subject) == INVENTORY_OF_NAS)
+
+    hospital.list_points("nas", ("dpi.nightly", hospital.now))
+    assert success()
+    hospital.pass_time(minutes=15)
+    hospital.inspect("nas", code="corrupt", reachable=True)
+    assert not success()
+
+
+INVENTORY_OF_NAS = ("inventory", "repository/nas")
