@@ -16,12 +16,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from living import PROGRAM, Site, stop, wait_for
 from prometheus_client.parser import text_string_to_metric_families
 
 from backupguard.daemon import client
 from backupguard.errors import ConfigurationError, UsageError
 from backupguard.model import RunState
+from tests.integration.daemon.living import PROGRAM, Site, stop, wait_for
 
 #: Kilobytes the idle daemon may hold resident.
 RSS_LIMIT_KB = 90 * 1024

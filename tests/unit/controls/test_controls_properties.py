@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from control_facts import (
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from backupguard.controls import BUILT
+from backupguard.model import Judgement, NotMeasurableCause, Status, View, to_us
+from tests.unit.controls.control_facts import (
     DAY,
     NOW,
     application,
@@ -17,11 +22,6 @@ from control_facts import (
     site,
     verified,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
-from backupguard.controls import BUILT
-from backupguard.model import Judgement, NotMeasurableCause, Status, View, to_us
 
 #: A later moment may only bring a status at the same place or further right.
 LADDER = (Status.COMPLIANT, Status.NOT_MEASURABLE, Status.WARNING, Status.NON_COMPLIANT)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from control_facts import (
+
+from backupguard.model import View, to_us
+from tests.unit.controls.control_facts import (
     DAY,
     HOUR,
     NOW,
@@ -17,8 +19,6 @@ from control_facts import (
     site,
     verified,
 )
-
-from backupguard.model import View, to_us
 
 NEVER, LOST = "never_set_up", "lost"
 FAILED_TEST = result_of(NOW - DAY, "failed", code="corrupt", level=0, seq=8)
