@@ -1,0 +1,125 @@
+"""Commands that act, in process: what they print, what they record, how they exit."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from backupguard.cli.main import main
+from backupguard.store import open_store
+
+Call = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def dumps(tmp_path: Path) -> Path:
+    """The directory in which a job leaves its dumps: one of them, and it is empty."""
+    directory = tmp_path / "dumps"
+    directory.mkdir()
+    (directory / "dpi.dump").write_bytes(b"")
+    return directory
+
+
+@pytest.fixture
+def call(tmp_path: Path, dumps: Path, capsys: pytest.CaptureFixture[str]) -> Call:
+    path = tmp_path / "backupguard.toml"
+    path.write_text(
+        f"""
+[site]
+name = "Essai"
+language = "en"
+[store]
+directory = "{tmp_path / "state"}"
+[repositories.dumps]
+type = "directory"
+path = "{dumps}"
+settle = "0s"
+[applications.dpi]
+name = "DPI"
+criticality = "C1"
+[applications.dpi.backups.nightly]
+repository = "dumps"
+select.pattern = "dpi.dump"
+every = "24h"
+[applications.dpi.restore-test]
+engine = "postgresql"
+""",
+        encoding="utf-8",
+    )
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        code = main(["--config", str(path), *arguments])
+        told = capsys.readouterr()
+        return code, told.out, told.err
+
+    return run
+
+
+def test_inventory_lists_jobs_and_says_how_the_repository_answers(call: Call) -> None:
+    code, out, _ = call("inventory", "--json")
+    told = json.loads(out)
+    assert code == 0
+    assert told["applications"][0]["jobs"][0]["repository"] == "dumps"
+    assert told["repositories"][0]["inspected"]["reachable"] is True
+
+
+def test_inventory_says_that_a_repository_is_gone(call: Call, dumps: Path) -> None:
+    (dumps / "dpi.dump").unlink()
+    dumps.rmdir()
+    code, out, _ = call("inventory")
+    assert code == 2
+    assert "not found" in out
+    code, again, _ = call("inventory", "--no-refresh")
+    assert code == 0  # nothing was asked, so nothing could fail
+    assert "not found" in again
+
+
+def test_an_empty_dump_fails_its_restore_test(call: Call) -> None:
+    call("inventory")
+    code, out, _ = call("restore-test", "dpi")
+    assert code == 1
+    assert "application/dpi  failed: " in out
+
+
+def test_a_file_that_is_no_dump_fails_its_restore_test(call: Call, dumps: Path) -> None:
+    (dumps / "dpi.dump").write_text("pg_dump: error: connection refused\n")
+    code, out, _ = call("restore-test", "--json")
+    told = json.loads(out)
+    assert code == 1
+    assert (told[0]["verdict"], told[0]["code"]) == ("failed", "not_a_dump")
+    assert told[0]["result"]["level"] == 1  # its bytes were read, and no more
+
+
+def test_each_run_is_closed_once_and_leaves_nothing(call: Call, tmp_path: Path) -> None:
+    call("probe")
+    store = open_store(tmp_path / "state")
+    closed = [fact.observation.kind for fact in store.facts() if "closed" in fact.observation.kind]
+    assert sorted(closed) == ["integrity.closed", "inventory.closed"]
+    assert list((tmp_path / "state" / "runs").iterdir()) == []
+    store.close()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("probe", "nosuch"),
+        ("probe", "--repository", "nosuch"),
+        ("restore-test", "nosuch"),
+        ("restore-test", "dpi", "--repository", "nosuch"),
+    ],
+)
+def test_an_unknown_name_is_a_usage_error_that_names_it(
+    call: Call, arguments: tuple[str, ...]
+) -> None:
+    code, _, err = call(*arguments)
+    assert code == 64
+    assert "nosuch" in err
+
+
+def test_cancelling_a_run_that_does_not_exist_says_so(call: Call) -> None:
+    code, out, err = call("restore-test", "--cancel", "01AAAAAAAAAAAAAAAAAAAAAAAA")
+    assert code != 0
+    assert "01AAAAAAAAAAAAAAAAAAAAAAAA" in out + err
