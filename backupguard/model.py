@@ -321,11 +321,15 @@ class Fingerprint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Baseline:
-    """The accepted shape of an application's data. `accepted` is False while it is provisional."""
+    """The accepted shape of an application's data. `accepted` is False while it is provisional.
+
+    `point_at` is the time of the recovery point it was seen in: an older one owes it nothing.
+    """
 
     fingerprint: Fingerprint
     accepted: bool
     seq: int
+    point_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -137,6 +137,16 @@ def result_observation(result: RestoreTestResult, run: str, now: datetime) -> Ob
         data=outcome.payload(result),
         key=f"run/{run}/result",
     )
+
+
+def _comparable(baseline: Baseline | None, point: RecoveryPoint) -> Baseline | None:
+    """Return the baseline as it may be held against a point.
+
+    What an older point lacks may have been added since: that is worth a word and proves no loss.
+    """
+    if baseline is None or baseline.point_at is None or point.at >= baseline.point_at:
+        return baseline
+    return replace(baseline, accepted=False)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -334,7 +344,7 @@ class _Test:
                 artifact=PurePosixPath("/in") / fetched.artifact,
                 match=match,
                 settings=settings if isinstance(settings, engine.settings) else engine.settings(),
-                baseline=self.plan.baseline,
+                baseline=_comparable(self.plan.baseline, point),
                 previous=self.plan.previous,
                 point_at=point.at,
                 context=self.context,

@@ -18,6 +18,9 @@ from restore_tests.settings import PostgresqlSettings
 
 #: Times after the recovery point by more than this are appointments and mistakes, not news.
 TOLERANCE = timedelta(minutes=10)
+#: What is answered for every database, be it empty.
+_COUNTS = {"row-security", "invalid-index"}
+_OBJECTS = {"routine", "trigger", "constraint", "policy", "extension", "large-object", "type"}
 FLOOR = "1950-01-01 00:00:00+00"
 
 
@@ -105,6 +108,9 @@ def _read_survey(rows: list[list[str]]) -> Survey:
             found.add(row)
     except (ValueError, OverflowError) as error:
         raise Misunderstood("output_unparsable", program="psql") from error
+    if not (found.counts.keys() >= _COUNTS and found.objects.keys() >= _OBJECTS):
+        # A query without an answer is not a count of nothing.
+        raise Misunderstood("output_unparsable", program="psql")
     if len(found.tables) != len(found.columns):
         # A table whose rows could not be counted would look like a table that is gone.
         raise Misunderstood("output_unparsable", program="psql")

@@ -22,6 +22,7 @@ from backupguard.model import (
     Subject,
     Verdict,
     application_subject,
+    from_us,
     worst,
 )
 from backupguard.runs import Task, TaskContext, repository_of, sandbox_limits
@@ -88,15 +89,25 @@ def _fingerprint(data: Mapping[str, Json] | None) -> Fingerprint | None:
     return Fingerprint(**data) if data else None
 
 
-def baseline_of(facts: Mapping[str, Fact]) -> Baseline | None:
-    """Return the accepted shape of an application, or the last tested one as provisional.
+def baseline_of(facts: Mapping[str, Fact], tested: Callable[[int], Fact | None]) -> Baseline | None:
+    """Return the accepted shape of an application, None while nobody accepted one.
 
-    `facts` are the newest facts of the application by kind.
+    `facts` are the newest facts of the application by kind; `tested` returns a fact by its number.
     """
     accepted, reset = facts.get("baseline.accepted"), facts.get("baseline.reset")
     if accepted is not None and (reset is None or reset.seq < accepted.seq):
         shape = _fingerprint(accepted.observation.data["fingerprint"])
-        return Baseline(fingerprint=shape, accepted=True, seq=accepted.seq) if shape else None
+        if shape is None:
+            return None
+        result = tested(accepted.observation.data["from_seq"])
+        found = result.observation.data if result is not None else None
+        point_at = found.get("point_at") if found else None  # None also where it was pruned
+        return Baseline(
+            fingerprint=shape,
+            accepted=True,
+            seq=accepted.seq,
+            point_at=from_us(point_at) if point_at is not None else None,
+        )
     return None
 
 
@@ -141,7 +152,7 @@ def restore_test(task: TaskContext) -> tuple[Verdict, str | None]:
         settings=application.restore_test or EngineSettings(),
         rpo=application.rpo,
         rto=application.rto,
-        baseline=baseline_of(facts),
+        baseline=baseline_of(facts, task.store.fact),
         previous=previous,
         limits=phase_limits(task.settings.daemon.limits),
         timezone=task.settings.site.timezone,

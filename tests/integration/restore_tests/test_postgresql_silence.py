@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
-from tests.integration.restore_tests.harness import Trials
+from backupguard.model import Baseline, Fingerprint
+from tests.integration.restore_tests.harness import NOW, Trials
 from tests.integration.restore_tests.hospital import Hospital
 
 
@@ -43,3 +46,18 @@ def test_an_encrypted_dump_is_no_defect(trials: Trials, tmp_path: Path) -> None:
     sealed.write_bytes(b"\x8c\x0d\x04\x09\x03\x0a" + bytes(range(256)) * 9)
     result = trials.restore(sealed)
     assert (result.verdict, result.code) == ("could_not_verify", "unrecognised_artifact")
+
+
+def test_an_older_point_owes_a_newer_baseline_nothing(
+    hospital: Hospital, trials: Trials, clean_fingerprint: Fingerprint
+) -> None:
+    grown = replace(clean_fingerprint, tables={**clean_fingerprint.tables, "clinic.added": 500})
+    taken = NOW - timedelta(days=2)
+    baseline = Baseline(fingerprint=grown, accepted=True, seq=1, point_at=taken)
+    dump = hospital.dump()
+    older = trials.restore(dump, baseline=baseline, point_at=taken - timedelta(days=90))
+    warned = {check.name: check.code for check in older.checks}
+    assert older.verdict == "passed", older
+    assert warned["tables-lost"] == "warning_tables_lost"
+    newer = trials.restore(dump, baseline=baseline, point_at=taken + timedelta(days=1))
+    assert (newer.verdict, newer.code) == ("failed", "tables_lost")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from backupguard.daemon import tasks
-from backupguard.model import Verdict
+from backupguard.model import Verdict, to_us
 
 
 @pytest.mark.parametrize(
@@ -38,3 +39,26 @@ def test_an_inventory_of_nothing_proves_nothing(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(tasks, "_observe", lambda *_arguments: iter(()))
     task: Any = SimpleNamespace(run=SimpleNamespace(request=SimpleNamespace(options={})))
     assert tasks.inventory(task)[0] is Verdict.COULD_NOT_VERIFY
+
+
+@pytest.mark.parametrize("pruned", [False, True])
+def test_a_baseline_knows_from_when_it_is(pruned: bool) -> None:
+    at = datetime(2026, 6, 1, tzinfo=UTC)
+    accepted: Any = SimpleNamespace(
+        seq=9,
+        observation=SimpleNamespace(data={"fingerprint": {"tables": {"a.b": 1}}, "from_seq": 7}),
+    )
+    result: Any = SimpleNamespace(
+        observation=SimpleNamespace(data=None if pruned else {"point_at": to_us(at)})
+    )
+    found = tasks.baseline_of({"baseline.accepted": accepted}, {7: result}.get)
+    assert found is not None
+    assert found.accepted
+    assert found.point_at == (None if pruned else at)
+
+
+def test_nobody_accepted_what_was_reset_since() -> None:
+    accepted: Any = SimpleNamespace(seq=9)
+    reset: Any = SimpleNamespace(seq=10)
+    facts = {"baseline.accepted": accepted, "baseline.reset": reset}
+    assert tasks.baseline_of(facts, lambda _seq: None) is None

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,8 +12,11 @@ import pytest
 
 from backupguard.contracts import Completed
 from backupguard.errors import BackupDefect, BackupGuardError, MissingMeans, Misunderstood
+from backupguard.model import Verdict
+from restore_tests.postgresql_checks import consistency
 from restore_tests.postgresql_load import raise_unread
 from restore_tests.postgresql_server import PostgresqlServer, Sizes
+from restore_tests.postgresql_survey import _read_survey
 
 
 @pytest.mark.parametrize(
@@ -59,3 +65,41 @@ def test_a_server_log_that_cannot_be_read_is_not_an_empty_one(done: Completed) -
     )
     with pytest.raises(Misunderstood):
         server.log_lines("true")
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "verdict"),
+    [
+        (0, "", Verdict.PASSED),
+        (2, 'btree index "d.s.i":\n    ERROR:  item order invariant violated', Verdict.FAILED),
+        (2, 'heap table "d.s.t", block 0, offset 3:\n    xmin is in the future', Verdict.FAILED),
+        (2, 'btree index "d.s.i":\n    ERROR:  out of memory', Verdict.COULD_NOT_VERIFY),
+        (2, "FATAL:  terminating connection due to x", Verdict.COULD_NOT_VERIFY),
+        (1, "pg_amcheck: error: no database", Verdict.COULD_NOT_VERIFY),
+        (137, "", Verdict.COULD_NOT_VERIFY),
+    ],
+)
+def test_an_engine_that_lacked_something_did_not_find_damage(
+    tmp_path: Path, status: int, said: str, verdict: Verdict
+) -> None:
+    (tmp_path / "said").write_text(said)
+    amcheck = tmp_path / "pg_amcheck"
+    amcheck.write_text(f"#!/bin/sh\ncat {tmp_path}/said\nexit {status}\n")
+    amcheck.chmod(0o755)
+
+    def client(argv: Sequence[str]) -> Completed:
+        done = subprocess.run(argv, capture_output=True, check=False)
+        return Completed(returncode=done.returncode, stdout=done.stdout, stderr=done.stderr)
+
+    server = SimpleNamespace(
+        programs=tmp_path, database="restored", sizes=SimpleNamespace(jobs=1), client=client
+    )
+    trial: Any = SimpleNamespace(memory={"postgresql": server})
+    assert consistency(trial).verdict is verdict
+
+
+def test_a_survey_without_answers_is_not_an_empty_database() -> None:
+    with pytest.raises(Misunderstood):
+        _read_survey([])
+    with pytest.raises(Misunderstood):
+        _read_survey([["columns", "public", "t", "2"], ["rows", "public", "t", "5", ""]])
