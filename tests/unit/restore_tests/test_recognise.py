@@ -163,7 +163,11 @@ def test_a_large_directory_is_sampled_within_bounds(tmp_path: Path) -> None:
     assert (len(sample.files), sample.total_bytes) == (recognise.MAX_FILES, 5000)
 
 
-@pytest.mark.parametrize("content", [b"", gzip.compress(b""), lzma.compress(b"")])
+@pytest.mark.parametrize(
+    "content",
+    [b"", gzip.compress(b"", mtime=0), lzma.compress(b"")],
+    ids=["plain", "gzip", "xz"],
+)
 def test_nothing_at_all_is_an_empty_backup(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "dump").write_bytes(content)
     with pytest.raises(BackupDefect, match="empty"):
