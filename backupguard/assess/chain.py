@@ -12,11 +12,13 @@ from backupguard.assess.picture import EvidenceState
 from backupguard.contracts import Store
 from backupguard.evidence.records import Record
 from backupguard.evidence.seals import Seal
-from backupguard.evidence.verify import Standing, prunings, verify
+from backupguard.evidence.verify import prunings, verify
 
 log = structlog.get_logger(__name__)
 
 EVERY = timedelta(days=1)
+#: So many runs may have ended, side by side or cancelled before they began, before one of them seals.
+UNSEALED_RUNS = 20
 
 
 class _Key(Protocol):
@@ -76,8 +78,11 @@ class ChainWatch:
             head=head,
         )
         wrong = found.problem.seq if found.problem is not None else None
-        self._state = EvidenceState(valid=found.standing is not Standing.BROKEN, wrong_seq=wrong)
+        problem = found.problem.code if found.problem is not None else None
+        if problem is None and found.unsealed_runs > UNSEALED_RUNS:
+            wrong, problem = found.sealed_to + 1, "seals_missing"
+        self._state = EvidenceState(valid=problem is None, wrong_seq=wrong)
         self._checked_at = now
-        if found.problem is not None:
-            log.error("evidence.broken", seq=wrong, problem=found.problem.code)
+        if problem is not None:
+            log.error("evidence.broken", seq=wrong, problem=problem)
         return self._state

@@ -18,6 +18,9 @@ from backupguard.evidence.records import Record, chain_hash, genesis, parse_body
 from backupguard.evidence.seals import Anchor, Seal, fingerprint, key_id, signature_is_right
 from backupguard.model import Json, Message, from_us
 
+#: How the kinds of facts end that close a run; a seal follows each.
+CLOSED = ".closed"
+
 
 class Standing(StrEnum):
     """What can be said of a chain."""
@@ -68,7 +71,8 @@ class Verification:
     anchored_to: int
     fingerprints: tuple[str, ...]
     problem: Problem | None
-    unproved: tuple[str, ...]  # of "origin", "completeness"
+    unproved: tuple[str, ...]  # of "origin", "seal", "completeness"
+    unsealed_runs: int  # that ended after the last seal: each should have made one
 
 
 def prunings(records: Iterable[Record]) -> Iterator[Pruning]:
@@ -114,6 +118,7 @@ class _Chain:
         self.sealed_to = 0
         self.sealed_at: datetime | None = None
         self.anchored_to = 0
+        self.unsealed_runs = 0
         self.fingerprints: dict[str, None] = {}
         self._seals = iter(seals)
         self._seal = next(self._seals, None)
@@ -147,6 +152,7 @@ class _Chain:
             if pruning.covers(record.seq, record.kind):
                 self._excused.setdefault(pruning.seq, record.seq)
                 self.pruned += 1
+                self.unsealed_runs += record.kind.endswith(CLOSED)
                 return
         raise _Wrong("body_removed", record.seq)
 
@@ -167,6 +173,7 @@ class _Chain:
         ):
             raise _Wrong("body_removed", self._excused[record.seq])
         self._excused.pop(record.seq, None)
+        self.unsealed_runs += str(members["kind"]).endswith(CLOSED)
         if members["kind"] == "evidence.key-created":
             self._learn(members["data"])
 
@@ -204,6 +211,7 @@ class _Chain:
         if seal.seq != self.seq or members["seq"] != self.seq or members["hash"] != self.hash.hex():
             raise _Wrong("seal_mismatch", seal.seq)
         self.sealed_to = self.seq
+        self.unsealed_runs = 0
         self.sealed_at = from_us(members["sealed_at"])
         self.fingerprints[fingerprint(key)] = None
 
@@ -213,6 +221,7 @@ class _Chain:
             if anchor.seq != self.seq or anchor.hash != self.hash:
                 raise _Wrong("anchor_mismatch", anchor.seq)
             self.anchored_to = self.seq
+            self.unsealed_runs = 0  # what stands elsewhere needs no signature
 
     def end(self, head: tuple[int, bytes] | None) -> None:
         """Check that nothing speaks of records beyond the last one."""
@@ -259,6 +268,10 @@ def verify(
     unproved = []
     if not (trusted and chain.sealed_to):
         unproved.append("origin")
+    if chain.unsealed_runs:
+        # Every run seals the chain when it ends. Whoever takes the last seals away could have written
+        # all that follows the ones left, without the key.
+        unproved.append("seal")
     if not chain.anchored_to:
         unproved.append("completeness")
     if problem is not None:
@@ -277,4 +290,5 @@ def verify(
         fingerprints=tuple(chain.fingerprints),
         problem=problem,
         unproved=tuple(unproved),
+        unsealed_runs=chain.unsealed_runs,
     )

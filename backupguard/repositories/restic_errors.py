@@ -83,6 +83,8 @@ _HOST_TROUBLE: tuple[tuple[re.Pattern[str], type[BackupGuardError], str], ...] =
         "permission",
     ),
     (re.compile(r"input/output error|stale NFS|stale file handle"), Unreachable, "refused"),
+    # A page of HTML where JSON belongs is a proxy's, not the repository's.
+    (re.compile(r"invalid character '<' looking for beginning"), Unreachable, "refused"),
 )
 
 _NOT_FOUND = re.compile(

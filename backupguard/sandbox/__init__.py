@@ -17,6 +17,7 @@ from pathlib import Path
 from backupguard.contracts import Cancel
 from backupguard.errors import AccessRefused, MissingMeans
 from backupguard.model import Message
+from backupguard.processes.bubblewrap import sandbox_unavailable
 from backupguard.processes.programs import require_program
 from backupguard.sandbox.box import Box, SandboxServer
 from backupguard.sandbox.disposal import discard, sweep
@@ -101,4 +102,6 @@ def check() -> None:
         artifact = Path(place, "in")
         artifact.mkdir()
         with open_sandbox(Path(place, "box"), artifact, limits=anything, cancel=NEVER) as box:
-            box.run(("/usr/bin/true",), scratch=False, timeout_s=60)
+            done = box.run(("/usr/bin/true",), scratch=False, timeout_s=60)
+    if done.returncode != 0:  # a filter that kills, a loader that is not found
+        raise sandbox_unavailable(f"status {done.returncode}")

@@ -101,7 +101,7 @@ def check_body(seq, kind, body_hash, line, allowed):
 
 
 def verify(directory, trusted, anchors_path):
-    """Return (number of records, last sealed, last anchored); raise Broken."""
+    """Return (number of records, last sealed, last anchored, runs unsealed); raise Broken."""
     manifest = json.loads((directory / "manifest.json").read_text(encoding="utf-8"))
     store = manifest["store"]
     keys = {name: bytes.fromhex(key) for name, key in manifest["keys"].items()}
@@ -110,7 +110,7 @@ def verify(directory, trusted, anchors_path):
     anchors = read_anchors(anchors_path, store)
     allowed = prunings(directory)
     link = sha(b"backupguard-genesis-1\0" + store.encode())
-    last = sealed = anchored = 0
+    last = sealed = anchored = unsealed = 0
     previous = None
     for seq, kind, body_hash, stated, line in lines(directory):
         if seq != last + 1:
@@ -121,16 +121,17 @@ def verify(directory, trusted, anchors_path):
         link, last = sha(b"backupguard-record-1\0" + link + body_hash), seq
         if link != stated:
             raise Broken(f"record {seq} does not follow the one before")
+        unsealed += kind.endswith(".closed")  # every run that ends seals the chain
         while seals and seals[-1]["seq"] <= seq:
             previous = check_seal(seals.pop(), store, seq, link, previous, keys, trusted)
-            sealed = seq
+            sealed, unsealed = seq, 0
         if seq in anchors:
             if anchors.pop(seq) != link.hex():
                 raise Broken(f"record {seq} is not the one that was anchored")
-            anchored = seq
+            anchored, unsealed = seq, 0
     if seals or anchors or manifest["head"]["seq"] != last:
         raise Broken(f"records after {last} are missing")
-    return last, sealed, anchored
+    return last, sealed, anchored, unsealed
 
 
 def main():
@@ -142,13 +143,15 @@ def main():
     given = parser.parse_args()
     trusted = {re.sub(r"[\s:]", "", re.sub("(?i)^sha256:", "", key)).lower() for key in given.key}
     try:
-        records, sealed, anchored = verify(given.directory, trusted, given.anchors)
+        records, sealed, anchored, unsealed = verify(given.directory, trusted, given.anchors)
     except (Broken, OSError, ValueError, KeyError, TypeError) as error:
         print(f"ROMPU / BROKEN: {error}")
         return 1
     print(f"{records} enregistrements, scellés jusqu'au {sealed}, ancrés jusqu'au {anchored}")
     print(f"{records} records, sealed up to {sealed}, anchored up to {anchored}")
-    if trusted and sealed and anchored:
+    if unsealed:
+        print(f"{unsealed} exécutions terminées sans sceau / runs ended without a seal")
+    if trusted and sealed and anchored and not unsealed:
         print("PROUVÉ / PROVED")
         return 0
     print("cohérent, origine et exhaustivité non prouvées")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import stat
 from datetime import timedelta
 
@@ -372,3 +373,30 @@ def test_a_damaged_listing_is_no_successful_probe(hospital: Hospital) -> None:
 
 
 INVENTORY_OF_NAS = ("inventory", "repository/nas")
+
+
+def test_seals_that_were_taken_away_are_missed(hospital: Hospital) -> None:
+    for _ in range(25):
+        inventoried(hospital)
+        hospital.record("inventory.closed", "site", CLOSED)
+    hospital.store.seal()
+    assert hospital.assess().evidence.valid is True
+    with sqlite3.connect(hospital.settings.state_directory / "store.sqlite3") as connection:
+        connection.execute("DELETE FROM seals")
+    hospital.pass_time(days=1)
+    assert hospital.assess().evidence.valid is False
+    assert hospital.finding("PRV-01", "site").reason.id == "reason.PRV-01.broken"
+
+
+CLOSED = {
+    "task": "inventory",
+    "verdict": "passed",
+    "code": None,
+    "state": "finished",
+    "started_at": None,
+    "ended_at": 1,
+    "attempt": 1,
+    "due_at": None,
+    "requested_by": "test",
+    "tools": {},
+}

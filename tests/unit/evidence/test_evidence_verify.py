@@ -66,6 +66,27 @@ def test_an_unsealed_chain_has_no_proved_origin() -> None:
     assert found.unproved == ("origin",)
 
 
+def test_seals_taken_away_with_a_rewritten_end_are_not_proved() -> None:
+    chain = sealed_chain(8)
+    for _ in range(3):
+        chain.add("inventory.closed")
+        chain.seal()
+    proofs = {"trusted": [chain.fingerprint], "anchors": [chain.anchor(5)]}
+    assert check(chain, **proofs).standing is Standing.PROVED
+    del chain.seals[-2:]  # what follows can be written anew without the key
+    found = check(chain, **proofs)
+    assert (found.standing, found.unproved) == (Standing.COHERENT, ("seal",))
+    assert found.unsealed_runs == 2
+    proofs["anchors"] = [chain.anchor(5), chain.anchor(11)]  # what stands elsewhere stands
+    assert check(chain, **proofs).standing is Standing.PROVED
+
+
+def test_records_between_runs_wait_for_the_next_seal() -> None:
+    chain = sealed_chain(9, every=4)
+    found = check(chain, trusted=[chain.fingerprint], anchors=[chain.anchor(5)])
+    assert (found.standing, found.sealed_to) == (Standing.PROVED, 8)
+
+
 def test_anchors_of_another_store_prove_nothing() -> None:
     chain = sealed_chain()
     stranger = Anchor(store="01M90000000000000000000000", seq=3, hash=b"\0" * 32)

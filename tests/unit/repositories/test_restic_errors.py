@@ -33,6 +33,13 @@ def ended(status: int, *lines: str) -> Completed:
         ((0, 18), ended(12), AccessRefused, "wrong_key"),
         ((0, 14), ended(12), Misunderstood, "unknown_exit"),
         ((0, 18), ended(11, "anything"), Locked, "lock_alive"),
+        (
+            (0, 18),
+            ended(1, "Fatal: invalid character '<' looking for beginning of value"),
+            Unreachable,
+            "refused",
+        ),
+        ((0, 18), ended(1, "Load: invalid character '\\x12' in string"), BackupDefect, "corrupt"),
         ((0, 14), ended(1, "unable to create lock: repository is already locked"), Locked, None),
         ((0, 18), ended(10, '{"message_type":"exit_error","code":10}'), Unreachable, "not_found"),
         (

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from backupguard import sandbox
+from backupguard.contracts import Completed
+from backupguard.errors import MissingMeans
 from backupguard.sandbox import SandboxLimits, cgroups, scratch_protection, space
 from backupguard.sandbox.memory import available
 from backupguard.sandbox.paths import parent_of
@@ -107,3 +110,13 @@ def test_paths_that_climb_are_refused(tmp_path, parts):
 
 def test_the_host_says_how_much_memory_it_has():
     assert 0 < available() < 1 << 50
+
+
+@pytest.mark.parametrize("status", [1, 127, 159])
+def test_a_sandbox_in_which_nothing_runs_is_unavailable(
+    status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = Completed(returncode=status, stdout=b"", stderr=b"")
+    monkeypatch.setattr(sandbox.Box, "run", lambda *_arguments, **_more: ended)
+    with pytest.raises(MissingMeans, match="sandbox_unavailable"):
+        sandbox.check()
