@@ -133,7 +133,7 @@ def _sampled(path: Path, name: PurePosixPath, context: Context) -> SampledFile:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except PermissionError as error:
-        raise AccessRefused("permission", path=str(name)) from error
+        raise AccessRefused("permission") from error
     except OSError as error:
         raise BackupDefect("selection_absent") from error
     with os.fdopen(descriptor, "rb") as file:

@@ -7,15 +7,21 @@ a value of restored data.
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
 import sys
+import traceback
 from collections.abc import MutableMapping
 from typing import Any, TextIO
 
 import structlog
 
+from backupguard.errors import BackupGuardError
+
+#: An error with more causes than that is a circle.
+_CAUSES = 20
 _PRIORITIES = {"critical": 2, "error": 3, "warning": 4, "info": 6, "debug": 7}
 
 
@@ -31,6 +37,38 @@ def _ecs(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Mutable
         told["error.stack_trace"] = trace
     told.update(event)
     return told
+
+
+def told(error: BaseException) -> str:
+    """Return where an error came from: frames and classes of it and of its causes, the first first.
+
+    The text of an error nobody foresaw may quote what it stumbled over (a file's name, a value), so it
+    stays out; errors of our own and those of the system say what they are.
+    """
+    parts: list[str] = []
+    seen: BaseException | None = error
+    while seen is not None and len(parts) < _CAUSES:
+        kind = type(seen)
+        what = ""
+        if isinstance(seen, BackupGuardError):
+            what = f": {seen}"
+        elif isinstance(seen, OSError) and seen.errno is not None:
+            what = f": {errno.errorcode.get(seen.errno, seen.errno)}"
+        frames = "".join(traceback.format_tb(seen.__traceback__))
+        parts.append(f"{frames}{kind.__module__}.{kind.__qualname__}{what}")
+        seen = seen.__cause__ or (None if seen.__suppress_context__ else seen.__context__)
+    return "\n\n".join(reversed(parts))
+
+
+def _trace(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Put an error's frames and classes into an event, and not its text."""
+    given = event.pop("exc_info", None)
+    if given is True:
+        given = sys.exc_info()
+    error = given[1] if isinstance(given, tuple) else given
+    if isinstance(error, BaseException):
+        event["exception"] = told(error)
+    return event
 
 
 class _Line:
@@ -68,7 +106,7 @@ def configure(*, verbose: bool = False, quiet: bool = False, stream: TextIO | No
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
+            _trace,
             _ecs,
             _Line(journal="JOURNAL_STREAM" in os.environ and stream is None),
         ],

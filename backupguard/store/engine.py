@@ -61,6 +61,7 @@ def sqlite_engine(file: Path) -> Engine:
     engine = create_engine(
         f"sqlite:///{file}",
         connect_args={"isolation_level": None, "timeout": BUSY_TIMEOUT_MS / 1000},
+        hide_parameters=True,  # an error in the log names no value of a record
     )
 
     @event.listens_for(engine, "connect")
@@ -85,7 +86,7 @@ def postgresql_engine(url: str) -> Engine:
     scheme, _, rest = url.partition("://")
     if scheme in {"postgresql", "postgres"}:
         url = f"postgresql+psycopg://{rest}"
-    return create_engine(url, pool_pre_ping=True)
+    return create_engine(url, pool_pre_ping=True, hide_parameters=True)
 
 
 _SQLITE_CODES: Mapping[int, str] = {

@@ -117,3 +117,13 @@ def test_directories_are_made_as_they_are_meant(tmp_path: Path) -> None:
     for kind, path, mode, *_ in rules:
         if kind == "d":
             assert stat.S_IMODE((tmp_path / path[1:]).stat().st_mode) == int(mode, 8), path
+
+
+def test_only_a_wrong_configuration_keeps_the_daemon_away() -> None:
+    text = (UNITS / "backupguard.service").read_text(encoding="utf-8")
+    told = dict(re.findall(r"^(\w+)=(.*)$", text, re.MULTILINE))
+    assert told["RestartPreventExitStatus"].split() == ["78"]
+    assert told["Restart"] == "on-failure"
+    assert (
+        told["StartLimitIntervalSec"] == "0"
+    )  # a full disk of ten minutes must not end it for good
