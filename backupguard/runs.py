@@ -64,6 +64,7 @@ log = structlog.get_logger(__name__)
 ProgressSink = Callable[[int, int | None, str], None]
 Clock = Callable[[], datetime]
 
+_LOCK_TRIES = 5
 #: Seconds between two writes of a run's progress to the store.
 PROGRESS_EVERY_S = 1.0
 
@@ -188,8 +189,7 @@ def run_directory(settings: Settings, run: str) -> Iterator[Path]:
     Raises Busy (already_running) when another process holds the lock.
     """
     directory = settings.runs_directory / run
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    handle = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    handle = _lock_file(directory)
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -201,6 +201,17 @@ def run_directory(settings: Settings, run: str) -> Iterator[Path]:
             discard(directory)
     finally:
         os.close(handle)
+
+
+def _lock_file(directory: Path) -> int:
+    """Make the directory of a run and open its lock; another process' sweep may come in between."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+    for _ in range(_LOCK_TRIES):
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):
+            return os.open(directory / "lock", flags, 0o600)
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return os.open(directory / "lock", flags, 0o600)
 
 
 def sandbox_limits(scratch: Scratch) -> SandboxLimits:
@@ -300,12 +311,15 @@ def recover(
 ) -> tuple[str, ...]:
     """Close the runs of this host whose process died, remove what they left; return their ids.
 
-    `is_alive` speaks for runs whose process has just been started and may hold no lock yet.
+    `is_alive` speaks for runs whose process has just been started and may hold no lock yet, or holds
+    it where the scratch directory was before a reload.
     """
     host = socket.gethostname()
     closed = []
     for run in store.runs(states=[RunState.RUNNING]):
-        if run.host != host or not _lock_is_free(settings.runs_directory / run.id / "lock"):
+        if run.host != host or is_alive(run.id):
+            continue
+        if not _lock_is_free(settings.runs_directory / run.id / "lock"):
             continue
         close_interrupted(store, run, clock())
         log.warning("run.interrupted", run=run.id, task=run.request.task)

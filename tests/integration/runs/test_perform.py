@@ -163,3 +163,39 @@ def test_a_killed_run_is_closed_once_by_the_next_start(settings: Settings, store
     assert (ended.state, ended.code) == (RunState.INTERRUPTED, "daemon_died")
     assert len(list(store.facts(kinds=["report.closed"]))) == 1
     assert not (settings.runs_directory / run.id).exists()
+
+
+def test_a_run_that_lives_where_scratch_was_before_a_reload_is_left_alone(
+    settings: Settings, store: Store, tmp_path: Path
+) -> None:
+    file = tmp_path / "moved.toml"
+    text = settings.files[0].read_text()
+    file.write_text(f'{text}[scratch]\ndirectory = "{tmp_path / "elsewhere"}"\n')
+    moved = load(file)
+    seen: list[tuple[str, ...]] = []
+
+    def work(task: TaskContext) -> tuple[Verdict, str | None]:
+        seen.append(recover(moved, store, is_alive=lambda run: run == task.run.id))
+        return Verdict.PASSED, None
+
+    verdict, run, _ = performed(settings, store, work)
+    assert seen == [()]
+    assert (verdict, run.state) == (Verdict.PASSED, RunState.FINISHED)
+
+
+def test_a_sweep_between_directory_and_lock_is_survived(
+    settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened, swept = os.open, []
+
+    def sweeping(path, *arguments, **more):  # type: ignore[no-untyped-def]
+        ours = Path(path).name == "lock" and Path(path).parent.parent == settings.runs_directory
+        if ours and not swept:
+            swept.append(path)
+            Path(path).parent.rmdir()
+        return opened(path, *arguments, **more)
+
+    monkeypatch.setattr(os, "open", sweeping)
+    verdict, _, _ = performed(settings, store, lambda _task: (Verdict.PASSED, None))
+    assert swept
+    assert verdict is Verdict.PASSED
