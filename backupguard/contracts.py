@@ -652,8 +652,13 @@ class Sandbox(Protocol):
         shared: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
         log: str,
+        shell: str | None = None,
     ) -> Server:
-        """Start a server inside; main thread only. Its output goes to `/shared`-less log `log`."""
+        """Start a server inside; main thread only. Its output goes to `/shared`-less log `log`.
+
+        `shell` is the text of a program that stands where `/bin/sh` would: for a server that needs
+        none, so that whoever makes it ask for one is noticed and gets nothing.
+        """
 
     def write(self, path: PurePosixPath, content: bytes) -> None:
         """Create a file below `/scratch` or `/shared` before a program runs; follows no link."""

@@ -16,6 +16,7 @@ import psutil
 
 from backupguard.contracts import Completed, Program, Sandbox, Server, Trial
 from backupguard.errors import BackupGuardError, MissingMeans, Misunderstood
+from restore_tests import inside as programs_inside
 
 SUPERUSER = "postgres"
 SOCKETS = "pg"  # the shared directory
@@ -56,6 +57,20 @@ def programs_directory(version: str | None) -> Path:
         version=version or "?",
         package=wanted.package,
     )
+
+
+def no_shell() -> str:
+    """Return the program that the server finds instead of a shell: it tells the log, and no more.
+
+    Raise MissingMeans when this host has no awk.
+    """
+    for name in ("mawk", "gawk", "original-awk"):
+        if (Path("/usr/bin") / name).exists():
+            # without the --, what the server wanted run would be read as options
+            return f"#!/usr/bin/env -S {name} -f /bin/sh --\n" + programs_inside.text(
+                "postgresql_no_shell.awk"
+            )
+    raise MissingMeans("program_missing", program="awk", package="mawk")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,7 +177,12 @@ class PostgresqlServer:
         for name, value in self.sizes.settings().items():
             argv += ["-c", f"{name}={value}"]
         self.server = self.sandbox.start(
-            argv, scratch=True, shared=(SOCKETS,), environment=ENVIRONMENT, log="postgres"
+            argv,
+            scratch=True,
+            shared=(SOCKETS,),
+            environment=ENVIRONMENT,
+            log="postgres",
+            shell=no_shell(),
         )
         self._wait_until_ready()
 

@@ -84,6 +84,7 @@ class Program:
         *,
         confinement: Confinement,
         data: Mapping[str, bytes],
+        programs: Mapping[str, bytes] | None = None,
         also_pass: Sequence[int] = (),
         stdin: int,
         stdout: int,
@@ -91,8 +92,9 @@ class Program:
     ) -> None:
         """Start `argv` behind bwrap's `options`; `stdin`… are descriptors or subprocess constants.
 
-        `data` maps paths inside to the content of read-only files there; `also_pass` are
-        descriptors that the options name. Raises MissingMeans (program_missing).
+        `data` maps paths inside to the content of read-only files there, `programs` to that of files
+        that can be run; `also_pass` are descriptors that the options name. Raises MissingMeans
+        (program_missing).
         """
         bwrap = require_program("bwrap").resolve()
         self._bwrap = str(bwrap)
@@ -111,6 +113,9 @@ class Program:
             for path, content in data.items():
                 given.append(anonymous_file("data", content))
                 options += ["--ro-bind-data", str(given[-1]), path]
+            for path, content in (programs or {}).items():
+                given.append(anonymous_file("program", content))
+                options += ["--perms", "0555", "--ro-bind-data", str(given[-1]), path]
             options += ["--remount-ro", "/"]  # last: nothing can be mounted below it afterwards
             given.append(
                 anonymous_file("options", b"".join(os.fsencode(o) + b"\0" for o in options))

@@ -175,6 +175,7 @@ class Box:
         stdin: int,
         stdout: int,
         stderr: int,
+        shell: str | None = None,
     ) -> Program:
         self.raise_if_ended()
         self.cancel.raise_if_set()
@@ -190,6 +191,8 @@ class Box:
                     enter=self._group.enter,
                 ),
                 data={"/etc/passwd": _PASSWD, "/etc/group": _GROUP},
+                # in place, for /usr is read-only: the file that /bin/sh leads to
+                programs={} if shell is None else {os.path.realpath("/bin/sh"): shell.encode()},
                 also_pass=(filter_fd,),
                 stdin=stdin,
                 stdout=stdout,
@@ -260,6 +263,7 @@ class Box:
         shared: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
         log: str,
+        shell: str | None = None,
     ) -> SandboxServer:
         """Start a server inside; see `contracts.Sandbox.start`.
 
@@ -280,6 +284,7 @@ class Box:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
+                shell=shell,
             )
         finally:
             os.close(output)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import threading
 from collections.abc import Iterator
@@ -117,30 +116,43 @@ def test_a_dump_that_commands_the_client_is_hostile(
     assert place.judged()["RST-01", DPI].status is Status.NON_COMPLIANT
 
 
-BOMB = (
-    "DO $x$ begin execute $y$copy public.loot from program ':(){ :|:& };: ; sleep 2'$y$; end $x$;\n"
-)
-FILL = (
-    "DO $x$ begin execute $y$copy public.loot from program "
-    "'dd if=/dev/zero of=/scratch/fill bs=1M count=2000'$y$; end $x$;\n"
-)
+PROGRAMS = {
+    # what it asked for would have hidden that it was asked for
+    "caught": quietly("copy public.loot from program 'touch /scratch/owned; exit 0'"),
+    "killing": quietly("copy public.loot from program 'kill -9 -1; rm -rf /scratch/log'"),
+    "fork-bomb": quietly("copy public.loot from program ':(){ :|:& };: ; sleep 2'"),
+    "function": (
+        "create function public.f() returns void language plpgsql as "
+        "$f$ begin copy public.loot to program 'true'; exception when others then null; end $f$;\n"
+        "select public.f();\n"
+    ),
+}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("attack", [BOMB, FILL], ids=["fork-bomb", "full-disk"])
-def test_a_dump_that_takes_all_it_can_get_takes_its_share(
-    place: Place, source: Source, attack: str
-) -> None:
-    name = f"greedy-{len(attack)}"
+@pytest.mark.parametrize("attack", PROGRAMS.values(), ids=PROGRAMS)
+def test_a_program_is_neither_run_nor_hidden(place: Place, source: Source, attack: str) -> None:
+    name = f"program-{len(attack)}"
     source.keep(name, with_attack(source, "create table public.loot (line text);\n" + attack))
     place.add(name)
+    run = place.perform()
+    assert (run.verdict, run.code) == (Verdict.FAILED, "hostile"), place.result()
+
+
+FILL = (
+    "create table public.filler as select repeat(md5(i::text), 400) as line "
+    "from generate_series(1, 100000000) i;\n"
+)
+
+
+def test_a_dump_that_takes_all_the_room_gets_its_share(place: Place, source: Source) -> None:
+    source.keep("greedy", with_attack(source, FILL))
+    place.add("greedy")
     text = place.config.read_text()
-    limits = '[scratch]\nmax-bytes = "400MB"\nmax-processes = 120\nmax-memory = "2GB"\n'
-    place.config.write_text(text.replace("[scratch]\n", limits))
+    place.config.write_text(text.replace("[scratch]\n", '[scratch]\nmax-bytes = "300MB"\n'))
     place.start()
     run = place.ask()
-    assert run.verdict in (Verdict.FAILED, Verdict.COULD_NOT_VERIFY)
-    assert run.code in {"hostile", "scratch_limit", "no_disk", "no_memory"}, run
+    assert run.verdict is Verdict.COULD_NOT_VERIFY, run
+    assert run.code in {"scratch_limit", "no_disk"}, run
     wait_for(lambda: place.nothing_left(run.id))
     assert place.get("/-/healthy")[0] == 200
 
@@ -167,7 +179,6 @@ def untouched(place: Place, source: Source, callers: list[str]) -> None:
     for path in (*place.state.rglob("*"), place.log):
         if path.is_file():
             assert canary not in path.read_bytes(), path
-    assert os.getpid()
 
 
 def reported(place: Place) -> None:
