@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 import secrets
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import structlog
@@ -21,7 +22,9 @@ from restore_tests.postgresql_messages import (
     CLIENT,
     SERVER_LOG,
     EngineMessage,
+    Meaning,
     judge,
+    meaning_of,
     parse,
 )
 from restore_tests.postgresql_server import PostgresqlServer, inside, of
@@ -89,6 +92,8 @@ exit $status
 )
 _UNPACKED = "/shared/unpacked/dump"
 _NO_SPACE = 91
+#: Refusals that depend on how texts are sorted: no partition or check takes the row, an exclusion.
+_BY_ORDER = frozenset({"23514", "23P01"})
 #: Programs that check what they read; one that only copies bytes finds no fault in them.
 _READERS = frozenset({"gzip", "xz", "zstd", "tar"})
 _PACKAGES = {"xz": "xz-utils"}
@@ -168,7 +173,8 @@ def prepare(trial: Trial) -> None:
     _raise_for(report.messages, report.last("client"))
     _need_extensions(server, report.facts.get("extension", []))
     encoding, collate = report.last("encoding") or "UTF8", report.last("collate")
-    _create_database(server, encoding, collate, report.last("ctype"))
+    used = _create_database(server, encoding, collate, report.last("ctype"))
+    trial.memory["locale_missing"] = collate if collate is not None and used != collate else None
     server.client(["psql", "-X", "-q", "-f", _ROLES_FILE, "-d", "postgres"])
 
 
@@ -216,11 +222,11 @@ def _need_extensions(server: PostgresqlServer, wanted: list[str]) -> None:
 
 def _create_database(
     server: PostgresqlServer, encoding: str, collate: str | None, ctype: str | None
-) -> None:
+) -> str:
     """Create the database with the source's locale where this host has it, else without one.
 
-    Sort order decides which rows a partition takes, so the source's is better than ours; a fallback
-    changes no row.
+    Return the one it has. Sort order decides which rows a partition or a check takes, so the source's
+    is better than ours; see `by_locale` for what a fallback may refuse.
     """
     kept = encoding if encoding == "SQL_ASCII" else "UTF8"
     plain = "C" if kept == "SQL_ASCII" else "C.UTF-8"
@@ -235,8 +241,21 @@ def _create_database(
             f"select 'database', datname from pg_database where datname = '{server.database}';",  # noqa: S608
             database="postgres",
         ):
-            return
+            return order
     raise MissingMeans("server_refused", program="createdb", status=1)
+
+
+def by_locale(
+    error: BackupGuardError | None, messages: Iterable[EngineMessage], missing: str | None
+) -> BackupGuardError | None:
+    """Return the error of a load, which is ours where only a sort order we lack can explain it.
+
+    `missing` is the source's locale when this host does not have it.
+    """
+    refused = {m.sqlstate for m in messages if meaning_of(m) is Meaning.REFUSED}
+    if missing and isinstance(error, BackupDefect) and refused and refused <= _BY_ORDER:
+        return MissingMeans("locale_missing", program=missing)
+    return error
 
 
 def load(trial: Trial) -> None:
@@ -330,7 +349,7 @@ def _load_archive(trial: Trial, server: PostgresqlServer) -> None:
     logged, missing = _logged(trial, server, report)
     messages = (*report.messages, *logged)
     _remember(trial, messages)
-    _raise_for(messages, report.last("client"))
+    _raise_for(messages, report.last("client"), trial.memory.get("locale_missing"))
     _need_all_said(report, missing, "pg_restore")
 
 
@@ -351,8 +370,10 @@ def parallelism(form: str, jobs: int) -> list[str]:
     return ["-j", str(2 * jobs)]
 
 
-def _raise_for(messages: tuple[EngineMessage, ...], status: str | None) -> None:
-    error: BackupGuardError | None = judge(messages)
+def _raise_for(
+    messages: tuple[EngineMessage, ...], status: str | None, locale_missing: str | None = None
+) -> None:
+    error = by_locale(judge(messages), messages, locale_missing)
     if error is not None:
         raise error
     benign_errors = any(message.severity != "WARNING" for message in messages)

@@ -14,7 +14,8 @@ from backupguard.contracts import Completed
 from backupguard.errors import BackupDefect, BackupGuardError, MissingMeans, Misunderstood
 from backupguard.model import Verdict
 from restore_tests.postgresql_checks import consistency
-from restore_tests.postgresql_load import raise_unread
+from restore_tests.postgresql_load import by_locale, raise_unread
+from restore_tests.postgresql_messages import EngineMessage, judge
 from restore_tests.postgresql_server import PostgresqlServer, Sizes
 from restore_tests.postgresql_survey import _read_survey
 
@@ -103,3 +104,26 @@ def test_a_survey_without_answers_is_not_an_empty_database() -> None:
         _read_survey([])
     with pytest.raises(Misunderstood):
         _read_survey([["columns", "public", "t", "2"], ["rows", "public", "t", "5", ""]])
+
+
+def refusal(*states: str) -> list[EngineMessage]:
+    return [
+        EngineMessage(severity="ERROR", sqlstate=state, template="other", count=1)
+        for state in states
+    ]
+
+
+def test_rows_that_another_sort_order_refuses_accuse_a_missing_locale() -> None:
+    messages = refusal("23514", "23514")
+    blamed = by_locale(judge(messages), messages, "fr_FR.UTF-8")
+    assert blamed is not None
+    assert (type(blamed), blamed.code) == (MissingMeans, "locale_missing")
+
+
+@pytest.mark.parametrize(
+    ("states", "missing"),
+    [(("23514",), None), (("23514", "23505"), "fr_FR.UTF-8"), (("22P02",), "fr_FR.UTF-8")],
+)
+def test_other_refusals_accuse_the_dump(states: tuple[str, ...], missing: str | None) -> None:
+    messages = refusal(*states)
+    assert isinstance(by_locale(judge(messages), messages, missing), BackupDefect)
