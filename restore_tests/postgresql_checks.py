@@ -74,14 +74,16 @@ def _messages(messages: tuple[EngineMessage, ...]) -> CheckResult:
 
 def _required(seen: Survey, settings: PostgresqlSettings) -> CheckResult:
     names = seen.relations | {relation.split(".", 1)[1] for relation in seen.relations}
+    required = len(settings.required_tables)
     missing = sum(table not in names for table in settings.required_tables)
     return shape.result(
         "required-tables",
-        "wrong_content",
+        # With none of several it is another database; otherwise it is this one, and incomplete.
+        "wrong_content" if missing == required > 1 else "tables_lost",
         wrong=missing > 0,
         proved=True,
         level=3,
-        numbers={"required": len(settings.required_tables), "missing": missing},
+        numbers={"required": required, "missing": missing},
     )
 
 

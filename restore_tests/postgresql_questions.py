@@ -92,7 +92,7 @@ def _answer(check: ContentCheck, answer: list[str] | None) -> CheckResult:
     said, extra = answer or ("error", "")
     verdict, code = {
         "passed": (Verdict.PASSED, shape.OK),
-        "failed": (Verdict.FAILED, "check_failed"),
+        "failed": (Verdict.FAILED, "stale_data" if check.newer_than else "check_failed"),
         "null": (Verdict.FAILED, "check_no_answer"),
         "future": (Verdict.COULD_NOT_VERIFY, "check_future_time"),
     }.get(said, (Verdict.COULD_NOT_VERIFY, _error_code(extra)))

@@ -53,7 +53,11 @@ def test_a_lost_table_warns_until_the_shape_was_accepted(
     result = trials.restore(dump, baseline=accepted(clean_fingerprint))
     assert judged(result) == (Verdict.FAILED, "tables_lost")
     required = trials.restore(dump, settings=settings(**{"required-tables": ["letters"]}))
-    assert judged(required) == (Verdict.FAILED, "wrong_content")
+    assert judged(required) == (Verdict.FAILED, "tables_lost")
+    another = trials.restore(
+        dump, settings=settings(**{"required-tables": ["invoices", "debtors"]})
+    )
+    assert judged(another) == (Verdict.FAILED, "wrong_content")
 
 
 def test_rows_collapsed_to_one_percent(
@@ -90,7 +94,7 @@ def test_stale_data_in_a_fresh_point(hospital: Hospital, trials: Trials) -> None
         "update clinic.patients set cree = cree - interval '40 days'",
     )
     result = trials.restore(hospital.dump(database), settings=settings(RECENT))
-    assert judged(result) == (Verdict.FAILED, "check_failed")
+    assert judged(result) == (Verdict.FAILED, "stale_data")
     assert result.data_loss_ms is not None
     assert result.data_loss_ms > 39 * 86_400_000
     # Unconfigured, the heartbeat alone being fresh does not hide it.
