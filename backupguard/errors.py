@@ -1,6 +1,6 @@
 """What can go wrong, and who is to blame.
 
-The class of an error decides the verdict of a run (DESIGN.md §8.4): only `BackupDefect` accuses the
+The class of an error decides the verdict of a run: only `BackupDefect` accuses the
 backup. `code` belongs to the closed vocabulary `CODES`; the sentences live in
 `backupguard.language`, under the message ids `error.CODE` and `remedy.CODE` unless a site of raising
 gives its own.

@@ -15,8 +15,6 @@ from backupguard import __version__
 from backupguard.assess import Assessment, JobPicture, ProbePicture, TestPicture, is_open
 from backupguard.model import Finding, Severity, Status, Verdict, to_us
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-
 #: The values of `backupguard_control_status`. A page ends only on 0, 4 or 5.
 STATUS_VALUES = {
     Status.COMPLIANT: 0,

@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-#: A JSON value without floats (DESIGN.md §6): what may stand in a record.
+#: A JSON value without floats: what may stand in a record.
 Json = Any
 
 #: What a fact or finding is about: "site", "application/dpi", "job/dpi.nightly", "repository/nas".
@@ -136,7 +136,7 @@ class Scope(StrEnum):
 
 
 class Phase(StrEnum):
-    """The phases of a restore test, in order (DESIGN.md §5)."""
+    """The phases of a restore test, in order."""
 
     SELECT = "select"
     FETCH = "fetch"

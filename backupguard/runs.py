@@ -2,8 +2,8 @@
 
 A run holds the lock of its directory `runs/ULID/lock` from before it is `running` until after its
 closing fact is stored, so that whoever finds a `running` run with a free lock knows that its process
-died (CONTRACTS.md, exactly once). Tasks are looked up by name in a table that the caller hands in, so
-this module knows none of them.
+died, and exactly one closing fact is recorded for it. Tasks are looked up by name in a table that the
+caller hands in, so this module knows none of them.
 """
 
 from __future__ import annotations
@@ -251,7 +251,7 @@ def perform(
 ) -> Verdict:
     """Perform a waiting run to its closing fact and return its verdict.
 
-    Whatever goes wrong becomes the run's verdict and code (DESIGN.md §8.4); an unexpected exception
+    Whatever goes wrong becomes the run's verdict and code; an unexpected exception
     is logged with its traceback and leaves the code `bug`. Raises Busy when the run is not waiting any
     more or another run holds its `exclusive`, StoreError when nothing can be recorded.
     """

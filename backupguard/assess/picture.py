@@ -12,7 +12,7 @@ from datetime import datetime
 
 from backupguard.model import Criticality, Finding, Status, Subject
 
-#: States that neither end a non-compliance nor are one (DESIGN.md §9).
+#: States that neither end a non-compliance nor are one.
 UNSETTLED = frozenset({Status.WARNING, Status.NOT_MEASURABLE})
 
 

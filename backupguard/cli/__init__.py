@@ -1,1 +1,1 @@
-"""TODO"""
+"""The command line: one module per command, each imported only when it is called."""

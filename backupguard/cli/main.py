@@ -163,7 +163,7 @@ def backupguard(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code (DESIGN.md §9)."""
+    """Run the command line and return its exit code."""
     common.set_options(common.Options())
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from backupguard.language import Words
 
 EXIT_NOT_MEASURABLE = 3
-#: Worst first, with the exit code of each (DESIGN.md §9).
+#: Worst first, with the exit code of each.
 EXITS = {"non_compliant": 2, "not_measurable": 3, "warning": 1}
 _SHOWN = ("non_compliant", "not_measurable", "warning", "compliant", "waived")
 _NAGIOS = {0: "OK", 1: "WARNING", 2: "CRITICAL", 3: "UNKNOWN"}

@@ -52,7 +52,7 @@ from backupguard.model import (
 
 SECOND = 1_000_000
 DAY = 86_400 * SECOND
-#: A loss of sight warns after a day and counts as non-compliant after three (DESIGN.md §1).
+#: A loss of sight warns after a day and counts as non-compliant after three.
 LOST_WARNS = DAY
 LOST_COUNTS = 3 * DAY
 #: Clocks of hosts differ by less than this.

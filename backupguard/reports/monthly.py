@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from backupguard.controls import Catalogue
     from backupguard.settings import Application, Settings
 
-#: How long a thing removed or weakened stays in the report (DESIGN.md §6).
+#: How long a thing removed or weakened stays in the report.
 REMEMBERED = timedelta(days=366)
 CLOSING_KINDS = ("restore-test.closed", "integrity.closed", "inventory.closed")
 EVENT_KINDS = (

@@ -107,11 +107,6 @@ class ResticProgram:
         major, minor = self.version_text.split(".")[:2]
         return int(major), int(minor)
 
-    @property
-    def json_errors(self) -> bool:
-        """Whether exit codes 10 to 12 and errors as JSON can be expected (0.17 and later)."""
-        return self.version >= (0, 17)
-
     def run(self, call: Call) -> Completed:
         """Run one call to its end in the jail and return how it ended, whatever its status.
 

@@ -35,7 +35,6 @@ EXITS_017: dict[int, tuple[type[BackupGuardError], str]] = {
     12: (AccessRefused, "wrong_key"),
 }
 _REPOSITORY_MISSING = 10
-_KILLED_BY_SIGINT = 130
 
 _HOST_TROUBLE: tuple[tuple[re.Pattern[str], type[BackupGuardError], str], ...] = (
     (re.compile(r"no space left on device|disk quota exceeded"), MissingMeans, "no_disk"),

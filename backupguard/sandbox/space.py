@@ -84,12 +84,6 @@ class ScratchGuard:
         share = status.f_blocks * status.f_frsize * self.limits.reserve_percent // 100
         return max(share, self.limits.reserve_bytes)
 
-    def require(self, needed: int) -> None:
-        """Raise MissingMeans (no_disk) unless `needed` bytes fit above the reserve."""
-        free, reserve = self._free(), self.reserve()
-        if free - needed < reserve:
-            raise _no_disk(self.directory, free, reserve, needed)
-
     def check(self) -> None:
         """Raise MissingMeans (no_disk) below the reserve, TimedOut (scratch_limit) above the cap."""
         status = os.statvfs(self.directory)
@@ -97,7 +91,7 @@ class ScratchGuard:
             raise MissingMeans("no_disk", Message(id="error.no_inodes", values={}))
         free, reserve = self._free(), self.reserve()
         if free < reserve:
-            raise _no_disk(self.directory, free, reserve, 0)
+            raise _no_disk(self.directory, free, reserve)
         with self._lock:
             self._check_use(free)
 
@@ -118,14 +112,13 @@ class ScratchGuard:
             raise TimedOut("scratch_limit", used=self._used, limit=self.limits.disk_cap())
 
 
-def _no_disk(directory: Path, free: int, reserve: int, needed: int) -> BackupGuardError:
+def _no_disk(directory: Path, free: int, reserve: int) -> BackupGuardError:
     return MissingMeans(
         "no_disk",
         remedy=Message(id="remedy.no_disk", values={"path": str(directory)}),
         path=str(directory),
         free=free,
         reserve=reserve,
-        needed=needed,
     )
 
 

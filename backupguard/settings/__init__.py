@@ -1,4 +1,4 @@
-"""The configuration file as types, secrets by reference, places of errors (DESIGN.md §4).
+"""The configuration file as types, secrets by reference, places of errors.
 
     settings = load()                      # option, BACKUPGUARD_CONFIG, /etc/backupguard/…
     settings.applications["dpi"].rpo       # timedelta or None

@@ -89,11 +89,6 @@ class Plan:
         """Tell whether everything fits."""
         return all(budget.fits for budget in self.budgets)
 
-    @property
-    def needed_seconds(self) -> int:
-        """How long all restore tests take, one after another."""
-        return sum(test.total_seconds for test in self.tests)
-
 
 def plan(settings: Settings, measures: Measures, start: datetime) -> Plan:
     """Return how the restore tests of the 28 days after `start` fit the windows and limits.

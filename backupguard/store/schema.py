@@ -1,4 +1,4 @@
-"""The tables, the same on SQLite and PostgreSQL (CONTRACTS.md, Tables).
+"""The tables, the same on SQLite and PostgreSQL.
 
 Times are integer microseconds. `facts`, `chain_head` and `seals` are evidence; `latest`,
 `recovery_points`, `job_summaries` and `coverage` are derived from facts in the transaction that

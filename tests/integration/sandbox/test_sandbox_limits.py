@@ -125,14 +125,6 @@ def test_a_fetch_is_bounded_by_the_same_guard(tmp_path, cancel):
     assert raised.value.code == "scratch_limit"
 
 
-def test_room_is_required_before(tmp_path):
-    guard = ScratchGuard(tmp_path, SandboxLimits())
-    guard.require(1)
-    with pytest.raises(MissingMeans) as raised:
-        guard.require(1 << 60)
-    assert raised.value.code == "no_disk"
-
-
 # -- memory
 
 
