@@ -70,6 +70,15 @@ def sentence(code: str | None) -> str:
     return words.text(found) if found else code
 
 
+def label(family: str, name: str) -> str:
+    """Return the words for a name that code or a site chose; one without words is shown as it is."""
+    from backupguard.language import catalogue
+
+    words = common.words()
+    identifier = f"{family}.{name}"
+    return words.text(identifier) if identifier in catalogue(words.language) else name
+
+
 def show_runs(ended: Sequence[RunJson]) -> None:
     """Print a line per run: what, about whom, how it ended, why."""
     words = common.words()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from backupguard.cli import common
-from backupguard.cli.acting import RunJson, Wanted, act, exit_code, sentence
+from backupguard.cli.acting import RunJson, Wanted, act, exit_code, label, sentence
 from backupguard.daemon import client
 from backupguard.daemon.requests import author
 from backupguard.errors import UsageError
@@ -22,9 +22,11 @@ def restore_test(
     applications: Annotated[
         list[str] | None, typer.Argument(metavar="[APPLICATION ...]", help="All by default.")
     ] = None,
-    repository: Annotated[str | None, typer.Option(help="Restore from this repository.")] = None,
+    repository: Annotated[
+        str | None, typer.Option(metavar="ID", help="Restore from this repository.")
+    ] = None,
     point: Annotated[
-        str, typer.Option(help="latest, oldest, or the id of a recovery point.")
+        str, typer.Option(metavar="POINT", help="latest, oldest, or the id of a recovery point.")
     ] = "latest",
     cancel: Annotated[
         str | None, typer.Option(metavar="RUN", help="End this run instead of starting one.")
@@ -85,7 +87,7 @@ def _show(run: RunJson, result: Mapping[str, Any] | None) -> None:
     """Print what a restore test found, in words."""
     words = common.words()
     verdict = words.text(f"verdict.{run['verdict']}")
-    reason = f": {sentence(run['code'])}" if run["code"] else ""
+    reason = f" – {sentence(run['code'])}" if run["code"] else ""
     common.result(f"{run['subject']}  {verdict}{reason}")
     if result is None or result["point"] is None:
         return
@@ -105,10 +107,13 @@ def _show(run: RunJson, result: Mapping[str, Any] | None) -> None:
         common.say("restore-test.loss", loss=words.duration(result["data_loss_ms"]))
     for check in result["checks"]:
         if check["verdict"] != Verdict.PASSED.value or check["configured"]:
-            numbers = ", ".join(f"{name} {value}" for name, value in check["numbers"].items())
+            numbers = ", ".join(
+                f"{label('report.number', name)} {words.number(value)}"
+                for name, value in check["numbers"].items()
+            )
             common.say(
                 "restore-test.check",
-                name=check["name"],
+                name=label("check-name", check["name"]),
                 verdict=words.text(f"verdict.{check['verdict']}"),
                 reason=sentence(check["code"]),
                 numbers=f" ({numbers})" if numbers else "",

@@ -79,10 +79,8 @@ class _Labels:
         if name is None:
             return "—"
         plain = name.removeprefix(WARNING)
-        families = (
-            (f"report.{family}", family, "check") if family == "code" else (f"report.{family}",)
-        )
-        found = (f"{prefix}.{plain}" for prefix in families)
+        elsewhere = {"code": ("code", "check"), "check": ("check-name",)}.get(family, ())
+        found = (f"{prefix}.{plain}" for prefix in (f"report.{family}", *elsewhere))
         identifier = next((one for one in found if one in self._known), None)
         return self.words.text(identifier) if identifier else plain
 
