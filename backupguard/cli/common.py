@@ -76,11 +76,19 @@ def use_settings(loaded: Settings) -> None:
 
 
 def language() -> str:
-    """Return the language to speak: option, else settings if they were loaded, else the locale."""
+    """Return the language to speak: the option's, else the site's, else the locale's.
+
+    Settings that were not loaded, or cannot be, still say which language the site speaks.
+    """
     if _options.language is not None:
         return _options.language
     if _settings is not None:
         return _settings.site.language
+    from backupguard.cli import status_file
+
+    of_site = status_file.language(_options.config, os.environ)
+    if of_site in list(Language):
+        return of_site
     names = ("LC_ALL", "LC_MESSAGES", "LANG")
     locale = next((os.environ[name] for name in names if os.environ.get(name)), "")
     return "fr" if locale.lower().startswith("fr") else "en"
@@ -194,6 +202,43 @@ def printable(text: str) -> str:
 # ------------------------------------------------------------------------------------------ errors
 
 
+#: Values that say what they are by themselves.
+_PLAIN = frozenset({"name", "subject", "path", "file", "program"})
+
+
+def show_usage(error: Any) -> None:
+    """Print how a command was called wrongly: an error of the command line's library, in words.
+
+    The library speaks English only; what it has no sentence for here is shown as it says it.
+    """
+    context = error.ctx
+    if context is not None and _options == Options():  # it failed before they were remembered
+        given = context.find_root().params
+        spoken_in = given.get("language")
+        set_options(Options(config=given.get("config"), language=spoken_in and spoken_in.value))
+    spoken = words()
+    if context is not None:
+        complain(context.get_usage().replace("Usage:", spoken.text("cli.usage"), 1))
+        complain(spoken.text("cli.usage.help", command=context.command_path))
+    plain = error.format_message()
+    near = plain.partition(" Did you mean ")[2]
+    kind, hint = type(error).__name__, ""
+    if kind == "NoSuchOption":
+        wrong, hint = "no-option", error.option_name
+    elif plain.startswith("No such command '"):
+        wrong, hint = "no-command", plain.split("'")[1]
+    elif kind in {"MissingParameter", "BadParameter"} and error.param is not None:
+        wrong = "missing" if kind == "MissingParameter" else "bad-value"
+        hint = error.param_hint or error.param.get_error_hint()
+    said = printable(plain)
+    if hint:
+        said = spoken.text(f"cli.usage.{wrong}", what=printable(hint.strip("'")))
+        if near:
+            near = near.rstrip("?").replace("'", "")
+            said += spoken.text("cli.usage.near", near=printable(near))
+    complain(f"backupguard: {said}")
+
+
 def show_error(error: BackupGuardError) -> None:
     """Print an expected error on standard error: a sentence, and what to do about it."""
     from backupguard.errors import ConfigurationError
@@ -223,8 +268,11 @@ def _sentence(spoken: Words, message: Message) -> str:
     if raw is None:
         return spoken.say(message)
     named = {name for _, name, _, _ in Formatter().parse(raw) if name}
-    rest = [f"{name}={value}" for name, value in message.values.items() if name not in named]
-    return spoken.say(message) + (f" ({', '.join(rest)})" if rest else "")
+    rest = {name: value for name, value in message.values.items() if name not in named}
+    told = ", ".join(f"{name}={value}" for name, value in rest.items())
+    if len(rest) == 1 and rest.keys() <= _PLAIN:
+        told = str(*rest.values())
+    return spoken.say(message) + (f" ({told})" if told else "")
 
 
 def _usual_remedy(spoken: Words, code: str) -> Message | None:

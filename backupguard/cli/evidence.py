@@ -74,7 +74,10 @@ def verify(
     """Verify the chain of evidence: exit 0 proved, 1 broken, 2 coherent but not proved."""
     from backupguard.evidence.seals import plain_fingerprint
 
-    trusted = [plain_fingerprint(one) for one in key or ()]
+    try:
+        trusted = [plain_fingerprint(one) for one in key or ()]
+    except EvidenceError as error:
+        raise UsageError("usage", Message(id="evidence.no-fingerprint")) from error
     known = _anchors(anchors)
     try:
         verification = _verify(bundle, trusted, known)

@@ -13,6 +13,7 @@ from backupguard.model import Criticality, Fact, Json, Message, to_us
 
 if TYPE_CHECKING:
     from backupguard.contracts import Store
+    from backupguard.controls.catalogue import Threshold, ThresholdValue
     from backupguard.language import Words
 
 MOST_FACTS = 6
@@ -107,7 +108,7 @@ def explained(document: Json, finding: Json, words: Words) -> Explained:
     if entry is not None:
         criticality = Criticality(finding["criticality"])
         demands = [
-            f"{words.text(f'threshold.{name}')} {value.value} "
+            f"{words.text(f'threshold.{name}')} {_amount(threshold, value, words)} "
             f"({value.source or words.text(f'threshold.{value.origin.value}')})"
             for name, threshold in entry.thresholds.items()
             if (value := threshold.of(criticality)) is not None
@@ -136,6 +137,16 @@ def explained(document: Json, finding: Json, words: Words) -> Explained:
             "next": step,
         },
     )
+
+
+def _amount(threshold: Threshold, value: ThresholdValue, words: Words) -> str:
+    """Return a threshold's value in words: "31 j", "80 %"."""
+    amount = threshold.number(value)
+    if threshold.unit == "duration":
+        return words.duration(amount * 1000)
+    if threshold.unit == "percent":
+        return f"{amount}\u00a0%" if words.language == "fr" else f"{amount}%"
+    return str(value.value)
 
 
 def last_good(store: Store, finding: Json) -> int | None:
@@ -179,7 +190,7 @@ def _outcome(data: Any, words: Words) -> Iterator[str]:
     if not isinstance(data, Mapping):
         return
     if data.get("verdict"):
-        yield str(data["verdict"])
+        yield words.text(f"verdict.{data['verdict']}")
     if data.get("repository"):
         yield str(data["repository"])
     if data.get("code"):

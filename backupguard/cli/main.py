@@ -184,7 +184,10 @@ def _failed(error: Exception) -> int:
         common.show_error(error)
         return error.exit_code
     if isinstance(error, _ClickException):
-        error.show()
+        if type(error).__name__ == "NoArgsIsHelpError" or not hasattr(error, "ctx"):
+            error.show()  # the help itself
+        else:
+            common.show_usage(error)
         return EXIT_USAGE
     if isinstance(error, BrokenPipeError):
         # Whoever read us has gone; Python would complain again when it flushes at exit.

@@ -19,7 +19,8 @@ def probe(
         list[str] | None, typer.Argument(metavar="[NAME ...]", help="inventory, integrity.")
     ] = None,
     repository: Annotated[
-        list[str] | None, typer.Option(help="Only this repository (may be repeated).")
+        list[str] | None,
+        typer.Option(metavar="ID", help="Only this repository (may be repeated)."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> int:

@@ -25,16 +25,34 @@ _RUNTIME = Path("/run/backupguard")
 _PLACES = ("BACKUPGUARD_STORE", "BACKUPGUARD_DAEMON")
 
 
+def _tables(config: Path | None, environ: Mapping[str, str]) -> tuple[Path, list[dict[str, Any]]]:
+    """Return the main file and what it and `conf.d` hold. Raises OSError and ValueError."""
+    main = (config or Path(environ.get("BACKUPGUARD_CONFIG") or _DEFAULT)).absolute()
+    files = (main, *sorted((main.parent / "conf.d").glob("*.toml")))
+    return main, [tomllib.loads(file.read_text(encoding="utf-8")) for file in files]
+
+
+def language(config: Path | None, environ: Mapping[str, str]) -> str | None:
+    """Return the language the site's files name, unchecked; None when they cannot be read."""
+    named: dict[str, Any] = {}
+    try:
+        for data in _tables(config, environ)[1]:
+            named |= data.get("site", {})
+    except (OSError, ValueError, TypeError):
+        return None
+    found = named.get("language")
+    return found if isinstance(found, str) else None
+
+
 def directories(config: Path | None, environ: Mapping[str, str]) -> tuple[Path, Path] | None:
     """Return state and runtime directory as the configuration says, None when that is not plain."""
     if any(name.startswith(_PLACES) for name in environ):
         return None
-    main = (config or Path(environ.get("BACKUPGUARD_CONFIG") or _DEFAULT)).absolute()
     store: dict[str, Any] = {}
     daemon: dict[str, Any] = {}
     try:
-        for file in (main, *sorted((main.parent / "conf.d").glob("*.toml"))):
-            data = tomllib.loads(file.read_text(encoding="utf-8"))
+        main, tables = _tables(config, environ)
+        for data in tables:
             store |= data.get("store", {})
             daemon |= data.get("daemon", {})
     except (OSError, ValueError, TypeError):

@@ -104,9 +104,30 @@ def test_wrong_calls_exit_64(arguments: list[str], capsys: pytest.CaptureFixture
 
 
 def test_a_mistyped_command_is_understood(capsys: pytest.CaptureFixture[str]) -> None:
-    cli.main(["statu"])
+    assert cli.main(["statu"]) == 64
 
-    assert "Did you mean 'status'" in capsys.readouterr().err
+    assert "Did you mean status?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["statu"], "Il n’y a pas de commande « statu ». Vouliez-vous dire status ?"),
+        (["status", "--nosuch"], "Il n’y a pas d’option --nosuch."),
+        (["why", "RST-01"], "Il manque SUBJECT."),
+    ],
+)
+def test_a_wrong_call_is_told_in_the_language_of_the_site(
+    arguments: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "backupguard.toml"
+    path.write_text('[site]\nname = "x"\nlanguage = "fr"\ntimezone = "UTC"\n')
+
+    assert cli.main(["--config", str(path), *arguments]) == 64
+
+    told = capsys.readouterr().err
+    assert told.startswith("Emploi : backupguard")
+    assert said in told
 
 
 def raising(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
