@@ -232,7 +232,8 @@ def show_usage(error: Any) -> None:
         hint = error.param_hint or error.param.get_error_hint()
     said = printable(plain)
     if hint:
-        said = spoken.text(f"cli.usage.{wrong}", what=printable(hint.strip("'")))
+        found = printable(error.message.removeprefix("Value error, ").rstrip("."))
+        said = spoken.text(f"cli.usage.{wrong}", what=printable(hint.strip("'")), found=found)
         if near:
             near = near.rstrip("?").replace("'", "")
             said += spoken.text("cli.usage.near", near=printable(near))

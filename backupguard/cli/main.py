@@ -135,6 +135,7 @@ def backupguard(
         Path | None,
         typer.Option(
             metavar="PATH",
+            readable=False,  # whether it can be read is said with all else that is wrong with it
             help="The configuration file (also BACKUPGUARD_CONFIG).",
             show_default=False,
         ),

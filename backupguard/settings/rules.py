@@ -328,7 +328,11 @@ def _secret_file(
         return
     except OSError as error:
         values = {"place": place, "why": error.strerror or type(error).__name__}
-        yield Trouble(path=path, message=Message(id="settings.secret-unreadable", values=values))
+        yield Trouble(
+            path=path,
+            message=Message(id="settings.secret-unreadable", values=values),
+            remedy=Message(id="remedy.secret_give", values={"place": place}),
+        )
         return
     problem = secrets.check_status(reference, status, owners)
     if problem is not None:
@@ -338,4 +342,8 @@ def _secret_file(
         yield Trouble(path=path, message=message)
     elif not os.access(file, os.R_OK):
         values = {"place": place, "why": os.strerror(13)}
-        yield Trouble(path=path, message=Message(id="settings.secret-unreadable", values=values))
+        yield Trouble(
+            path=path,
+            message=Message(id="settings.secret-unreadable", values=values),
+            remedy=Message(id="remedy.secret_give", values={"place": place}),
+        )

@@ -149,7 +149,7 @@ def test_a_fresh_store_measures_nothing_and_says_so(site: Site, capsys: Said) ->
     assert said.startswith("CH de Belle-Rive — jugé le ")
     assert "RST-01  application/dpi" in said
     assert "Jamais restaurée par BackupGuard" in said
-    assert "13 contrôle(s) sans objet ou absent(s) de cette version." in said
+    assert "13 contrôle(s) non applicable(s) ou absent(s) de cette version." in said
 
 
 def test_one_application_or_one_control(site: Site, capsys: Said) -> None:
