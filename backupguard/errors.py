@@ -112,6 +112,7 @@ class MissingMeans(BackupGuardError):
             "locale_missing",
             "secret_missing",
             "server_refused",
+            "clock_behind",
             "plugin_missing",
             "plugin_broken",
             "plugin_twice",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
-from backupguard.errors import BackupDefect, UsageError
+from backupguard.errors import BackupDefect, MissingMeans, UsageError
 from backupguard.model import PointState, RecoveryPoint
 
 #: Clocks differ by as much without anybody noticing; a point from later than that is set aside.
@@ -27,7 +27,9 @@ def choose(
     """Return the point that `wanted` means: "latest", "oldest", "rotate", or (the start of) its id.
 
     "rotate" takes the latest at every other turn and walks through the older ones at the turns between.
-    Raises BackupDefect (no_point) and, for an id that does not exist, UsageError.
+    Raises BackupDefect (no_point); MissingMeans (clock_behind) when every point is dated after `now`,
+    for then the clock is as likely to be wrong as they are; and, for an id that does not exist,
+    UsageError.
     """
     standing = usable(points, now)
     if wanted not in {"latest", "oldest", "rotate"}:
@@ -41,6 +43,8 @@ def choose(
             raise UsageError("unknown_subject", subject=wanted[:80])
         return named[0]
     if not standing:
+        if any(point.state in _USABLE for point in points):
+            raise MissingMeans("clock_behind")
         raise BackupDefect("no_point")
     if wanted == "oldest":
         return standing[0]

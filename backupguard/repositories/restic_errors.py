@@ -72,6 +72,12 @@ _HOST_TROUBLE: tuple[tuple[re.Pattern[str], type[BackupGuardError], str], ...] =
         "timeout",
     ),
     (
+        # No session, no repository: whatever ssh says of it, nothing was read.
+        re.compile(r"unable to start the sftp session|error receiving version packet"),
+        Unreachable,
+        "refused",
+    ),
+    (
         re.compile(r"\b50[0234] [A-Z]|\(50[0234]\)|Service Unavailable|SlowDown|InternalError"),
         Unreachable,
         "http_5xx",
@@ -103,11 +109,13 @@ _MISSING_OBJECT = re.compile(
     r"|NoSuchKey|file not found|key does not exist"
 )
 _CORRUPT = re.compile(
-    r"ciphertext verification failed|does not match|unexpected EOF|unexpected file size"
+    r"ciphertext verification failed|does not match|unexpected file size"
     r"|invalid data returned|hash does not match|wrong data returned|StreamPack"
     r"|decrypting blob|invalid (?:header|pack|type|character|entry)"
     r"|too short|header length|corrupt|zstd|magic number"
 )
+#: A transfer that ended early: damage where an object is named, a lost connection where none is.
+_CUT = re.compile(r"unexpected EOF")
 _DAMAGED = re.compile(r"repository contains errors|is damaged|[Dd]amaged (?:pack )?files")
 
 #: Errors of `restore` that concern what surrounds the content: owner, attributes, devices. They are
@@ -178,7 +186,7 @@ def defect(texts: Sequence[str]) -> Defect | None:
     for text in texts:
         if _MISSING_OBJECT.search(text) and not _METADATA.search(text):
             worst = worst or "missing_object"
-        elif _CORRUPT.search(text):
+        elif _CORRUPT.search(text) or (_CUT.search(text) and _OBJECT.search(text)):
             worst = "corrupt"
         elif _DAMAGED.search(text):
             worst = worst or "corrupt"

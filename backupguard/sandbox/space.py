@@ -15,7 +15,7 @@ from backupguard.processes import Jail
 from backupguard.sandbox.limits import SandboxLimits
 
 #: A measurement by walking is repeated after this long, and costs at most 1/20 of the time.
-MEASURE_SECONDS = 30.0
+MEASURE_SECONDS = 3.0
 _COST = 20.0
 _SOONEST = 1.0
 _UNREADABLE = re.compile(rb"ermission denied")

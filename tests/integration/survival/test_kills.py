@@ -7,7 +7,7 @@ import re
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -183,11 +183,12 @@ def postmaster(place: Place, run: Run) -> list[int]:
 def backend(place: Place, run: Run) -> list[int]:
     """Return the restored server's processes that work for a client."""
     busy = re.compile(rb"restored .*(SELECT|CREATE INDEX|COPY)")
-    return [
-        pid
-        for pid in place.alive(run.id, "postgres")
-        if busy.search(Path(f"/proc/{pid}/cmdline").read_bytes())
-    ]
+    found = []
+    for pid in place.alive(run.id, "postgres"):
+        with suppress(OSError):  # it may have ended since it was listed
+            if busy.search(Path(f"/proc/{pid}/cmdline").read_bytes()):
+                found.append(pid)
+    return found
 
 
 def parent_of(pid: int) -> int:

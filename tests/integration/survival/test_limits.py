@@ -21,7 +21,7 @@ from tests.integration.survival.places import DPI, DUE, Place, Restic, Source
 BULKY = """
 create table bulky (id int primary key, filler text not null);
 alter table bulky alter filler set storage plain;
-insert into bulky select i, repeat('x', 900) from generate_series(1, 100000) i;
+insert into bulky select i, repeat('x', 900) from generate_series(1, 250000) i;
 """
 
 

@@ -31,6 +31,14 @@ def ended(status: int, *lines: str) -> Completed:
     [
         ((0, 14), ended(1, "Fatal: wrong password or no key found"), AccessRefused, "wrong_key"),
         ((0, 18), ended(12), AccessRefused, "wrong_key"),
+        (
+            (0, 18),
+            ended(1, "Fatal: unable to start the sftp session, error: unexpected EOF"),
+            Unreachable,
+            "refused",
+        ),
+        ((0, 18), ended(1, "Fatal: unexpected EOF"), Misunderstood, "unclassified_stderr"),
+        ((0, 18), ended(1, f"Load(<data/{PACK}>): unexpected EOF"), BackupDefect, "corrupt"),
         ((0, 14), ended(12), Misunderstood, "unknown_exit"),
         ((0, 18), ended(11, "anything"), Locked, "lock_alive"),
         (

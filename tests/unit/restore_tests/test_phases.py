@@ -256,10 +256,16 @@ def test_the_newest_point_of_all_repositories_is_the_latest(bench: Bench) -> Non
 
 
 def test_nothing_that_could_be_restored_is_a_failure(bench: Bench) -> None:
-    bench.repositories = {"nas": Repository([point("p", 1, PointState.FAILED), point("f", -48)])}
+    bench.repositories = {"nas": Repository([point("p", 1, PointState.FAILED)])}
     result = bench.run()
     assert (result.verdict, result.code, result.level) == (Verdict.FAILED, "no_point", 0)
     assert phases(result) == [Phase.SELECT, Phase.DISCARD]
+
+
+def test_points_of_the_future_accuse_a_clock_and_no_backup(bench: Bench) -> None:
+    bench.repositories = {"nas": Repository([point("p", 1, PointState.FAILED), point("f", -48)])}
+    result = bench.run()
+    assert (result.verdict, result.code) == (Verdict.COULD_NOT_VERIFY, "clock_behind")
 
 
 def test_means_are_checked_before_anything_is_loaded(bench: Bench) -> None:
