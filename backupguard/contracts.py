@@ -138,14 +138,12 @@ class Credentials(SettingsModel):
     """The secrets of a repository, each by reference.
 
     `reader` opens the repository for reading (the restic password, the rest-server password file…);
-    `backend` authenticates against the place it lies in, where that is another secret;
-    `writer-for-probe` is the backup writer's own; `escrow` is asked for each time and never stored.
+    `backend` authenticates against the place it lies in, where that is another secret. The backup
+    writer's own has no place here: nothing is ever written.
     """
 
     reader: SecretReference | None = None
     backend: SecretReference | None = None
-    writer_for_probe: SecretReference | None = None
-    escrow: SecretReference | None = None
 
 
 class Limits(SettingsModel):

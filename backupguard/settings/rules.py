@@ -260,12 +260,11 @@ def references_to_secrets(data: Tables) -> Iterator[tuple[KeyPath, SecretReferen
     """Yield every reference to a stored secret; malformed ones are the types' business."""
     for name, repository in _tables(data, "repositories"):
         for use, value in _tables(repository, "credentials"):
-            if use != "escrow":  # asked for each time, stored nowhere
-                try:
-                    reference = SecretReference.model_validate(value)
-                except ValidationError:
-                    continue
-                yield ("repositories", name, "credentials", use), reference
+            try:
+                reference = SecretReference.model_validate(value)
+            except ValidationError:
+                continue
+            yield ("repositories", name, "credentials", use), reference
 
 
 def texts(data: Any, path: KeyPath = ()) -> Iterator[Trouble]:
