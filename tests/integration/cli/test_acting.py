@@ -81,7 +81,7 @@ def test_an_empty_dump_fails_its_restore_test(call: Call) -> None:
     call("inventory")
     code, out, _ = call("restore-test", "dpi")
     assert code == 1
-    assert "application/dpi  failed: " in out
+    assert "application/dpi  failed – " in out
 
 
 def test_a_file_that_is_no_dump_fails_its_restore_test(call: Call, dumps: Path) -> None:
