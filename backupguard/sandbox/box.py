@@ -323,6 +323,14 @@ class Box:
 
     # -- limits
 
+    def explain(self) -> None:
+        """After an error: see whether the scratch space was full, since nobody may have looked yet."""
+        if self.ended is None:
+            try:
+                self._guard.look()
+            except BackupGuardError as error:
+                self._end_all(error)
+
     def raise_if_ended(self) -> None:
         """Raise the error with which the watcher ended this sandbox, if it did."""
         if self.ended is not None:

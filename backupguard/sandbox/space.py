@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import threading
@@ -94,6 +95,12 @@ class ScratchGuard:
             raise _no_disk(self.directory, free, reserve)
         with self._lock:
             self._check_use(free)
+
+    def look(self) -> None:
+        """Do as `check`, and measure whenever it was last done: to explain an error by its cause."""
+        with self._lock:
+            self._measured_at = -math.inf
+        self.check()
 
     def _check_use(self, free: int) -> None:
         estimate = self._used + max(0, self._free_then - free)

@@ -155,7 +155,11 @@ def test_a_clock_set_back_a_day_hides_ages_and_loses_nothing(place: Place) -> No
     assert place.store.head()[0] > facts
     assert len(list(place.store.facts(kinds=["restore-test.result"]))) == 2
     after = {key: found.status for key, found in place.judged().items()}
-    assert {key: after[key] for key in before} == before
+    # the newest attempt could not conclude, and says so until one does
+    assert after.pop(("RST-01", DPI)) is Status.WARNING
+    assert {key: after[key] for key in before if key in after} == {
+        key: status for key, status in before.items() if key in after
+    }
     assert place.perform().verdict is Verdict.PASSED
     assert place.judged()["RST-01", DPI].status is Status.COMPLIANT
     assert place.proved()
