@@ -177,4 +177,5 @@ def test_sftp_with_a_key_that_nobody_knows(
         pytest.raises((AccessRefused, Unreachable)) as caught,
     ):
         list(repository.points([]))
-    assert caught.value.code == "authentication"
+    # restic may give up before it has read what ssh had to say: then only the lost session is known
+    assert caught.value.code in {"authentication", "refused"}

@@ -152,7 +152,9 @@ def test_a_dump_that_takes_all_the_room_gets_its_share(place: Place, source: Sou
     place.start()
     run = place.ask()
     assert run.verdict is Verdict.COULD_NOT_VERIFY, run
-    assert run.code in {"scratch_limit", "no_disk"}, run
+    # Where the kernel's own limit on a file comes before the watcher, the server gives the room back
+    # and its message is all there is: still nobody's fault but ours.
+    assert run.code in {"scratch_limit", "no_disk", "unclassified_stderr"}, run
     wait_for(lambda: place.nothing_left(run.id))
     assert place.get("/-/healthy")[0] == 200
 
