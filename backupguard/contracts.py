@@ -290,6 +290,7 @@ class JobSelector:
     host: str | None = None  # select.host
     tags: tuple[str, ...] = ()  # select.tags
     pattern: str | None = None  # select.pattern, for directories: "dpi-%Y%m%d.dump.gz"
+    name: str | None = None  # select.name: what the tool calls it (stanza, server, job, database)
 
 
 class Known(Protocol):

@@ -293,6 +293,57 @@ class FindingChanged(TypedDict):
     facts: list[int]
 
 
+class DatabaseSeen(TypedDict):
+    """A database that exists, and the backup jobs that say they cover it."""
+
+    engine: str  # "postgresql", "mariadb", "sqlite", "openldap"
+    host: str
+    server: str  # which server or cluster of that host: "15/main", "3306", a directory
+    name: str
+    bytes: int | None
+    covered_by: list[str]  # "dpi.nightly"
+    ignored: bool  # the configuration says, with a reason, that it needs no backup
+
+
+class JobSeen(TypedDict):
+    """A backup job that some tool on this host is set up to run."""
+
+    tool: str  # "borgmatic", "systemd", "cron", "pgbackrest", "barman", "bareos"
+    name: str
+    enabled: bool
+    last_run_at: int | None
+    configured_as: list[str]  # the backup jobs of the configuration that it is
+
+
+class Lacking(TypedDict):
+    """What could not be looked at, and the right or program that is missing for it."""
+
+    what: str  # "postgresql/15/main"
+    code: str
+    need: str  # "role with pg_monitor", "read access to FILE"
+
+
+class DiscoverySeen(TypedDict):
+    """What runs and what is backed up on a host. Empty lists mean "none" only without `lacking`."""
+
+    host: str
+    databases: list[DatabaseSeen]
+    jobs: list[JobSeen]
+    lacking: list[Lacking]
+    covers_nothing: list[str]  # configured jobs whose database is not there
+
+
+class ReferenceLoaded(TypedDict):
+    """A list of what exists that BackupGuard did not write: a CMDB, vCenter or DNS export."""
+
+    sha256: str
+    dated_at: int  # of the export itself
+    entries: int
+    unmatched: list[str]  # entries found in no application, at most 200
+    unmatched_total: int
+    absent: list[str]  # applications found in no entry
+
+
 class ReportIssued(TypedDict):
     """A monthly report was written."""
 
@@ -372,6 +423,9 @@ KINDS: Mapping[str, Kind] = {
         Kind(name="baseline.accepted", payload=BaselineAccepted),
         Kind(name="baseline.reset", payload=BaselineReset),
         Kind(name="finding.changed", payload=FindingChanged),
+        Kind(name="discovery.seen", payload=DiscoverySeen, keep_days=ONE_YEAR),
+        Kind(name="discovery.closed", payload=RunClosed, keep_days=ONE_YEAR),
+        Kind(name="reference.loaded", payload=ReferenceLoaded),
         Kind(name="report.issued", payload=ReportIssued),
         Kind(name="evidence.pruned", payload=EvidencePruned),
         Kind(name="evidence.anchored", payload=EvidenceAnchored),

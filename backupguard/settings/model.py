@@ -66,6 +66,7 @@ class Select(SettingsModel):
     host: str | None = None
     tags: tuple[str, ...] = ()
     pattern: str | None = None
+    name: str | None = None  # what the tool calls it: a stanza, server, job or database
 
 
 class BackupJob(SettingsModel):
@@ -271,6 +272,7 @@ class Settings(SettingsModel):
             host=select.host,
             tags=select.tags,
             pattern=select.pattern,
+            name=select.name,
         )
 
     def jobs_in(self, repository: str) -> tuple[JobSelector, ...]:
