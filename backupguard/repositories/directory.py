@@ -42,6 +42,7 @@ from backupguard.errors import (
     Unreachable,
 )
 from backupguard.model import PointKind, PointState, RecoveryPoint, Verdict
+from backupguard.repositories.devices import device_of_path
 from backupguard.repositories.directory_scan import Entry, Scanner
 from backupguard.repositories.directory_settings import DirectorySettings
 
@@ -90,22 +91,21 @@ class DirectoryRepository:
         """Return device and room; raises Unreachable (not_found), AccessRefused (permission)."""
         path = self._settings.path
         try:
-            status = path.stat()
             with os.scandir(path):
                 pass
             room = os.statvfs(path)
+            device = device_of_path(path)
         except (FileNotFoundError, NotADirectoryError) as error:
             raise Unreachable("not_found", repository=self._identifier) from error
         except PermissionError as error:
             raise AccessRefused("permission", repository=self._identifier) from error
         except OSError as error:
             raise Unreachable("refused", repository=self._identifier) from error
-        device = status.st_dev
         return RepositoryState(
             tool="directory",
             tool_version="1",
             free_bytes=room.f_bavail * room.f_frsize,
-            device=f"{os.uname().nodename}:{os.major(device)}:{os.minor(device)}",
+            device=device,
         )
 
     def points(self, jobs: Sequence[JobSelector]) -> Iterator[RecoveryPoint]:

@@ -23,9 +23,14 @@ from backupguard.contracts import LockSeen, RepositoryState
 from backupguard.errors import AccessRefused, Misunderstood, Unreachable
 from backupguard.model import repository_subject
 from backupguard.outputs import last_json
+from backupguard.repositories.devices import (
+    device_of_bucket,
+    device_of_host,
+    device_of_path,
+)
 from backupguard.repositories.restic_calls import Call, ResticProgram, this_host
 from backupguard.repositories.restic_errors import failure
-from backupguard.repositories.restic_settings import Backend
+from backupguard.repositories.restic_settings import Backend, ssh_target
 from backupguard.repositories.restic_snapshots import parse_time
 
 #: How long what could not be compared is believed.
@@ -277,16 +282,18 @@ class ResticState:
     def _device(self) -> str | None:
         settings = self._program.settings
         if settings.path is not None:
-            number = settings.path.stat().st_dev
-            return f"{this_host()}:{os.major(number)}:{os.minor(number)}"
+            return device_of_path(settings.path)
         if settings.backend is Backend.SFTP and not settings.url.startswith("sftp://"):
-            return settings.url.removeprefix("sftp:").split(":", 1)[0].rpartition("@")[2]
+            return device_of_host(ssh_target(settings.url)[0].rpartition("@")[2])
         address = (
             settings.url.partition(":")[2] if settings.backend is not Backend.SFTP else settings.url
         )
-        if "//" not in address:
-            address = f"//{address}"
-        return urlsplit(address).hostname
+        parts = urlsplit(address if "//" in address else f"//{address}")
+        if not parts.hostname:
+            return None
+        if settings.backend is Backend.S3:
+            return device_of_bucket(parts.netloc, parts.path.strip("/").split("/", 1)[0])
+        return device_of_host(parts.hostname)
 
 
 def _lock_of(data: Any) -> LockSeen:

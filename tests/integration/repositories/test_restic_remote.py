@@ -102,7 +102,7 @@ def test_an_append_only_rest_server(
     before = listing(root)
     state = use(restic, here, restic.settings(url=url, credentials=credentials), tmp_path / "into")
     assert listing(root) == before
-    assert state.device == "127.0.0.1"
+    assert state.device == f"host:{socket.gethostname().lower()}"
     for command in commands:
         said = " ".join(command.argv) + repr(command.environment) + repr(command.secrets)
         assert "p@ss" not in said
@@ -165,7 +165,7 @@ def test_sftp_with_a_key(
     before = listing(restic.root)
     state = use(restic, here, sftp(restic, *sshd), tmp_path / "into")
     assert listing(restic.root) == before
-    assert state.device == "127.0.0.1"
+    assert state.device == f"host:{socket.gethostname().lower()}"
 
 
 def test_sftp_with_a_key_that_nobody_knows(
