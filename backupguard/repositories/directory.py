@@ -7,17 +7,14 @@ import math
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from io import FileIO
 from pathlib import Path, PurePosixPath
-from typing import Any
 from zoneinfo import ZoneInfo
 
 from backupguard.contracts import (
-    Attacker,
     Capability,
     Command,
     Context,
@@ -26,8 +23,6 @@ from backupguard.contracts import (
     JobRun,
     JobSelector,
     Protection,
-    Repository,
-    RepositorySettings,
     RepositoryState,
     VerifiedUnit,
     VerifyPlan,
@@ -45,6 +40,7 @@ from backupguard.model import PointKind, PointState, RecoveryPoint, Verdict
 from backupguard.repositories.devices import device_of_path
 from backupguard.repositories.directory_scan import Entry, Scanner
 from backupguard.repositories.directory_settings import DirectorySettings
+from backupguard.repositories.opening import ReadingType
 
 _CHUNK = 1 << 20
 _FUTURE_TOLERANCE = timedelta(minutes=5)
@@ -362,32 +358,5 @@ def _content_id(hashes: Mapping[str, str]) -> str:
     return f"sha256-tree:{sha256(listed.encode()).hexdigest()}"
 
 
-class DirectoryType:
-    """The entry point `directory`."""
-
-    name = "directory"
-    settings: type[RepositorySettings] = DirectorySettings
-
-    @contextmanager
-    def _opened(
-        self, identifier: str, settings: DirectorySettings, context: Context
-    ) -> Iterator[Repository]:
-        yield DirectoryRepository(identifier, settings, context)
-
-    def open(
-        self, identifier: str, settings: Any, context: Context
-    ) -> AbstractContextManager[Repository]:
-        """Open a directory of dumps for reading."""
-        return self._opened(identifier, settings, context)
-
-    def attack(
-        self,
-        identifier: str,  # noqa: ARG002
-        settings: Any,  # noqa: ARG002
-        context: Context,  # noqa: ARG002
-    ) -> AbstractContextManager[Attacker] | None:
-        """Return None: nothing is tried against directories in this version."""
-        return None
-
-
-DIRECTORY = DirectoryType()
+#: The entry point `directory`.
+DIRECTORY = ReadingType("directory", DirectorySettings, DirectoryRepository)

@@ -7,13 +7,12 @@ can be made, `restic_errors` for what its failures mean.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from backupguard.contracts import (
-    Attacker,
     Capability,
     Context,
     Fetched,
@@ -22,7 +21,6 @@ from backupguard.contracts import (
     JobSelector,
     Protection,
     Repository,
-    RepositorySettings,
     RepositoryState,
     VerifiedUnit,
     VerifyPlan,
@@ -30,6 +28,7 @@ from backupguard.contracts import (
 from backupguard.errors import BackupDefect, Changing, Misunderstood
 from backupguard.model import RecoveryPoint
 from backupguard.outputs import last_json
+from backupguard.repositories.opening import ReadingType
 from backupguard.repositories.restic_calls import Call, ResticProgram, open_program
 from backupguard.repositories.restic_errors import failure, ignored_snapshots, messages
 from backupguard.repositories.restic_fetch import fetch
@@ -125,32 +124,9 @@ class ResticRepository:
         return iter(())
 
 
-class ResticType:
-    """The entry point `restic`."""
-
-    name = "restic"
-    settings: type[RepositorySettings] = ResticSettings
-
-    @contextmanager
-    def _opened(
-        self, identifier: str, settings: ResticSettings, context: Context
-    ) -> Iterator[Repository]:
-        yield ResticRepository(open_program(identifier, settings, context))
-
-    def open(
-        self, identifier: str, settings: Any, context: Context
-    ) -> AbstractContextManager[Repository]:
-        """Open a repository for reading; raises MissingMeans, AccessRefused when it is entered."""
-        return self._opened(identifier, settings, context)
-
-    def attack(
-        self,
-        identifier: str,  # noqa: ARG002
-        settings: Any,  # noqa: ARG002
-        context: Context,  # noqa: ARG002
-    ) -> AbstractContextManager[Attacker] | None:
-        """Return None: nothing is tried against restic repositories in this version."""
-        return None
+def _open(identifier: str, settings: Any, context: Context) -> Repository:
+    return ResticRepository(open_program(identifier, settings, context))
 
 
-RESTIC = ResticType()
+#: The entry point `restic`.
+RESTIC = ReadingType("restic", ResticSettings, _open)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import os
 import re
-import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from backupguard.contracts import Fetched, FetchRequest
 from backupguard.errors import BackupDefect, Changing, MissingMeans, Misunderstood
+from backupguard.repositories.fetched import empty, measure
 from backupguard.repositories.restic_calls import Call, ResticProgram
 from backupguard.repositories.restic_errors import (
     failure,
@@ -154,7 +154,7 @@ def fetch(program: ResticProgram, state: ResticState, request: FetchRequest, int
         indexes = state.names("index") or frozenset()
         if snapshot not in (state.names("snapshots") or ()):
             raise Changing("repository_changed", repository=program.identifier) from first
-    _empty(into)
+    empty(into)
     try:
         return _attempt(program, request, into)
     except (BackupDefect, Changing) as second:
@@ -203,7 +203,7 @@ def _attempt(program: ResticProgram, request: FetchRequest, into: Path) -> Fetch
         texts = messages(done)
         if done.returncode != 1 or host_trouble(texts) is not None or unexplained(texts):
             raise failure(done, program.version, program.identifier)
-    files, size = _measure(into, program.context.cancel.raise_if_set)
+    files, size = measure(into, program.context.cancel.raise_if_set)
     if (files, size) != (located.files, located.bytes):
         # restic said nothing, or spoke of attributes only, and yet something is missing.
         raise Misunderstood(
@@ -222,39 +222,3 @@ def _artifact(paths: Sequence[str]) -> PurePosixPath:
     """Return the path, relative to the target, that holds everything restored."""
     common = PurePosixPath(os.path.commonpath(paths))
     return PurePosixPath(*common.parts[1:])
-
-
-def _measure(directory: Path, alive: Callable[[], None]) -> tuple[int, int]:
-    """Return how many regular files lie below `directory` and their bytes; follows no link."""
-    files = size = 0
-    waiting = [os.fsencode(directory)]
-    while waiting:
-        alive()
-        current = waiting.pop()
-        os.chmod(current, 0o700)  # noqa: PTH101 - what was restored may forbid its owner to look
-        with os.scandir(current) as entries:
-            for entry in entries:
-                status = entry.stat(follow_symlinks=False)
-                if stat.S_ISDIR(status.st_mode):
-                    waiting.append(entry.path)
-                elif stat.S_ISREG(status.st_mode):
-                    files += 1
-                    size += status.st_size
-    return files, size
-
-
-def _empty(directory: Path) -> None:
-    """Remove what a first attempt left; a tree nobody read yet, so no link is followed."""
-    waiting, directories = [os.fsencode(directory)], []
-    while waiting:
-        current = waiting.pop()
-        directories.append(current)
-        os.chmod(current, 0o700)  # noqa: PTH101
-        with os.scandir(current) as entries:
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    waiting.append(entry.path)
-                else:
-                    os.unlink(entry.path)  # noqa: PTH108
-    for path in reversed(directories[1:]):
-        os.rmdir(path)  # noqa: PTH106
