@@ -303,6 +303,7 @@ class DatabaseSeen(TypedDict):
     bytes: int | None
     covered_by: list[str]  # "dpi.nightly"
     ignored: bool  # the configuration says, with a reason, that it needs no backup
+    found_jobs: NotRequired[list[str]]  # "pgbackrest/main": found, and not in the configuration
 
 
 class JobSeen(TypedDict):
@@ -313,6 +314,13 @@ class JobSeen(TypedDict):
     enabled: bool
     last_run_at: int | None
     configured_as: list[str]  # the backup jobs of the configuration that it is
+    never_ran: NotRequired[bool]  # the tool says so; `last_run_at` None alone may be ignorance
+    source: NotRequired[str]  # "/etc/borgmatic/config.yaml" or "/etc/cron.d/dpi line 3"
+    schedule: NotRequired[str]  # as the tool writes it: "0 2 * * *", "daily"
+    repositories: NotRequired[list[str]]  # where its copies go, without any password
+    covers: NotRequired[list[str]]  # the databases it saves: "postgresql://srv1:5432/*"
+    paths: NotRequired[list[str]]  # the directories it saves
+    secrets: NotRequired[list[str]]  # where a secret stands, never the secret: "FILE line 12"
 
 
 class Lacking(TypedDict):
@@ -321,6 +329,8 @@ class Lacking(TypedDict):
     what: str  # "postgresql/15/main"
     code: str
     need: str  # "role with pg_monitor", "read access to FILE"
+    about: NotRequired[str]  # the file, role or program that `need` names
+    hides: NotRequired[str]  # what may be missing for it: "databases", "jobs", "reference"
 
 
 class DiscoverySeen(TypedDict):
@@ -331,6 +341,7 @@ class DiscoverySeen(TypedDict):
     jobs: list[JobSeen]
     lacking: list[Lacking]
     covers_nothing: list[str]  # configured jobs whose database is not there
+    catalogues: NotRequired[list[str]]  # servers whose catalogue was read to its end
 
 
 class ReferenceLoaded(TypedDict):
@@ -342,6 +353,9 @@ class ReferenceLoaded(TypedDict):
     unmatched: list[str]  # entries found in no application, at most 200
     unmatched_total: int
     absent: list[str]  # applications found in no entry
+    dated_by: NotRequired[str]  # "column", "name", "modified"
+    max_age_ms: NotRequired[int]  # after which it no longer says what exists
+    duplicates: NotRequired[int]  # rows that say again what another said
 
 
 class ReportIssued(TypedDict):

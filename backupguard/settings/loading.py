@@ -101,9 +101,13 @@ def _sorted(found: list[ConfigurationProblem]) -> list[ConfigurationProblem]:
 def _absolute(data: dict[str, Any], base: Path) -> None:
     """Make the paths that are ours relative to the main file's directory, wherever we run."""
     places = [("store", "directory"), ("scratch", "directory"), ("daemon", "runtime-directory")]
+    places.append(("reference", "file"))
     tables = [(rules.table(data, name), key) for name, key in places]
     for name in rules.table(data, "repositories"):
         credentials = rules.table(data, "repositories", name, "credentials")
+        tables += [(rules.table(credentials, use), "file") for use in credentials]
+    for name in rules.table(data, "discovery", "servers"):
+        credentials = rules.table(data, "discovery", "servers", name, "credentials")
         tables += [(rules.table(credentials, use), "file") for use in credentials]
     for table, key in tables:
         value = table.get(key)

@@ -37,6 +37,7 @@ from backupguard.contracts import (
     Size,
 )
 from backupguard.model import Criticality
+from backupguard.settings.discovery import Discovery, Pattern, Reference
 
 _MINUTE, _HOUR, _DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 
@@ -79,6 +80,7 @@ class BackupJob(SettingsModel):
     select: Select = Select()
     schedule: str | None = None  # cron, in the site's time zone
     every: Positive | None = None
+    covers: tuple[Pattern, ...] = ()  # the databases it saves: "postgresql://srv-db1/dpi"
     grace: Annotated[Duration, Field(ge=timedelta(0))] | None = None
 
 
@@ -100,6 +102,7 @@ class Application(SettingsModel):
     """A critical application: what was promised for it, by whom, and the copies it has."""
 
     name: str = Field(min_length=1)
+    aliases: tuple[str, ...] = ()  # its names in the reference
     criticality: Criticality
     rpo: Positive | None = None
     rto: Positive | None = None
@@ -156,6 +159,7 @@ class Cadences(SettingsModel):
     inventory: InventoryCadence = InventoryCadence()
     integrity: IntegrityCadence = IntegrityCadence()
     restore_test: RestoreTestCadence = RestoreTestCadence()
+    discovery: Cadence = _DAY
     report: str = "0 6 1 * *"  # cron
 
 
@@ -171,6 +175,7 @@ class PhaseLimits(SettingsModel):
     discard: Positive = _HOUR
     inventory: Positive = 15 * _MINUTE  # per repository
     integrity: Positive = 12 * _HOUR  # per repository
+    discovery: Positive = 30 * _MINUTE
     report: Positive = _HOUR
 
 
@@ -228,6 +233,8 @@ class Settings(SettingsModel):
     store: StoreSettings = StoreSettings()
     http: HttpSettings = HttpSettings()
     scratch: Scratch = Scratch()
+    discovery: Discovery = Discovery()
+    reference: Reference | None = None
     probes: Mapping[str, ProbeSettings] = Field(default_factory=dict)
 
     _files: tuple[Path, ...] = PrivateAttr(default=())

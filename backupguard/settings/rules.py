@@ -50,6 +50,7 @@ def ids(data: Tables) -> Iterator[Trouble]:
     for application, owner in table(data, "applications").items():
         places.append(("applications", application))
         places += [("applications", application, "backups", job) for job in table(owner, "backups")]
+    places += [("discovery", "servers", key) for key in table(data, "discovery", "servers")]
     for path in places:
         if not is_id(str(path[-1])):
             values = {"id": str(path[-1])[:80]}
@@ -265,6 +266,13 @@ def references_to_secrets(data: Tables) -> Iterator[tuple[KeyPath, SecretReferen
             except ValidationError:
                 continue
             yield ("repositories", name, "credentials", use), reference
+    for name, server in _tables(data, "discovery", "servers"):
+        for use, value in _tables(server, "credentials"):
+            try:
+                reference = SecretReference.model_validate(value)
+            except ValidationError:
+                continue
+            yield ("discovery", "servers", name, "credentials", use), reference
 
 
 def texts(data: Any, path: KeyPath = ()) -> Iterator[Trouble]:
