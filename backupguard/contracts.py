@@ -205,6 +205,10 @@ class Secret:
 
 # ------------------------------------------------------------------------------------ running tools
 
+#: Where the files of `Command.secrets` are inside the jail: `SECRETS/NAME`, for tools that take the
+#: path in an option and not by the environment.
+SECRETS = "/run/backupguard-secrets"
+
 #: Called with each complete line (without its end) of a tool's standard output.
 LineSink = Callable[[bytes], None]
 

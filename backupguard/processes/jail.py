@@ -10,7 +10,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from backupguard.contracts import Cancel, Command, Completed
+from backupguard.contracts import SECRETS, Cancel, Command, Completed
 from backupguard.errors import Unreachable
 from backupguard.processes.bubblewrap import Confinement, Program
 from backupguard.processes.masking import Masker
@@ -25,7 +25,7 @@ TMP_BYTES = 256 << 20
 
 #: Hidden from a tool by something private: a path below is shown only when `read` or `write` names it.
 _HIDDEN = ("/tmp", "/run", "/dev/shm")  # noqa: S108 - names of mounts
-_SECRETS = "/run/backupguard-secrets"
+_SECRETS = SECRETS
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _BASE = (
     *("--unshare-user", "--unshare-pid", "--unshare-ipc", "--die-with-parent", "--new-session"),
