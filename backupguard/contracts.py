@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, ClassVar, Protocol, Self, runtime_checkable
+from typing import Annotated, Any, ClassVar, Literal, Protocol, Self, runtime_checkable
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
 from pydantic_core import PydanticCustomError
@@ -155,12 +155,21 @@ class Limits(SettingsModel):
 
 
 class RepositorySettings(SettingsModel):
-    """What every repository type's settings share. `type` selects the plug-in."""
+    """What every repository type's settings share. `type` selects the plug-in.
+
+    `failure-domain` says what would be lost together with it (a room, an array, a cluster, an
+    administrator's account), `declared-by` and `declared-on` who said so and when. A snapshot or a
+    replica is no backup where it shares the fate of production.
+    """
 
     type: str
     credentials: Credentials = Credentials()
     medium_kind: str = Field(default="disk", pattern="^(disk|tape|vtl|object|removable)$")
     failure_domain: str | None = None
+    declared_by: str | None = None
+    declared_on: date | None = None
+    off_site: bool = False
+    copy_kind: Literal["backup", "snapshot", "replica"] = "backup"
     claimed_protection: tuple[str, ...] = ()
     limits: Limits = Limits()
 
@@ -498,7 +507,12 @@ class Attacker(Protocol):
 
 @runtime_checkable
 class RepositoryType(Protocol):
-    """The entry point of a repository plug-in (group `backupguard.repositories`)."""
+    """The entry point of a repository plug-in (group `backupguard.repositories`).
+
+    A type that was never seen against a live server says `unproven = True` (left out: False). What is
+    concluded from its repositories is not measurable until a person has compared a sample of points
+    with what the vendor's console shows (`backupguard doctor repositories ID --confirm`), and again
+    after a major upgrade of the tool."""
 
     name: str
     settings: type[RepositorySettings]

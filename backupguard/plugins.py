@@ -61,6 +61,17 @@ def repository_type(name: str) -> RepositoryType:
     return cast(RepositoryType, load(REPOSITORIES, name))
 
 
+def unproven(name: str) -> bool:
+    """Tell whether a repository type was never seen against a live server.
+
+    A type that says nothing of it, or that cannot be loaded, is not.
+    """
+    try:
+        return bool(getattr(repository_type(name), "unproven", False))
+    except MissingMeans:
+        return False
+
+
 def probe(name: str) -> Probe:
     """Return the probe of that name; raises MissingMeans as `load` does."""
     return cast(Probe, load(PROBES, name))

@@ -120,6 +120,18 @@ class RepositoryInspected(TypedDict):
     device: str | None
 
 
+class RepositoryConfirmed(TypedDict):
+    """A person compared a sample of points with what the vendor's console shows, and it was right."""
+
+    repository: str
+    type: str
+    tool: str | None
+    tool_version: str | None
+    tool_major: str | None  # it is needed again when this differs
+    digest: str  # SHA-256 over the sampled points, as they were shown
+    count: int
+
+
 class PointData(TypedDict):
     """A recovery point in a listing."""
 
@@ -425,6 +437,7 @@ KINDS: Mapping[str, Kind] = {
         Kind(name="pause.started", payload=PauseStarted),
         Kind(name="pause.ended", payload=PauseEnded),
         Kind(name="repository.inspected", payload=RepositoryInspected, keep_days=ONE_YEAR),
+        Kind(name="repository.confirmed", payload=RepositoryConfirmed),
         Kind(name="inventory.listed", payload=InventoryListed, keep_days=ONE_YEAR),
         Kind(name="inventory.confirmed", payload=InventoryConfirmed, keep_days=ONE_YEAR),
         Kind(name="repository.verified", payload=RepositoryVerified),

@@ -148,6 +148,11 @@ def _switched_off(_before: Any, after: Any) -> bool:
     return after is False
 
 
+def _switched_on(before: Any, after: Any) -> bool:
+    """A statement that excuses something, where there was none."""
+    return not before and bool(after)
+
+
 def _later(before: Any, after: Any) -> bool:
     return after is not None and (before is None or str(after) > str(before))
 
@@ -202,6 +207,13 @@ _RULES: tuple[tuple[str, Callable[[Any, Any], bool]], ...] = (
     ("repositories", _gone),
     ("repositories/*", _gone),
     ("repositories/*/limits/max-bytes-per-day", _smaller),
+    ("repositories/*/failure-domain", _changed_or_gone),
+    ("repositories/*/off-site", _switched_on),
+    ("repositories/*/copy-kind", _changed_or_gone),
+    (f"{_APPLICATION}/failure-domain", _changed_or_gone),
+    (f"{_APPLICATION}/provides", _fewer),
+    ("site/without", _switched_on),
+    ("site/without/*", _switched_on),
     ("daemon/cadences/*/*", _longer),
     ("probes/*/every", _longer),
     ("daemon/cadences/discovery", _longer),

@@ -51,13 +51,23 @@ STATE_DIRECTORY = Path("/var/lib/backupguard")
 RUNTIME_DIRECTORY = Path("/run/backupguard")
 
 
+#: Base services and backup infrastructure: without them nothing else comes back.
+BaseService = Literal[
+    "directory", "dns", "pki", "vault", "hypervisor", "network", "backup-catalogue"
+]
+
+
 class Site(SettingsModel):
-    """The establishment. `commissioning_until` softens the severity of alerts, never a finding."""
+    """The establishment. `commissioning_until` softens the severity of alerts, never a finding.
+
+    `without` names base services that do not exist here, each with the reason.
+    """
 
     name: str = Field(min_length=1)
     timezone: str = "Europe/Paris"
     language: Literal["fr", "en"] = "fr"
     commissioning_until: date | None = None
+    without: Mapping[BaseService, Annotated[str, Field(min_length=1)]] = Field(default_factory=dict)
 
 
 class Select(SettingsModel):
@@ -99,7 +109,10 @@ class Recovery(SettingsModel):
 
 
 class Application(SettingsModel):
-    """A critical application: what was promised for it, by whom, and the copies it has."""
+    """A critical application: what was promised for it, by whom, and the copies it has.
+
+    `failure_domain` is where its production lives; `provides` the base services that it is.
+    """
 
     name: str = Field(min_length=1)
     aliases: tuple[str, ...] = ()  # its names in the reference
@@ -109,6 +122,8 @@ class Application(SettingsModel):
     declared_by: str | None = None
     declared_on: date | None = None
     bia_reference: str | None = None
+    failure_domain: str | None = None
+    provides: tuple[BaseService, ...] = ()
     depends_on: tuple[str, ...] = ()
     recovery: Recovery = Recovery()
     backups: Mapping[str, BackupJob] = Field(default_factory=dict)
