@@ -8,6 +8,7 @@ times taken and given are aware; slots are in UTC.
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
@@ -19,6 +20,7 @@ _DAY = timedelta(days=1)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 #: A cron expression repeats within 28 years at most (29 February on a given weekday); 2100 adds 12.
 _HORIZON_DAYS = 40 * 366
+_NEVER = datetime(9999, 12, 31, tzinfo=UTC)
 
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
@@ -196,6 +198,101 @@ def longest_gap(schedule: str | timedelta, around: datetime, timezone: str) -> t
     ]
     times.append(next_slot(schedule, times[-1], timezone))
     return max(later - earlier for earlier, later in pairwise(times))
+
+
+# --------------------------------------------------------------------------------------- calendars
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expected:
+    """A run that a calendar asks for. It begins at `first`, or as late as `last`.
+
+    The two differ on the nights on which clocks change: in autumn a local time comes twice and
+    schedulers differ on which is meant; in spring one is left out (`exists` is False), and they differ
+    on whether they run before the gap, after it, or not at all that night.
+    """
+
+    first: datetime
+    last: datetime
+    exists: bool = True
+
+
+#: A run counts for the slot it comes before by at most this: somebody began early by hand.
+EARLY = timedelta(hours=6)
+
+
+def _expected_at(day: date, hour: int, minute: int, zone: ZoneInfo) -> Expected:
+    local = datetime.combine(day, time(hour, minute), tzinfo=zone)
+    both = local.astimezone(UTC), local.replace(fold=1).astimezone(UTC)
+    exists = both[0].astimezone(zone).replace(tzinfo=None) == local.replace(tzinfo=None)
+    return Expected(first=min(both), last=max(both), exists=exists)
+
+
+@lru_cache(maxsize=4096)
+def expected(cron_text: str, first: date, last: date, timezone: str) -> tuple[Expected, ...]:
+    """Return the runs that a cron expression asks for on these local dates, ascending."""
+    cron, zone = parse_cron(cron_text), ZoneInfo(timezone)
+    found: set[Expected] = set()
+    day = first
+    while day <= last:
+        if cron.falls_on(day):
+            found.update(_expected_at(day, h, m, zone) for h in cron.hours for m in cron.minutes)
+        day += _DAY
+    return tuple(sorted(found, key=lambda slot: (slot.first, slot.last)))
+
+
+def met_by(asked: Sequence[Expected], at: datetime, timezone: str) -> int | None:
+    """Return which of the ascending runs `asked` for a point of time `at` stands for, None for none.
+
+    It is the last one that had begun, or the next where that is near: within a quarter of the time
+    between the two, and `EARLY` at most. A point at midnight sharp names a day only, as a file called
+    after its date does, and stands for that day's first run.
+    """
+    local = at.astimezone(ZoneInfo(timezone))
+    if local.time() == time(0):
+        for index, slot in enumerate(asked):
+            if slot.last.astimezone(local.tzinfo).date() == local.date():
+                return index
+    after = bisect_right(asked, at, key=lambda slot: slot.first)
+    if after == len(asked):
+        return after - 1 if after else None
+    if after == 0:
+        return 0 if asked[0].first - at <= EARLY else None
+    early = min(EARLY, (asked[after].first - asked[after - 1].first) / 4)
+    return after if asked[after].first - at <= early else after - 1
+
+
+@lru_cache(maxsize=16384)
+def due_after(cron_text: str, at: datetime, timezone: str) -> tuple[Expected, tuple[Expected, ...]]:
+    """Return the run that is due once a point of time `at` stands, and the doubtful ones before it.
+
+    Doubtful are those at a local time that the spring night leaves out: nobody can say that they must
+    have come.
+    """
+    day = at.astimezone(ZoneInfo(timezone)).date()
+    reach = 3
+    while True:
+        asked = expected(cron_text, day - reach * _DAY, day + reach * _DAY, timezone)
+        index = met_by(asked, at, timezone)
+        later = asked[index + 1 if index is not None else 0 :]
+        due = next((number for number, slot in enumerate(later) if slot.exists), None)
+        # A run before the point tells how far apart they are; a new calendar may have none.
+        if due is not None and (asked[0].first <= at or reach > _HORIZON_DAYS):
+            return later[due], later[:due]
+        if reach > 2 * _HORIZON_DAYS:  # 02:30 on 29 March of a year: only ever left out
+            return Expected(first=_NEVER, last=_NEVER), later
+        reach *= 4
+
+
+def asked_between(
+    cron_text: str, start: datetime, end: datetime, timezone: str
+) -> tuple[Expected, ...]:
+    """Return the runs asked for with `start` < first and last <= `end`."""
+    zone = ZoneInfo(timezone)
+    around = expected(
+        cron_text, start.astimezone(zone).date() - _DAY, end.astimezone(zone).date(), timezone
+    )
+    return tuple(slot for slot in around if start < slot.first and slot.last <= end)
 
 
 # ----------------------------------------------------------------------------------------- windows

@@ -9,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backupguard.settings.schedule import (
+    asked_between,
+    due_after,
     in_window,
     last_slot,
     longest_gap,
@@ -252,3 +254,95 @@ def test_being_inside_agrees_with_when_it_is_open(
 
     assert all(a[1] < b[0] for a, b in pairwise(spans))
     assert in_window(windows, moment, zone) is any(a <= moment < b for a, b in spans)
+
+
+# --------------------------------------------------------------------------------------- calendars
+
+SPRING = (utc(2026, 3, 29), utc(2027, 3, 28))
+AUTUMN = (utc(2026, 10, 25), utc(2027, 10, 31))
+
+
+def due(text: str, at: datetime) -> datetime:
+    return due_after(text, at, PARIS)[0].last
+
+
+@pytest.mark.parametrize("sunday", SPRING)
+def test_a_time_left_out_in_spring_is_asked_of_nobody(sunday: datetime) -> None:
+    saturday_run = sunday - timedelta(days=1) + timedelta(hours=1, minutes=30)  # 02:30 in winter
+    slot, doubtful = due_after("30 2 * * *", saturday_run, PARIS)
+    assert slot.last == sunday + timedelta(days=1, minutes=30)  # 02:30 in summer, on Monday
+    assert [(one.first, one.last, one.exists) for one in doubtful] == [
+        (sunday + timedelta(minutes=30), sunday + timedelta(minutes=90), False)
+    ]
+
+
+@pytest.mark.parametrize("sunday", SPRING)
+@pytest.mark.parametrize("minutes", [30, 60, 61, 90])  # before the gap, at once after it, moved
+def test_a_run_around_the_gap_counts_for_its_night_and_not_for_the_next(
+    sunday: datetime, minutes: int
+) -> None:
+    slot, doubtful = due_after("30 2 * * *", sunday + timedelta(minutes=minutes), PARIS)
+    assert (slot.last, doubtful) == (sunday + timedelta(days=1, minutes=30), ())
+
+
+@pytest.mark.parametrize("sunday", AUTUMN)
+@pytest.mark.parametrize("minutes", [30, 90])  # the first 02:30, and the second
+def test_a_time_that_comes_twice_is_one_run_that_may_come_at_either(
+    sunday: datetime, minutes: int
+) -> None:
+    before = sunday - timedelta(days=1) + timedelta(minutes=30)
+    assert due("30 2 * * *", before) == sunday + timedelta(minutes=90)
+    # neither of the two stands for Monday's
+    assert due("30 2 * * *", sunday + timedelta(minutes=minutes)) == sunday + timedelta(
+        days=1, minutes=90
+    )
+
+
+@pytest.mark.parametrize("sunday", SPRING + AUTUMN)
+def test_the_evenings_around_a_clock_change_are_asked_for_one_by_one(sunday: datetime) -> None:
+    at = datetime.combine(sunday.date() - timedelta(days=2), time(22, 0), tzinfo=ZoneInfo(PARIS))
+    for days in (-1, 0, 1):
+        slot, doubtful = due_after("0 22 * * *", at.astimezone(UTC), PARIS)
+        assert doubtful == ()
+        at = slot.last.astimezone(ZoneInfo(PARIS))
+        assert (at.date(), at.hour) == (sunday.date() + timedelta(days=days), 22)
+
+
+@pytest.mark.parametrize(
+    ("text", "at", "expected_due"),
+    [
+        ("0 22 * * Mon-Fri", utc(2026, 6, 12, 20), utc(2026, 6, 15, 20)),  # Friday, then Monday
+        ("0 22 * * Mon-Fri", utc(2026, 6, 9, 20), utc(2026, 6, 10, 20)),
+        ("0 3 1 * *", utc(2026, 6, 1, 1, 5), utc(2026, 7, 1, 1)),
+        ("0 3 1 * *", utc(2026, 6, 20), utc(2026, 7, 1, 1)),  # by hand, and no reason to skip one
+        ("0 22 * * *", utc(2026, 6, 9, 18), utc(2026, 6, 10, 20)),  # two hours early
+        ("0 22 * * *", utc(2026, 6, 9, 12), utc(2026, 6, 9, 20)),  # last night's, made late
+        ("0 22 * * *", utc(2026, 6, 8, 22), utc(2026, 6, 10, 20)),  # named after the day: 9 June
+        ("0 * * * *", utc(2026, 6, 9, 12, 50), utc(2026, 6, 9, 14)),
+        ("0 * * * *", utc(2026, 6, 9, 12, 30), utc(2026, 6, 9, 13)),
+        ("0 0 29 2 *", utc(2026, 6, 9), utc(2028, 2, 28, 23)),
+        ("30 2 29 3 *", utc(2025, 4, 1), utc(2027, 3, 29, 0, 30)),  # 2026 leaves it out
+    ],
+)
+def test_when_the_next_run_is_due(text: str, at: datetime, expected_due: datetime) -> None:
+    assert due(text, at) == expected_due
+
+
+@given(CRONS, st.one_of(MOMENTS, AROUND), st.sampled_from(ZONES))
+def test_what_is_due_lies_ahead_and_follows_what_was_met(
+    text: str, at: datetime, zone: str
+) -> None:
+    slot, doubtful = due_after(text, at, zone)
+    assert slot.exists
+    assert slot.first > at
+    assert not [one for one in doubtful if one.exists]
+    later = due_after(text, slot.last, zone)[0]
+    assert later.first > slot.first
+
+
+@pytest.mark.parametrize("sunday", SPRING + AUTUMN)
+def test_a_week_with_a_clock_change_asks_for_seven_nights(sunday: datetime) -> None:
+    end = sunday + timedelta(days=4)
+    asked = asked_between("30 2 * * *", end - timedelta(days=7), end, PARIS)
+    assert len(asked) == 7
+    assert len([one for one in asked if one.exists]) == (6 if sunday in SPRING else 7)
