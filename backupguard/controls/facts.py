@@ -7,26 +7,34 @@ every scope
         application that stands on it)
     known: `newest_record_at` (when the newest record was written; None for an empty store)
 application
-    settings: `rpo_s`, `rto_s` (None: not declared), `steps_s` (declared manual steps of a recovery),
+    settings: `failure_domain` (of production; None: not declared), `rpo_s`, `rto_s` (None: not declared), `steps_s` (declared manual steps of a recovery),
         `repositories` (ids that keep copies of it)
     latest: `restore-test.result`, `restore-test.closed`, and, picked out of all results,
         `restore-test.passed` and `restore-test.concluded/REPOSITORY`: the newest one that passed, and
         per repository the newest one that passed or failed ("-": no repository was reached)
-    children: its jobs
+    children: its jobs; one whose repository is unproven brings no evidence here
+    known: `unproven` (its repositories that need a person's confirmation), `copies`: one per
+        repository with `repository`, `kind` ("backup", "snapshot", "replica"), `medium`, `domain`,
+        `declared_at` (None: never), `off_site`, `claims`, `device` (words that name a place),
+        `repository_id`, `code`, `points`, `newest_at` (restorable), `seen_at`, `allowed_s` (how old its
+        newest point may be to count), `broken` ("restore", "integrity", None), `unproven`
 job
     settings: `application`, `job`, `repository`, `selection` (equal for copies of the same data),
         `interval_s` (None: neither schedule nor interval), `grace_s`
     known: `seen_at` (when its repository was last listed to the end, None: never), `reachable`,
         `code`, `restorable_at` (newest point that is complete, or complete with warnings, and not
         dated in the future), `newest_state`, `newest_bytes`, `points`, `future` (points dated in the
-        future)
+        future), `unproven` (its repository needs a person's confirmation)
 repository
     latest: `repository.inspected`, `repository.verified`, and `repository.verified/complete` (newest
         one that says since when every unit was read), `repository.verified/failed` (newest one with a
         unit that was found wrong and has not been found right since)
 site
-    latest: `evidence.anchored`
-    known: `evidence_valid` (None: not checked), `evidence_wrong_seq`, `reported` (newest month a
+    settings: `applications` (per id: `criticality`, `jobs`: ids of its jobs), `without` (base services
+        that do not exist here, with the reason)
+    latest: `evidence.anchored`, and `discovery.seen/SUBJECT`, `reference.loaded/SUBJECT`: the newest
+        of every host or list
+    known: `services` (per base service: `application`, `grace_s`, `copies` as above), `evidence_valid` (None: not checked), `evidence_wrong_seq`, `reported` (newest month a
         report was issued for, "2026-10")
 """
 
@@ -136,6 +144,11 @@ def never_set_up(reason: str, *facts: Fact | None, **values: int | str) -> Judge
         reason=Message(id=reason, values=values),
         facts=seqs(*facts),
     )
+
+
+def unproven(repository: str, *facts: Fact | None) -> Judgement:
+    """Return `not_measurable`: the type of that repository was never seen against a live server."""
+    return never_set_up("reason.unproven", *facts, repository=repository)
 
 
 def lost(
