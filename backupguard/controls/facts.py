@@ -7,8 +7,9 @@ every scope
         application that stands on it)
     known: `newest_record_at` (when the newest record was written; None for an empty store)
 application
-    settings: `failure_domain` (of production; None: not declared), `rpo_s`, `rto_s` (None: not declared), `steps_s` (declared manual steps of a recovery),
-        `repositories` (ids that keep copies of it)
+    settings: `failure_domain` (of production; None: not declared), `rpo_s`, `rto_s` (None: not
+        declared), `steps_s` (declared manual steps of a recovery), `repositories` (ids that keep copies
+        of it)
     latest: `restore-test.result`, `restore-test.closed`, and, picked out of all results,
         `restore-test.passed` and `restore-test.concluded/REPOSITORY`: the newest one that passed, and
         per repository the newest one that passed or failed ("-": no repository was reached)
@@ -34,8 +35,9 @@ site
         that do not exist here, with the reason)
     latest: `evidence.anchored`, and `discovery.seen/SUBJECT`, `reference.loaded/SUBJECT`: the newest
         of every host or list
-    known: `services` (per base service: `application`, `grace_s`, `copies` as above), `evidence_valid` (None: not checked), `evidence_wrong_seq`, `reported` (newest month a
-        report was issued for, "2026-10")
+    known: `services` (per base service, one per application that is it: `application`, `production`,
+        `grace_s`, `copies` as above), `evidence_valid` (None: not checked), `evidence_wrong_seq`,
+        `reported` (newest month a report was issued for, "2026-10")
 """
 
 from __future__ import annotations
