@@ -29,12 +29,14 @@ from backupguard.model import (
     Judgement,
     Listing,
     Observation,
+    PointsLost,
     Policy,
     RecoveryPoint,
     Run,
     RunRequest,
     RunState,
     Scope,
+    Sighting,
     Subject,
     Verdict,
     VerifiedCoverage,
@@ -172,6 +174,14 @@ class RepositorySettings(SettingsModel):
     copy_kind: Literal["backup", "snapshot", "replica"] = "backup"
     claimed_protection: tuple[str, ...] = ()
     limits: Limits = Limits()
+
+    @property
+    def talks_to(self) -> str:
+        """The host that reading loads: repositories of one host share `daemon.parallel-per-host`.
+
+        "localhost" unless a type says otherwise, for example with the host of its URL.
+        """
+        return "localhost"
 
 
 class ProbeSettings(SettingsModel):
@@ -318,6 +328,15 @@ class Known(Protocol):
     def coverage(self, repository: str) -> Mapping[str, VerifiedCoverage]:
         """Return the verified units of a repository, by unit."""
 
+    def sighting(self, repository: str) -> Sighting | None:
+        """Return when a repository was last asked; None when it never was."""
+
+    def standing(self, repository: str, listed: Iterable[RecoveryPoint] = ()) -> Mapping[str, int]:
+        """Return per job how many points stand in a repository once `listed` are counted as well."""
+
+    def runs_since(self, repository: str) -> datetime | None:
+        """Return from when on a tool's runs may be new or may have ended; None: none are known."""
+
 
 class Context(Protocol):
     """All that a plug-in is handed."""
@@ -377,11 +396,18 @@ class RepositoryState:
     locks: tuple[LockSeen, ...] = ()
     free_bytes: int | None = None
     device: str | None = None  # host and device identity, for failure domains
+    # Codes of what is wrong with how it is looked at or kept, for people: "administrator_credential".
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobRun:
-    """The tool's own record of one of its runs."""
+    """The tool's own record of one of its runs, also of one that left no point.
+
+    `bytes` and `files` are what was looked at; `bytes_added` what was new after deduplication,
+    `bytes_stored` what that took after compression. `duration_ms` only where it is not simply
+    `ended_at` less `started_at`.
+    """
 
     job: str
     native_id: str
@@ -390,6 +416,36 @@ class JobRun:
     state: str  # a PointState value
     bytes: int | None = None
     files: int | None = None
+    duration_ms: int | None = None
+    bytes_added: int | None = None
+    bytes_stored: int | None = None
+    files_new: int | None = None
+    files_changed: int | None = None
+    files_removed: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobRuns:
+    """What a repository's `runs` yielded, to its end. None of them is ever taken away again."""
+
+    repository: str
+    runs: Collection[JobRun]
+    observed_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changes:
+    """What is new in a repository since a mark.
+
+    `points` are the new and the changed ones, `standing` how many each job of those asked for has in
+    all, `mark` is handed back next time. `complete` says that `points` are all there are: without a
+    mark, or when the tool can no longer tell what is new since then.
+    """
+
+    points: Iterable[RecoveryPoint]
+    standing: Mapping[str, int]
+    mark: str
+    complete: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -474,6 +530,22 @@ class Repository(Protocol):
 
 
 @runtime_checkable
+class ListsChanges(Protocol):
+    """A repository that can tell what is new, where naming everything would be dear.
+
+    Counts are compared with what is known: a job whose count comes out wrong is listed through
+    `points` at once, and everything is once a day, so that a loss cannot hide.
+    """
+
+    def changes(self, jobs: Sequence[JobSelector], mark: str | None) -> Changes:
+        """Return what is new since `mark`, which an earlier call returned; None: everything.
+
+        Raises what `points` raises. A mark that this repository cannot use any more is no error: it
+        answers as without one, with `complete`.
+        """
+
+
+@runtime_checkable
 class VerifiesInUnits(Protocol):
     """A repository that can name all its units: so that "everything was read since" can be said."""
 
@@ -512,7 +584,11 @@ class RepositoryType(Protocol):
     A type that was never seen against a live server says `unproven = True` (left out: False). What is
     concluded from its repositories is not measurable until a person has compared a sample of points
     with what the vendor's console shows (`backupguard doctor repositories ID --confirm`), and again
-    after a major upgrade of the tool."""
+    after a major upgrade of the tool.
+
+    A type may also say `capabilities: frozenset[Capability]`, what its repositories can do at most, so
+    that no run is planned which they cannot perform.
+    """
 
     name: str
     settings: type[RepositorySettings]
@@ -549,6 +625,12 @@ class Repositories(Protocol):
     def parallelism(self) -> int:
         """Return how many may be open at the same time."""
 
+    def host_of(self, identifier: str) -> str:
+        """Return the host that reading a repository loads."""
+
+    def parallelism_per_host(self) -> int:
+        """Return how many of one host may be open at the same time."""
+
 
 @runtime_checkable
 class Probe(Protocol):
@@ -560,7 +642,7 @@ class Probe(Protocol):
 
     def observe(
         self, subject: Subject, repositories: Repositories, context: Context, settings: Any
-    ) -> Iterator[Observation | Listing]:
+    ) -> Iterator[Observation | Listing | JobRuns]:
         """Yield what is seen. What cannot be seen is an observation too, with its error code."""
 
 
@@ -782,6 +864,31 @@ class Store(Protocol):
     def merge_listing(self, listing: Listing, *, run: str | None) -> tuple[Fact, ...]:
         """Record what appeared, changed and vanished; nothing at all when nothing did."""
 
+    def merge_runs(self, seen: JobRuns, *, run: str | None) -> tuple[Fact, ...]:
+        """Record the tool's runs that are new or have changed; nothing at all when none has."""
+
+    def record_inspection(
+        self, inspected: Observation, *, run: str | None, author: str | None
+    ) -> tuple[Fact, ...]:
+        """Record a `repository.inspected` that differs from the last one, or the first of a day.
+
+        When the repository was asked is remembered either way.
+        """
+
+    def sightings(self) -> Mapping[str, Sighting]:
+        """Return when each repository was last asked and what came of it, by id."""
+
+    def standing(self, repository: str, listed: Iterable[RecoveryPoint] = ()) -> Mapping[str, int]:
+        """Return per job how many points stand in a repository once `listed` are counted as well."""
+
+    def job_runs(
+        self, job: str, repository: str | None = None, limit: int | None = None
+    ) -> tuple[JobRun, ...]:
+        """Return what the tools recorded of a job's runs, newest first."""
+
+    def runs_since(self, repository: str) -> datetime | None:
+        """Return from when on a tool's runs may be new or may have ended; None: none are known."""
+
     def seal(self) -> None:
         """Seal the chain's head with the store's key, unless it is sealed already."""
 
@@ -811,6 +918,12 @@ class Store(Protocol):
         self, job: str, repository: str | None = None, limit: int | None = None
     ) -> tuple[RecoveryPoint, ...]:
         """Return standing points, newest first."""
+
+    def gone_points(self, job: str, repository: str, limit: int) -> tuple[RecoveryPoint, ...]:
+        """Return the newest points that stood once and do not any more, newest first."""
+
+    def losses(self, after: int) -> tuple[PointsLost, ...]:
+        """Return the usable points that vanished by facts newer than `after`, listing by listing."""
 
     def coverage(self, repository: str) -> Mapping[str, VerifiedCoverage]:
         """Return verified units."""

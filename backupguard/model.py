@@ -8,7 +8,7 @@ anything that may be recorded. This module imports nothing else of BackupGuard.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -232,18 +232,50 @@ class Listing:
     """What a repository holds for its jobs, as one listing that ended normally.
 
     `jobs` names every job that was asked for, so that a job without any point is known to be empty.
-    A listing that did not end normally is never made, so nothing vanishes by accident.
+    A listing that did not end normally is never made, so nothing vanishes by accident. `points` may
+    be gone through several times.
+
+    A `partial` one holds only points that are new or changed since the one before: nothing vanishes
+    by it, and `standing` says how many points the repository has for each job in all. `mark` is what
+    the next partial listing goes on from; it is remembered only where `standing` comes out right.
     """
 
     repository: str
     jobs: tuple[str, ...]
-    points: tuple[RecoveryPoint, ...]
+    points: Collection[RecoveryPoint]
     observed_at: datetime
+    origin: Origin = Origin.OBSERVED  # imported, where somebody else's word is all there is
+    partial: bool = False
+    standing: Mapping[str, int] = field(default_factory=dict)
+    mark: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sighting:
+    """When a repository was last asked, and what came of it. Remembered, no evidence.
+
+    `listed_at` is when it was last known to the end what it holds, `listed_fully_at` when all of it
+    was last named one by one, `inspected_at` when it last answered and nothing was wrong, `asked_at`
+    when it was last asked, whatever came of that.
+    """
+
+    repository: str
+    asked_at: datetime | None = None
+    listed_at: datetime | None = None
+    listed_fully_at: datetime | None = None
+    inspected_at: datetime | None = None
+    mark: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobSummary:
-    """What stands for one job over all its repositories' points, or for one job × repository."""
+    """What stands for one job over all its repositories' points, or for one job × repository.
+
+    Everything but `standing` speaks of usable points only: complete ones (or complete with a
+    warning) that are not dated in the future. `standing` counts all that stand, whatever their state.
+    `point_days` are the days with at least one usable point, ascending: days since 1970 of the site's
+    local calendar (`date.fromordinal(day + date(1970, 1, 1).toordinal())`).
+    """
 
     job: str
     repository: str
@@ -253,6 +285,30 @@ class JobSummary:
     newest_state: PointState | None
     points: int
     days: int
+    standing: int = 0
+    point_days: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PointsLost:
+    """Usable points of a job that one listing no longer showed.
+
+    `before` and `after` are how many usable ones stood around that listing, appearing ones included
+    in `after`; `at_first` how many stood when the job was listed for the first time. `oldest` and
+    `newest` are the times of the lost ones, `standing_oldest` of the oldest that was left.
+    """
+
+    job: str
+    repository: str
+    seq: int  # of the last fact of that listing
+    seen_at: datetime
+    lost: int
+    before: int
+    after: int
+    at_first: int
+    oldest: datetime
+    newest: datetime
+    standing_oldest: datetime | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ import fcntl
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -43,6 +43,7 @@ from backupguard.model import (
     RecoveryPoint,
     Run,
     RunState,
+    Sighting,
     Subject,
     Verdict,
     VerifiedCoverage,
@@ -91,6 +92,18 @@ class StoreKnown(Known):
     def coverage(self, repository: str) -> Mapping[str, VerifiedCoverage]:
         """Return the verified units of a repository."""
         return self.store.coverage(repository)
+
+    def sighting(self, repository: str) -> Sighting | None:
+        """Return when a repository was last asked; None when it never was."""
+        return self.store.sightings().get(repository)
+
+    def standing(self, repository: str, listed: Iterable[RecoveryPoint] = ()) -> Mapping[str, int]:
+        """Return per job how many points stand in a repository once `listed` are counted as well."""
+        return self.store.standing(repository, listed)
+
+    def runs_since(self, repository: str) -> datetime | None:
+        """Return from when on a tool's runs may be new or may have ended; None: none are known."""
+        return self.store.runs_since(repository)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -153,6 +166,14 @@ class ConfiguredRepositories:
     def parallelism(self) -> int:
         """Return how many repositories may be open together."""
         return max(2, os.cpu_count() or 2)
+
+    def host_of(self, identifier: str) -> str:
+        """Return the host that reading a repository loads."""
+        return self.settings.repositories[identifier].talks_to
+
+    def parallelism_per_host(self) -> int:
+        """Return how many repositories of one host may be open together."""
+        return self.settings.daemon.parallel_per_host
 
 
 @dataclass(slots=True, kw_only=True)

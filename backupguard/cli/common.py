@@ -110,6 +110,7 @@ def store(settings: Settings, *, replace_corrupt: bool = True) -> Store:
         settings.state_directory,
         settings.store.url,
         site=settings.site.name,
+        timezone=settings.site.timezone,
         replace_corrupt=replace_corrupt,
     )
 

@@ -71,7 +71,12 @@ def run_daemon(path: Path | None = None, *, verbose: bool = False) -> int:
     settings, catalogue = configuration.load(path)
     become_owner(settings.state_directory)
     os.umask(0o077)
-    store = open_store(settings.state_directory, settings.store.url, site=settings.site.name)
+    store = open_store(
+        settings.state_directory,
+        settings.store.url,
+        site=settings.site.name,
+        timezone=settings.site.timezone,
+    )
     try:
         with ExitStack() as held:
             try:

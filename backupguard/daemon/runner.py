@@ -89,7 +89,12 @@ def perform_run(run: str, settings_file: Path, *, parent: int | None = None) -> 
     try:
         settings = configuration.from_file(settings_file)
         become_owner(settings.state_directory)
-        store = open_store(settings.state_directory, settings.store.url, site=settings.site.name)
+        store = open_store(
+            settings.state_directory,
+            settings.store.url,
+            site=settings.site.name,
+            timezone=settings.site.timezone,
+        )
         try:
             found = store.run(run)
             if found is None:

@@ -8,9 +8,9 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from backupguard import plugins
-from backupguard.contracts import EngineSettings, Sandbox
+from backupguard.contracts import EngineSettings, JobRuns, Sandbox
 from backupguard.daemon.requests import SCHEDULE
-from backupguard.errors import BackupDefect, UsageError
+from backupguard.errors import BackupDefect, MissingMeans, UsageError
 from backupguard.model import (
     Baseline,
     Fact,
@@ -43,6 +43,8 @@ def _observe(task: TaskContext, probe_name: str, *repositories: str) -> Iterator
         task.context.cancel.raise_if_set()
         if isinstance(item, Listing):
             task.store.merge_listing(item, run=task.run.id)
+        elif isinstance(item, JobRuns):
+            task.store.merge_runs(item, run=task.run.id)
         else:
             task.record(item)
             yield item
@@ -136,8 +138,14 @@ def restore_test(task: TaskContext) -> tuple[Verdict, str | None]:
     application = task.settings.applications.get(identifier)
     if application is None:
         raise UsageError("unknown_subject", subject=task.run.request.subject)
+    fetchable = task.settings.fetchable(identifier)
+    held = {*task.settings.repositories_of(identifier)} - {*fetchable}
+    if held and (not fetchable or options.get("repository") in held):
+        raise MissingMeans("not_fetchable")
     selectors: dict[str, list[phases.JobSelector]] = {}
     for job, backup in application.backups.items():
+        if backup.repository not in fetchable:
+            continue
         selectors.setdefault(backup.repository, []).append(task.settings.selector(identifier, job))
     facts = task.store.latest([task.run.request.subject]).get(task.run.request.subject, {})
     tests, previous = _history(task, task.run.request.subject)

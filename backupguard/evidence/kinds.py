@@ -118,6 +118,7 @@ class RepositoryInspected(TypedDict):
     encrypted: bool | None
     locks: list[LockData]
     device: str | None
+    warnings: NotRequired[list[str]]  # codes
 
 
 class RepositoryConfirmed(TypedDict):
@@ -178,6 +179,30 @@ class InventoryConfirmed(TypedDict):
 
     count: int
     digest: str
+
+
+class JobRunData(TypedDict):
+    """A backup tool's own record of one of its runs."""
+
+    job: str
+    native_id: str
+    started_at: int
+    ended_at: int | None
+    state: str
+    bytes: int | None
+    files: int | None
+    duration_ms: int | None
+    bytes_added: int | None
+    bytes_stored: int | None
+    files_new: int | None
+    files_changed: int | None
+    files_removed: int | None
+
+
+class BackupRuns(TypedDict):
+    """Runs that a backup tool recorded, new or changed since the last look: at most 500 a fact."""
+
+    runs: list[JobRunData]
 
 
 class UnitData(TypedDict):
@@ -440,6 +465,7 @@ KINDS: Mapping[str, Kind] = {
         Kind(name="repository.confirmed", payload=RepositoryConfirmed),
         Kind(name="inventory.listed", payload=InventoryListed, keep_days=ONE_YEAR),
         Kind(name="inventory.confirmed", payload=InventoryConfirmed, keep_days=ONE_YEAR),
+        Kind(name="backup.runs", payload=BackupRuns, keep_days=ONE_YEAR),
         Kind(name="repository.verified", payload=RepositoryVerified),
         Kind(name="inventory.closed", payload=RunClosed, keep_days=ONE_YEAR),
         Kind(name="integrity.closed", payload=RunClosed),

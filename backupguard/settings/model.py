@@ -28,6 +28,7 @@ from typing_extensions import TypedDict
 
 from backupguard import plugins
 from backupguard.contracts import (
+    Capability,
     Duration,
     EngineSettings,
     JobSelector,
@@ -203,6 +204,7 @@ class Daemon(SettingsModel):
 
     parallel_restore_tests: int = Field(default=1, ge=1, le=64)
     parallel_probes: int = Field(default=4, ge=1, le=64)
+    parallel_per_host: int = Field(default=2, ge=1, le=64)  # repositories of one host, listed together
     windows: tuple[str, ...] = ()
     cadences: Cadences = Cadences()
     limits: PhaseLimits = PhaseLimits()
@@ -304,6 +306,19 @@ class Settings(SettingsModel):
             for application, owner in self.applications.items()
             for job, backup in owner.backups.items()
             if backup.repository == repository
+        )
+
+    def repositories_of(self, application: str) -> tuple[str, ...]:
+        """Return the repositories that keep copies of an application, each once."""
+        jobs = self.applications[application].backups.values()
+        return tuple(dict.fromkeys(job.repository for job in jobs))
+
+    def fetchable(self, application: str) -> tuple[str, ...]:
+        """Return those of them that copies can be restored from."""
+        return tuple(
+            name
+            for name in self.repositories_of(application)
+            if Capability.FETCH in plugins.capabilities(self.repositories[name].type)
         )
 
     def probe(self, name: str) -> ProbeSettings:

@@ -26,14 +26,23 @@ def open_store(
     *,
     now: Callable[[], datetime] = utc_now,
     site: str = "",
+    timezone: str = "UTC",
     replace_corrupt: bool = True,
 ) -> SqlStore:
     """Open the store of a state directory, or of a PostgreSQL `url`; make it when there is none.
 
-    `site` is the site's name, written into every record. A damaged SQLite file is set aside and a new
-    store begun, unless `replace_corrupt` is false. Raises StoreError (network_filesystem, unreadable,
-    newer_schema, corrupt_store, full) and Busy (store_busy).
+    `site` is the site's name, written into every record; days are those of its `timezone`. A damaged
+    SQLite file is set aside and a new store begun, unless `replace_corrupt` is false. Raises
+    StoreError (network_filesystem, unreadable, newer_schema, corrupt_store, full) and Busy
+    (store_busy).
     """
     from backupguard.store.opening import open_store as open_it
 
-    return open_it(state_directory, url, now=now, site=site, replace_corrupt=replace_corrupt)
+    return open_it(
+        state_directory,
+        url,
+        now=now,
+        site=site,
+        timezone=timezone,
+        replace_corrupt=replace_corrupt,
+    )

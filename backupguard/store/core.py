@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +77,7 @@ class Core:
     place: str
     now: Callable[[], datetime]
     site: str
+    zone: tzinfo = UTC  # the site's: days are counted in its calendar
     suspect: Path | None = None  # where to note that the file turned out to be damaged
 
     @contextmanager
@@ -155,7 +156,7 @@ class Core:
         if rows:
             connection.execute(insert(facts), rows)
             connection.execute(update(chain_head).values(seq=seq, hash=digest))
-            derived.apply(connection, fresh, recorded_at)
+            derived.apply(connection, fresh, recorded_at, self.zone)
         return tuple(known[observation.key] for observation in new)
 
     def append(

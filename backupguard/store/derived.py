@@ -1,4 +1,4 @@
-"""What follows from facts: latest, recovery points, job summaries, coverage.
+"""What follows from facts: latest, recovery points, job summaries, tools' runs, coverage.
 
 Each function is called in the transaction that appends the facts, and again by `rebuild`, so that
 what is derived can always be thrown away.
@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Iterable, Mapping
-from datetime import datetime, timedelta
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
+from datetime import UTC, datetime, tzinfo
 from typing import Any
 
-from sqlalchemy import Connection, and_, case, delete, func, select, update
+from sqlalchemy import Connection, RowMapping, bindparam, delete, select, tuple_, update
 
+from backupguard.contracts import JobRun
 from backupguard.evidence.records import canonical
 from backupguard.model import (
     Fact,
@@ -26,15 +29,28 @@ from backupguard.model import (
     repository_subject,
     to_us,
 )
+from backupguard.store import summaries
 from backupguard.store.engine import upsert
-from backupguard.store.schema import coverage, job_summaries, latest, recovery_points
+from backupguard.store.schema import (
+    coverage,
+    job_runs,
+    job_summaries,
+    latest,
+    recovery_points,
+)
+from backupguard.store.summaries import Standing
 
-#: A source host's clock may be ahead by this much before its points count as being in the future.
-FUTURE_TOLERANCE = timedelta(minutes=10)
-
-_USABLE = (PointState.COMPLETE.value, PointState.WARNING.value)
-_DAY_US = 86_400_000_000
 _POINT_COLUMNS = ("at", "covers_until", "day", "state", "bytes", "data", "digest")
+_RUN_COLUMNS = ("started_at", "ended_at", "state", "bytes", "files")
+#: Points named in one statement at most.
+_AT_ONCE = 500
+_VANISH = update(recovery_points).where(
+    recovery_points.c.repository == bindparam("its_repository"),
+    recovery_points.c.job == bindparam("its_job"),
+    recovery_points.c.native_id == bindparam("its_id"),
+)
+
+_Touched = dict[str, list[tuple[Standing | None, Standing | None]]]
 
 
 def point_data(point: RecoveryPoint) -> dict[str, Json]:
@@ -91,15 +107,26 @@ def point_digest(data: Mapping[str, Json]) -> bytes:
     return hashlib.sha256(canonical(data)).digest()
 
 
-def apply(connection: Connection, facts: Iterable[Fact], now: datetime) -> None:
-    """Bring everything derived up to date with facts that were just appended."""
-    touched: dict[str, set[str]] = {}
+def apply(connection: Connection, facts: Iterable[Fact], now: datetime, zone: tzinfo = UTC) -> None:
+    """Bring everything derived up to date with facts that were just appended.
+
+    `zone` is the site's: days are those of its calendar.
+    """
+    touched: dict[str, _Touched] = {}
     newest: dict[tuple[str, str], int] = {}
     for fact in facts:
-        newest[fact.observation.subject, fact.observation.kind] = fact.seq
-        repository, jobs = _apply_one(connection, fact)
-        if jobs:
-            touched.setdefault(repository, set()).update(jobs)
+        observation = fact.observation
+        newest[observation.subject, observation.kind] = fact.seq
+        repository = observation.subject.removeprefix(repository_subject(""))
+        if observation.data is None:  # pruned
+            continue
+        if observation.kind == "inventory.listed":
+            changes = touched.setdefault(repository, defaultdict(list))
+            _apply_listed(connection, repository, fact, changes, zone)
+        elif observation.kind == "repository.verified":
+            _apply_verified(connection, repository, fact)
+        elif observation.kind == "backup.runs":
+            _apply_runs(connection, repository, fact)
     upsert(
         connection,
         latest,
@@ -107,29 +134,24 @@ def apply(connection: Connection, facts: Iterable[Fact], now: datetime) -> None:
         keys=("subject", "kind"),
         update=("seq",),
     )
-    for repository, jobs in touched.items():
-        summarise(connection, repository, jobs, now)
+    for repository, changes in touched.items():
+        summaries.update(connection, repository, changes, now)
 
 
-def _apply_one(connection: Connection, fact: Fact) -> tuple[str, Collection[str]]:
-    """Apply one fact; return the repository and the jobs whose summaries are to be made anew."""
-    observation = fact.observation
-    repository = observation.subject.removeprefix(repository_subject(""))
-    if observation.data is None:  # pruned
-        return repository, ()
-    if observation.kind == "inventory.listed":
-        return repository, _apply_listed(connection, repository, fact)
-    if observation.kind == "repository.verified":
-        _apply_verified(connection, repository, fact)
-    return repository, ()
-
-
-def _apply_listed(connection: Connection, repository: str, fact: Fact) -> set[str]:
+def _apply_listed(
+    connection: Connection, repository: str, fact: Fact, changes: _Touched, zone: tzinfo
+) -> None:
+    """Apply one listing's fact; add to `changes` how each of its points stood and stands."""
     data = fact.observation.data
-    jobs = set(data.get("jobs") or ())
+    for job in data.get("jobs") or ():
+        changes[job]  # known from now on, with points or without
+    before = _stood(
+        connection,
+        repository,
+        [(p["job"], p["native_id"]) for n in ("appeared", "changed", "vanished") for p in data[n]],
+    )
     for name in ("appeared", "changed"):
-        rows = [_row(repository, point, fact.seq) for point in data[name]]
-        jobs.update(point["job"] for point in data[name])
+        rows = [_row(repository, point, fact.seq, zone) for point in data[name]]
         # A point that comes back appears anew; one that changed appeared when it first did.
         columns = [*_POINT_COLUMNS, "vanished_seq"]
         if name == "appeared":
@@ -141,28 +163,49 @@ def _apply_listed(connection: Connection, repository: str, fact: Fact) -> set[st
             keys=("repository", "job", "native_id"),
             update=columns,
         )
+        for row in rows:
+            changes[row["job"]].append((before.get((row["job"], row["native_id"])), _standing(row)))
+    if data["vanished"]:
+        names = [{"its_job": p["job"], "its_id": p["native_id"]} for p in data["vanished"]]
+        connection.execute(_VANISH.values(vanished_seq=fact.seq), _of(repository, names))
     for point in data["vanished"]:
-        jobs.add(point["job"])
-        connection.execute(
-            update(recovery_points)
-            .where(
-                recovery_points.c.repository == repository,
-                recovery_points.c.job == point["job"],
-                recovery_points.c.native_id == point["native_id"],
+        changes[point["job"]].append((before.get((point["job"], point["native_id"])), None))
+
+
+def _of(repository: str, names: Sequence[dict[str, str]]) -> list[dict[str, str]]:
+    return [{"its_repository": repository, **name} for name in names]
+
+
+def _stood(
+    connection: Connection, repository: str, names: Sequence[tuple[str, str]]
+) -> dict[tuple[str, str], Standing]:
+    """Return those of the named points that stand in a repository."""
+    point = recovery_points.c
+    found: dict[tuple[str, str], Standing] = {}
+    for start in range(0, len(names), _AT_ONCE):
+        rows = connection.execute(
+            select(point.job, point.native_id, point.at, point.day, point.state, point.bytes).where(
+                point.repository == repository,
+                tuple_(point.job, point.native_id).in_(names[start : start + _AT_ONCE]),
+                point.vanished_seq.is_(None),
             )
-            .values(vanished_seq=fact.seq)
-        )
-    return jobs
+        ).mappings()
+        found |= {(row["job"], row["native_id"]): _standing(row) for row in rows}
+    return found
 
 
-def _row(repository: str, data: Mapping[str, Json], seq: int) -> dict[str, Any]:
+def _standing(row: Mapping[str, Any] | RowMapping) -> Standing:
+    return Standing(row["native_id"], row["at"], row["day"], row["state"], row["bytes"])
+
+
+def _row(repository: str, data: Mapping[str, Json], seq: int, zone: tzinfo) -> dict[str, Any]:
     return {
         "repository": repository,
         "job": data["job"],
         "native_id": data["native_id"],
         "at": data["at"],
         "covers_until": data["covers_until"],
-        "day": data["at"] // _DAY_US,
+        "day": summaries.day_of(data["at"], zone),
         "state": data["state"],
         "bytes": data["bytes"],
         "data": canonical(data).decode("utf-8"),
@@ -193,74 +236,47 @@ def _apply_verified(connection: Connection, repository: str, fact: Fact) -> None
     )
 
 
-def summarise(
-    connection: Connection, repository: str, jobs: Collection[str], now: datetime
-) -> None:
-    """Count the standing points of `jobs` in a repository again.
+def run_data(run: JobRun) -> dict[str, Json]:
+    """Return a tool's run as it stands in `backup.runs`."""
+    data = {one.name: getattr(run, one.name) for one in fields(run)}
+    data["started_at"] = to_us(run.started_at)
+    data["ended_at"] = to_us(run.ended_at) if run.ended_at else None
+    data["state"] = str(run.state)
+    return data
 
-    Only points the tool calls complete (or complete with a warning) count, and only those that are
-    not in the future: a source host's wrong clock must not make a stopped backup look fresh.
-    """
-    horizon = to_us(now + FUTURE_TOLERANCE)
-    point = recovery_points.c
-    past = point.at <= horizon
-    standing = and_(
-        point.repository == repository,
-        point.job.in_(list(jobs)),
-        point.vanished_seq.is_(None),
-        point.state.in_(_USABLE),
-    )
-    counted = connection.execute(
-        select(
-            point.job,
-            func.max(case((past, point.at))).label("newest"),
-            func.min(case((past, point.at))).label("oldest"),
-            func.count(case((past, 1))).label("points"),
-            func.count(case((past, point.day)).distinct()).label("days"),
-            func.min(case((past, None), else_=point.at)).label("next_at"),
-        )
-        .where(standing)
-        .group_by(point.job)
-    ).mappings()
-    rows: dict[str, dict[str, Any]] = {
-        job: {
-            "job": job,
+
+def stored_run(text: str) -> JobRun:
+    """Return the run in the column `data` of a row of `job_runs`."""
+    data = json.loads(text)
+    data["started_at"] = from_us(data["started_at"])
+    if data["ended_at"] is not None:
+        data["ended_at"] = from_us(data["ended_at"])
+    return JobRun(**data)
+
+
+def _apply_runs(connection: Connection, repository: str, fact: Fact) -> None:
+    rows = {
+        (run["job"], run["native_id"]): {
             "repository": repository,
-            "newest": None,
-            "oldest": None,
-            "newest_bytes": None,
-            "newest_state": None,
-            "points": 0,
-            "days": 0,
-            "next_at": None,
+            **{name: run[name] for name in ("job", "native_id", *_RUN_COLUMNS)},
+            "data": canonical(run).decode("utf-8"),
+            "digest": point_digest(run),
+            "seq": fact.seq,
         }
-        for job in jobs
+        for run in fact.observation.data["runs"]
     }
-    for counts in counted:
-        rows[counts["job"]].update(counts)
-    for job, row in rows.items():
-        if row["newest"] is None:
-            continue
-        found = connection.execute(
-            select(point.bytes, point.state)
-            .where(standing, point.job == job, point.at == row["newest"])
-            .order_by(point.native_id)
-            .limit(1)
-        ).one()
-        row["newest_bytes"], row["newest_state"] = found
-    columns = [c.name for c in job_summaries.c if not c.primary_key]
     upsert(
         connection,
-        job_summaries,
+        job_runs,
         list(rows.values()),
-        keys=("job", "repository"),
-        update=columns,
+        keys=("repository", "job", "native_id"),
+        update=(*_RUN_COLUMNS, "data", "digest", "seq"),
     )
 
 
 def forget(connection: Connection) -> None:
     """Empty every derived table, to fill it again from the facts."""
-    for table in (latest, recovery_points, job_summaries, coverage):
+    for table in (latest, recovery_points, job_summaries, job_runs, coverage):
         connection.execute(delete(table))
 
 

@@ -1,159 +1,240 @@
 """A listing becomes facts: what appeared, changed and vanished since the one before.
 
-The difference is made by SQL against a temporary table inside the writing transaction, so that two
-listings at the same time cannot both see a point as new.
+The difference is made inside the writing transaction, so that two listings at the same time cannot
+both see a point as new. It is kept in a file without a name while it grows: a first listing of a
+million points must not need the memory for a million points.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+import json
+import tempfile
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import IO, Any
 
-from sqlalchemy import (
-    Column,
-    Connection,
-    LargeBinary,
-    MetaData,
-    Table,
-    Text,
-    and_,
-    delete,
-    exists,
-    func,
-    insert,
-    not_,
-    select,
-)
+from sqlalchemy import Connection, func, select, tuple_
 
 from backupguard.evidence.records import canonical
-from backupguard.model import Fact, Json, Listing, Observation, repository_subject, to_us
-from backupguard.store import derived
+from backupguard.model import (
+    Fact,
+    Json,
+    Listing,
+    Observation,
+    RecoveryPoint,
+    repository_subject,
+    to_us,
+)
+from backupguard.store import derived, sightings, summaries
 from backupguard.store.core import Core, check, lock_head
 from backupguard.store.schema import facts, job_summaries, latest, recovery_points
 
 #: Points in one fact at most: a record stays small enough to be read and shown.
 PER_FACT = 500
+#: Facts that are appended together, and the number beyond which they are returned without payload.
+TOGETHER = 8
+#: A difference larger than this goes to the disk.
+IN_MEMORY_BYTES = 8 << 20
 
-_listed = Table(
-    "listed_points",
-    MetaData(),
-    Column("job", Text, primary_key=True),
-    Column("native_id", Text, primary_key=True),
-    Column("digest", LargeBinary, nullable=False),
-    prefixes=["TEMPORARY"],
-)
-
-_Points = dict[tuple[str, str], dict[str, Json]]
+_CHANGES = ("appeared", "changed", "vanished")
+_Entry = tuple[str, Json]
 
 
 def merge(core: Core, listing: Listing, *, run: str | None) -> tuple[Fact, ...]:
-    """Record how a repository differs from what stood before.
+    """Record how a repository differs from what stood before; remember that it was listed.
 
-    Where it does not differ nothing is recorded, but for one `inventory.confirmed` a day.
+    Where it does not differ nothing is recorded, but for one `inventory.confirmed` a day. Of a very
+    long first listing the later facts are returned without their payload.
     """
-    points: _Points = {}
-    for point in listing.points:
-        points[point.job, point.native_id] = derived.point_data(point)
-    jobs = sorted({*listing.jobs, *(job for job, _ in points)})
-    repository = listing.repository
-    with core.write() as connection:
+    with (
+        tempfile.SpooledTemporaryFile(max_size=IN_MEMORY_BYTES) as file,
+        core.write() as connection,
+    ):
         lock_head(connection)
-        _fill(connection, points)
-        entries = list(_difference(connection, repository, jobs, points))
-        fresh_jobs = _unknown_jobs(connection, repository, jobs)
-        if entries or fresh_jobs:
-            new = _listed_facts(connection, listing, entries, fresh_jobs)
+        difference = _Difference(file=file)
+        difference.find(connection, listing)
+        jobs = sorted({*listing.jobs, *difference.jobs})
+        fresh_jobs = _unknown_jobs(connection, listing.repository, jobs)
+        recorded: list[Fact] = []
+        if difference.entries or fresh_jobs:
+            new = _listed_facts(connection, listing, difference, fresh_jobs)
+            while batch := list(islice(new, TOGETHER)):
+                check(batch)
+                appended = core.append_in(connection, batch, run=run, author=None)
+                recorded += appended if len(recorded) < TOGETHER else map(_bare, appended)
         else:
-            _count_again(core, connection, repository)
-            new = _confirmation(connection, listing)
-        check(new)
-        return core.append_in(connection, new, run=run, author=None)
+            due = summaries.due_again(connection, listing.repository, core.now())
+            summaries.recount(connection, listing.repository, due, core.now())
+            if not listing.partial:
+                new_today = _confirmation(connection, listing)
+                check(new_today)
+                recorded += core.append_in(connection, new_today, run=run, author=None)
+        _remember(connection, listing)
+        return tuple(recorded)
 
 
-def _fill(connection: Connection, points: _Points) -> None:
-    _listed.create(connection, checkfirst=True)
-    connection.execute(delete(_listed))
-    if points:
-        connection.execute(
-            insert(_listed),
-            [
-                {"job": job, "native_id": native_id, "digest": derived.point_digest(data)}
-                for (job, native_id), data in points.items()
-            ],
+def standing(
+    connection: Connection, repository: str, listed: Iterable[RecoveryPoint] = ()
+) -> Counter[str]:
+    """Return per job how many points stand in a repository once `listed` are counted as well."""
+    rows = connection.execute(
+        select(job_summaries.c.job, job_summaries.c.standing).where(
+            job_summaries.c.repository == repository
         )
+    )
+    counts: Counter[str] = Counter()
+    for job, count in rows:
+        counts[job] = count
+    for names in _batches(((point.job, point.native_id) for point in listed), PER_FACT):
+        known = _digests(connection, repository, names)
+        counts.update(job for job, native_id in {*names} if (job, native_id) not in known)
+    return counts
 
 
-def _difference(
-    connection: Connection, repository: str, jobs: Sequence[str], points: _Points
-) -> Iterator[tuple[str, Json]]:
-    """Yield ("appeared" | "changed" | "vanished", point) in a settled order."""
-    stands = recovery_points.c
-    here = and_(stands.repository == repository, stands.vanished_seq.is_(None))
-    same = and_(stands.job == _listed.c.job, stands.native_id == _listed.c.native_id)
-    differing = connection.execute(
-        select(_listed.c.job, _listed.c.native_id, stands.digest)
-        .select_from(_listed.outerjoin(recovery_points, and_(same, here)))
-        .where(stands.digest.is_(None) | (stands.digest != _listed.c.digest))
-    ).all()
-    appeared = [points[job, native] for job, native, digest in differing if digest is None]
-    changed = [points[job, native] for job, native, digest in differing if digest is not None]
-    vanished = connection.execute(
-        select(stands.job, stands.native_id, stands.at).where(
-            here, stands.job.in_(jobs), not_(exists(select(1).select_from(_listed).where(same)))
+def _batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    rest = iter(items)
+    while batch := list(islice(rest, size)):
+        yield batch
+
+
+def _digests(
+    connection: Connection, repository: str, names: Collection[tuple[str, str]]
+) -> dict[tuple[str, str], bytes]:
+    """Return the digests of those of the named points that stand."""
+    point = recovery_points.c
+    rows = connection.execute(
+        select(point.job, point.native_id, point.digest).where(
+            point.repository == repository,
+            tuple_(point.job, point.native_id).in_(list(names)),
+            point.vanished_seq.is_(None),
         )
-    ).mappings()
-    gone = [dict(row) for row in vanished]
-    for change, group in (("appeared", appeared), ("changed", changed), ("vanished", gone)):
-        for point in sorted(group, key=lambda data: (data["at"], data["job"], data["native_id"])):
-            yield change, point
+    )
+    return {(job, native_id): bytes(digest) for job, native_id, digest in rows}
+
+
+@dataclass(slots=True, kw_only=True)
+class _Difference:
+    """What differs between a listing and what stood, in a file of one entry a line."""
+
+    file: IO[bytes]
+    counts: Counter[str] = field(default_factory=Counter)
+    jobs: set[str] = field(default_factory=set)
+
+    @property
+    def entries(self) -> int:
+        return self.counts.total()
+
+    def find(self, connection: Connection, listing: Listing) -> None:
+        """Compare the listing with what stands, some hundred points at a time."""
+        there: Counter[str] = Counter()  # listed points that stood before, per job
+        seen: set[bytes] = set()
+        for batch in _batches(listing.points, PER_FACT):
+            named: dict[tuple[str, str], RecoveryPoint] = {}
+            for point in batch:
+                mark = _name_digest(point.job, point.native_id)
+                if mark not in seen:
+                    seen.add(mark)
+                    named[point.job, point.native_id] = point
+            known = _digests(connection, listing.repository, named)
+            self.jobs.update(job for job, _ in named)
+            there.update(job for job, _ in known)
+            self._compare(named.values(), known)
+        if not listing.partial:
+            self._find_vanished(connection, listing, there, seen)
+
+    def _compare(
+        self, points: Iterable[RecoveryPoint], known: Mapping[tuple[str, str], bytes]
+    ) -> None:
+        differing: list[_Entry] = []
+        for point in points:
+            before = known.get((point.job, point.native_id))
+            data = derived.point_data(point)
+            if before is None:
+                differing.append(("appeared", data))
+            elif before != derived.point_digest(data):
+                differing.append(("changed", data))
+        for change, data in sorted(differing, key=_settled):
+            self._add(change, data)
+
+    def _find_vanished(
+        self, connection: Connection, listing: Listing, there: Counter[str], seen: set[bytes]
+    ) -> None:
+        """Name what stands and was not listed, looking only at jobs that have more than was listed."""
+        stood = standing(connection, listing.repository)
+        asked = {*listing.jobs, *self.jobs}
+        point = recovery_points.c
+        for job in sorted(job for job in asked if stood[job] != there[job]):
+            rows = connection.execute(
+                select(point.job, point.native_id, point.at)
+                .where(
+                    point.repository == listing.repository,
+                    point.job == job,
+                    point.vanished_seq.is_(None),
+                )
+                .order_by(point.at, point.native_id)
+            ).mappings()
+            for row in rows:
+                if _name_digest(job, row["native_id"]) not in seen:
+                    self._add("vanished", dict(row))
+
+    def _add(self, change: str, data: Json) -> None:
+        self.counts[change] += 1
+        self.file.write(json.dumps([change, data]).encode("ascii") + b"\n")
+
+    def read(self) -> Iterator[_Entry]:
+        """Yield the entries in the order in which they were found."""
+        self.file.seek(0)
+        for line in self.file:
+            change, data = json.loads(line)
+            yield change, data
+
+
+def _settled(entry: _Entry) -> tuple[str, int, str, str]:
+    change, data = entry
+    return change, data["at"], data["job"], data["native_id"]
+
+
+def _name_digest(job: str, native_id: str) -> bytes:
+    name = f"{job}\0{native_id}".encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(name, digest_size=16).digest()
 
 
 def _unknown_jobs(connection: Connection, repository: str, jobs: Sequence[str]) -> list[str]:
     known = connection.execute(
-        select(job_summaries.c.job).where(
-            job_summaries.c.repository == repository, job_summaries.c.job.in_(jobs)
-        )
+        select(job_summaries.c.job).where(job_summaries.c.repository == repository)
     ).scalars()
     return sorted(set(jobs) - set(known))
 
 
-def _standing(connection: Connection, repository: str) -> int:
-    return connection.execute(
-        select(func.count())
-        .select_from(recovery_points)
-        .where(recovery_points.c.repository == repository, recovery_points.c.vanished_seq.is_(None))
-    ).scalar_one()
-
-
 def _listed_facts(
-    connection: Connection,
-    listing: Listing,
-    entries: Sequence[tuple[str, Json]],
-    fresh_jobs: Sequence[str],
-) -> list[Observation]:
+    connection: Connection, listing: Listing, difference: _Difference, fresh_jobs: Sequence[str]
+) -> Iterator[Observation]:
     subject = repository_subject(listing.repository)
     before = connection.execute(
         select(latest.c.seq).where(latest.c.subject == subject, latest.c.kind == "inventory.listed")
     ).scalar()
-    counts = {
-        name: sum(change == name for change, _ in entries) for name in ("appeared", "vanished")
-    }
-    standing = _standing(connection, listing.repository) + counts["appeared"] - counts["vanished"]
-    chunks = [entries[start : start + PER_FACT] for start in range(0, len(entries), PER_FACT)] or [
-        ()
-    ]
-    new = []
-    for part, chunk in enumerate(chunks, start=1):
-        data: dict[str, Json] = {"part": part, "parts": len(chunks), "standing": standing}
-        for name in ("appeared", "changed", "vanished"):
+    stood = connection.execute(
+        select(func.sum(job_summaries.c.standing)).where(
+            job_summaries.c.repository == listing.repository
+        )
+    ).scalar()
+    counts = difference.counts
+    stands = int(stood or 0) + counts["appeared"] - counts["vanished"]
+    parts = max(1, -(-difference.entries // PER_FACT))
+    entries = difference.read()
+    for part in range(1, parts + 1):
+        chunk = list(islice(entries, PER_FACT))
+        data: dict[str, Json] = {"part": part, "parts": parts, "standing": stands}
+        for name in _CHANGES:
             data[name] = [point for change, point in chunk if change == name]
         if part == 1 and fresh_jobs:
             data["jobs"] = list(fresh_jobs)
         # Named after the listing it follows: two that follow the same one are the same.
         key = f"inventory/{listing.repository}/{before or 0}/{part}"
-        new.append(_observation("inventory.listed", listing, data, key))
-    return new
+        yield _observation("inventory.listed", listing, data, key)
 
 
 def _confirmation(connection: Connection, listing: Listing) -> list[Observation]:
@@ -172,17 +253,24 @@ def _confirmation(connection: Connection, listing: Listing) -> list[Observation]
     return [_observation("inventory.confirmed", listing, data, key)]
 
 
-def _count_again(core: Core, connection: Connection, repository: str) -> None:
-    """Let points that were in the future count once their time has come."""
-    now = core.now()
-    due = connection.execute(
-        select(job_summaries.c.job).where(
-            job_summaries.c.repository == repository,
-            job_summaries.c.next_at <= to_us(now + derived.FUTURE_TOLERANCE),
-        )
-    ).scalars()
-    if jobs := list(due):
-        derived.summarise(connection, repository, jobs, now)
+def _remember(connection: Connection, listing: Listing) -> None:
+    """Remember when a repository was listed; a mark only where the counts come out right."""
+    at = to_us(listing.observed_at)
+    values: dict[str, Any] = {"asked_at": at}
+    sound = True
+    if listing.standing:
+        stands = standing(connection, listing.repository)
+        sound = all(stands[job] == count for job, count in listing.standing.items())
+    if sound:
+        values["listed_at"] = at
+        if not listing.partial:
+            values["listed_fully_at"] = at
+    values["mark"] = listing.mark if sound else None
+    sightings.remember(connection, listing.repository, values)
+
+
+def _bare(fact: Fact) -> Fact:
+    return replace(fact, observation=replace(fact.observation, data=None))
 
 
 def _observation(kind: str, listing: Listing, data: Mapping[str, Any], key: str) -> Observation:

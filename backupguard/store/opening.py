@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ from backupguard.errors import StoreError
 from backupguard.evidence.kinds import StoreReplaced
 from backupguard.evidence.records import genesis
 from backupguard.model import SITE, Observation, to_us
-from backupguard.store import safekeeping
+from backupguard.store import safekeeping, summaries
 from backupguard.store.core import Core
 from backupguard.store.engine import (
     FILE_NAME,
@@ -28,11 +28,13 @@ from backupguard.store.engine import (
 from backupguard.store.keys import SigningKey, signing_key
 from backupguard.store.schema import SCHEMA, alembic_version, chain_head, facts, metadata
 from backupguard.store.sql import SqlStore
+from backupguard.store.summaries import zone_of
 
 if TYPE_CHECKING:
     from backupguard.store.safekeeping import Files
 
 Clock = Callable[[], datetime]
+_Site = tuple[str, tzinfo]  # its name, its time zone
 
 #: Any number: PostgreSQL's advisory lock under which the schema is made or migrated.
 _SCHEMA_LOCK = 0x6261636B75706775
@@ -49,24 +51,29 @@ def open_store(
     *,
     now: Clock = utc_now,
     site: str = "",
+    timezone: str = "UTC",
     replace_corrupt: bool = True,
 ) -> SqlStore:
     """Open the store, making it when there is none.
 
     Without `url` it is `state_directory/store.sqlite3`. The signing key lies in
-    `state_directory/keys/` either way. `site` is written into every record. A damaged SQLite file is
-    set aside and a new store begun, unless `replace_corrupt` is false. Raises StoreError
-    (network_filesystem, unreadable, newer_schema, corrupt_store, full).
+    `state_directory/keys/` either way. `site` is written into every record; days are counted
+    in the calendar of its `timezone`. A damaged SQLite file is set aside
+    and a new store begun, unless `replace_corrupt` is false. Raises StoreError (network_filesystem,
+    unreadable, newer_schema, corrupt_store, full).
     """
     try:
         state_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise StoreError("unreadable", path=str(state_directory)) from error
     key = signing_key(state_directory / "keys")
+    zone = zone_of(timezone)
     if url is None or url.startswith("sqlite"):
-        store = _open_sqlite(state_directory, now, site, key, replace_corrupt)
+        store = _open_sqlite(state_directory, now, (site, zone), key, replace_corrupt)
     else:
-        core = Core(engine=postgresql_engine(url), place="postgresql", now=now, site=site)
+        core = Core(
+            engine=postgresql_engine(url), place="postgresql", now=now, site=site, zone=zone
+        )
         try:
             _prepare(core)
             store = _finish(core, key, state_directory, None, None)
@@ -77,7 +84,7 @@ def open_store(
 
 
 def _open_sqlite(
-    directory: Path, now: Clock, site: str, key: SigningKey, replace_corrupt: bool
+    directory: Path, now: Clock, site: _Site, key: SigningKey, replace_corrupt: bool
 ) -> SqlStore:
     refuse_network_file_system(directory)
     files = safekeeping.Files(directory=directory)
@@ -104,14 +111,15 @@ def _open_sqlite(
 
 
 def _sound_core(
-    files: Files, now: Clock, site: str, *, may_replace: bool
+    files: Files, now: Clock, site: _Site, *, may_replace: bool
 ) -> tuple[Core, StoreReplaced | None]:
     def core() -> Core:
         made = Core(
             engine=_engine(files),
             place=str(files.database),
             now=now,
-            site=site,
+            site=site[0],
+            zone=site[1],
             suspect=files.suspect,
         )
         try:
@@ -160,6 +168,7 @@ def _prepare(core: Core) -> None:
             from backupguard.store.migrations import upgrade
 
             upgrade(connection)
+            summaries.refill(connection, core.now(), core.zone)
 
 
 def _version(connection: Connection) -> str | None:

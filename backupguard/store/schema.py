@@ -1,8 +1,8 @@
 """The tables, the same on SQLite and PostgreSQL.
 
 Times are integer microseconds. `facts`, `chain_head` and `seals` are evidence; `latest`,
-`recovery_points`, `job_summaries` and `coverage` are derived from facts in the transaction that
-appends them; `runs`, `findings` and `outbox` are operational.
+`recovery_points`, `job_summaries`, `job_runs` and `coverage` are derived from facts in the
+transaction that appends them; `runs`, `sightings`, `findings` and `outbox` are operational.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from sqlalchemy import (
 )
 
 #: The newest migration in `migrations/versions`; a store that says otherwise is migrated or refused.
-SCHEMA = "0001"
+SCHEMA = "0002"
 
 metadata = MetaData()
 
@@ -90,7 +90,7 @@ recovery_points = Table(
     Column("native_id", Text, primary_key=True),
     Column("at", BigInteger, nullable=False),
     Column("covers_until", BigInteger, nullable=False),
-    Column("day", Integer, nullable=False),  # days since 1970, UTC
+    Column("day", Integer, nullable=False),  # days since 1970, in the site's calendar
     Column("state", Text, nullable=False),
     Column("bytes", BigInteger),
     Column("data", Text, nullable=False),  # the whole point, as in inventory.listed
@@ -104,6 +104,20 @@ recovery_points = Table(
         "at",
         sqlite_where=text("vanished_seq IS NULL"),
         postgresql_where=text("vanished_seq IS NULL"),
+    ),
+    Index(
+        "recovery_points_gone",
+        "job",
+        "repository",
+        "at",
+        sqlite_where=text("vanished_seq IS NOT NULL"),
+        postgresql_where=text("vanished_seq IS NOT NULL"),
+    ),
+    Index(
+        "recovery_points_vanished",
+        "vanished_seq",
+        sqlite_where=text("vanished_seq IS NOT NULL"),
+        postgresql_where=text("vanished_seq IS NOT NULL"),
     ),
 )
 
@@ -119,6 +133,39 @@ job_summaries = Table(
     Column("points", Integer, nullable=False),
     Column("days", Integer, nullable=False),
     Column("next_at", BigInteger),  # earliest point still in the future: when to count again
+    Column("standing", Integer, nullable=False, server_default="0"),  # of any state, future or not
+    # Days with a usable point, as "20000-20010,20012".
+    Column("point_days", Text, nullable=False, server_default=""),
+    Index("job_summaries_repository", "repository"),
+)
+
+job_runs = Table(
+    "job_runs",
+    metadata,
+    Column("repository", Text, primary_key=True),
+    Column("job", Text, primary_key=True),
+    Column("native_id", Text, primary_key=True),
+    Column("started_at", BigInteger, nullable=False),
+    Column("ended_at", BigInteger),
+    Column("state", Text, nullable=False),
+    Column("bytes", BigInteger),
+    Column("files", BigInteger),
+    Column("data", Text, nullable=False),  # the whole run, as in backup.runs
+    Column("digest", LargeBinary, nullable=False),  # of `data`: equal means unchanged
+    Column("seq", BigInteger, nullable=False),
+    Index("job_runs_newest", "job", "started_at"),
+    Index("job_runs_repository", "repository", "started_at"),
+)
+
+sightings = Table(
+    "sightings",
+    metadata,
+    Column("repository", Text, primary_key=True),
+    Column("asked_at", BigInteger),
+    Column("listed_at", BigInteger),
+    Column("listed_fully_at", BigInteger),
+    Column("inspected_at", BigInteger),
+    Column("mark", Text),
 )
 
 coverage = Table(

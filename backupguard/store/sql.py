@@ -6,14 +6,14 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
 from sqlalchemy import func, insert, select, text, update
 
-from backupguard.contracts import FindingChange, Store
+from backupguard.contracts import FindingChange, JobRun, JobRuns, Store
 from backupguard.errors import Busy, EvidenceError
 from backupguard.evidence.records import Record
 from backupguard.evidence.seals import Anchor, Seal, load_key, make_seal
@@ -26,16 +26,28 @@ from backupguard.model import (
     Json,
     Listing,
     Observation,
+    PointsLost,
     PointState,
     RecoveryPoint,
     Run,
     RunRequest,
     RunState,
+    Sighting,
     Subject,
     VerifiedCoverage,
     from_us,
 )
-from backupguard.store import derived, diary, judgements, listings, safekeeping
+from backupguard.store import (
+    derived,
+    diary,
+    judgements,
+    listings,
+    losses,
+    safekeeping,
+    sightings,
+    summaries,
+    toolruns,
+)
 from backupguard.store.core import (
     Core,
     check,
@@ -100,6 +112,16 @@ class SqlStore(Store):
     def merge_listing(self, listing: Listing, *, run: str | None) -> tuple[Fact, ...]:
         """Record what appeared, changed and vanished; one fact a day when nothing did."""
         return listings.merge(self._core, listing, run=run)
+
+    def merge_runs(self, seen: JobRuns, *, run: str | None) -> tuple[Fact, ...]:
+        """Record the tool's runs that are new or have changed; nothing at all when none has."""
+        return toolruns.merge(self._core, seen, run=run)
+
+    def record_inspection(
+        self, inspected: Observation, *, run: str | None, author: str | None
+    ) -> tuple[Fact, ...]:
+        """Record a `repository.inspected` that differs from the last one, or the first of a day."""
+        return sightings.record_inspection(self._core, inspected, run=run, author=author)
 
     def seal(self) -> None:
         """Seal the chain's head with the store's key, unless it is sealed already.
@@ -285,6 +307,8 @@ class SqlStore(Store):
                 newest_state=PointState(row["newest_state"]) if row["newest_state"] else None,
                 points=row["points"],
                 days=row["days"],
+                standing=row["standing"],
+                point_days=summaries.unpacked(row["point_days"]),
             )
             for row in rows
         )
@@ -305,6 +329,33 @@ class SqlStore(Store):
         with self._core.read() as connection:
             rows = connection.execute(statement).all()
         return tuple(derived.stored_point(place, data) for place, data in rows)
+
+    def gone_points(self, job: str, repository: str, limit: int) -> tuple[RecoveryPoint, ...]:
+        """Return the newest points that stood once and do not any more, newest first."""
+        return losses.gone_points(self._core, job, repository, limit)
+
+    def losses(self, after: int) -> tuple[PointsLost, ...]:
+        """Return the usable points that vanished by facts newer than `after`, listing by listing."""
+        return losses.since(self._core, after)
+
+    def sightings(self) -> Mapping[str, Sighting]:
+        """Return when each repository was last asked and what came of it, by id."""
+        return sightings.standing(self._core)
+
+    def standing(self, repository: str, listed: Iterable[RecoveryPoint] = ()) -> Mapping[str, int]:
+        """Return per job how many points stand in a repository once `listed` are counted as well."""
+        with self._core.read() as connection:
+            return listings.standing(connection, repository, listed)
+
+    def job_runs(
+        self, job: str, repository: str | None = None, limit: int | None = None
+    ) -> tuple[JobRun, ...]:
+        """Return what the tools recorded of a job's runs, newest first."""
+        return toolruns.newest_first(self._core, job, repository, limit)
+
+    def runs_since(self, repository: str) -> datetime | None:
+        """Return from when on a tool's runs may be new or may have ended; None: none are known."""
+        return toolruns.since(self._core, repository)
 
     def coverage(self, repository: str) -> Mapping[str, VerifiedCoverage]:
         """Return the verified units of a repository, by unit."""
@@ -342,7 +393,9 @@ class SqlStore(Store):
                 if not rows:
                     return
                 after = rows[-1]["seq"]
-                derived.apply(connection, map(fact_from_row, rows), self._core.now())
+                derived.apply(
+                    connection, map(fact_from_row, rows), self._core.now(), self._core.zone
+                )
 
     # -- findings
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -24,7 +25,7 @@ from backupguard.contracts import (
     Tools,
 )
 from backupguard.errors import MissingMeans
-from backupguard.model import Fact, RecoveryPoint, Subject, VerifiedCoverage
+from backupguard.model import Fact, RecoveryPoint, Sighting, Subject, VerifiedCoverage
 
 
 @dataclass(slots=True)
@@ -50,13 +51,15 @@ class SetClock:
 class KnownFacts(Known):
     """`contracts.Known` out of dictionaries that a test fills."""
 
-    standing: dict[tuple[str, str], Sequence[RecoveryPoint]] = field(default_factory=dict)
+    standing_points: dict[tuple[str, str], Sequence[RecoveryPoint]] = field(default_factory=dict)
     facts: dict[tuple[str, Subject], Fact] = field(default_factory=dict)
     covered: dict[str, dict[str, VerifiedCoverage]] = field(default_factory=dict)
+    sighted: dict[str, Sighting] = field(default_factory=dict)
+    known_runs: dict[str, datetime] = field(default_factory=dict)
 
     def points(self, job: str, repository: str) -> Sequence[RecoveryPoint]:
         """Return the points that the test put there for that job and repository."""
-        return self.standing.get((job, repository), ())
+        return self.standing_points.get((job, repository), ())
 
     def latest(self, kind: str, subject: Subject) -> Fact | None:
         """Return the fact that the test put there."""
@@ -65,6 +68,22 @@ class KnownFacts(Known):
     def coverage(self, repository: str) -> Mapping[str, VerifiedCoverage]:
         """Return the coverage that the test put there."""
         return self.covered.get(repository, {})
+
+    def sighting(self, repository: str) -> Sighting | None:
+        """Return the sighting that the test put there."""
+        return self.sighted.get(repository)
+
+    def standing(self, repository: str, listed: Iterable[RecoveryPoint] = ()) -> Mapping[str, int]:
+        """Count what the test put there, and `listed`."""
+        names = {(point.job, point.native_id) for point in listed}
+        for (_, place), points in self.standing_points.items():
+            if place == repository:
+                names |= {(point.job, point.native_id) for point in points}
+        return Counter(job for job, _ in names)
+
+    def runs_since(self, repository: str) -> datetime | None:
+        """Return the time that the test put there."""
+        return self.known_runs.get(repository)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -136,6 +155,7 @@ class TestRepositories(Repositories):
     context: Context
     entries: Mapping[str, tuple[RepositoryType, Any, Sequence[JobSelector]]]
     bound: int = 2
+    bound_per_host: int = 2
     opened: list[str] = field(default_factory=list)
     _guard: threading.Lock = field(default_factory=threading.Lock)
 
@@ -161,3 +181,11 @@ class TestRepositories(Repositories):
     def parallelism(self) -> int:
         """Return `bound`."""
         return self.bound
+
+    def host_of(self, identifier: str) -> str:
+        """Return what its settings say; "localhost" where they are none of ours."""
+        return getattr(self.entries[identifier][1], "talks_to", "localhost")
+
+    def parallelism_per_host(self) -> int:
+        """Return `bound_per_host`."""
+        return self.bound_per_host

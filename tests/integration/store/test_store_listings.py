@@ -75,6 +75,8 @@ def test_a_first_listing_appears_whole(store: SqlStore) -> None:
             newest_state=PointState.COMPLETE,
             points=2,
             days=2,
+            standing=2,
+            point_days=(20515, 20516),
         ),
     )
 
