@@ -61,6 +61,11 @@ COMMANDS = (
         "why", f"{_CLI}.status:why", "Explain one finding: since when, which facts, what next."
     ),
     Command("report", f"{_CLI}.report:report", "Write the monthly report."),
+    Command(
+        "report-run",
+        f"{_CLI}.report_run:report_run",
+        "Run a backup command and report how it went.",
+    ),
     Command("evidence", f"{_CLI}.evidence:app", "Verify, export or show the evidence."),
     Command("demo", f"{_CLI}.demo:demo", "A small real hospital, and everything above run on it."),
     Command(

@@ -21,6 +21,7 @@ from backupguard import __version__, runs
 from backupguard.daemon import cadence, configuration, dispatch
 from backupguard.daemon.agenda import Agenda
 from backupguard.daemon.clock import StepWatch, utc_now
+from backupguard.daemon.job_reports import JobReports
 from backupguard.daemon.judge import Judge
 from backupguard.daemon.runner import EXIT_BUSY
 from backupguard.daemon.runners import Runners
@@ -111,6 +112,7 @@ class Daemon:
             runbooks=_runbooks(),
             unhealthy=self.unhealthy,
             unready=self.unready,
+            take_report=JobReports(lambda: self.settings, utc_now).take,
         )
         self.judge = Judge(
             self.store, self.settings, self.effective.catalogue, self.outputs, utc_now

@@ -7,7 +7,8 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from backupguard.contracts import Attacker, Context, Repository, RepositorySettings
+from backupguard.contracts import Attacker, Capability, Context, Repository, RepositorySettings
+from backupguard.model import Origin
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,11 +16,16 @@ class ReadingType:
     """A `contracts.RepositoryType` whose repositories are read and never attacked.
 
     `opener` gets the id, the settings and the context, and returns the opened repository.
+    `capabilities` is what its repositories can do at most; `origin` whose word their points are;
+    `unproven` says that its makers never saw it work against a live server.
     """
 
     name: str
     settings: type[RepositorySettings]
     opener: Callable[[str, Any, Context], Repository]
+    capabilities: frozenset[Capability] = frozenset(Capability)
+    origin: Origin = Origin.OBSERVED
+    unproven: bool = False
 
     @contextmanager
     def _opened(self, identifier: str, settings: Any, context: Context) -> Iterator[Repository]:

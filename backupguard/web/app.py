@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 import stat
@@ -16,10 +17,11 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from backupguard.job_reports import REPORT_LIMIT as JOB_REPORT_LIMIT
 from backupguard.language import Words
 from backupguard.model import Message
 from backupguard.web import pages
-from backupguard.web.middleware import Bounded, ReadOnly
+from backupguard.web.middleware import POSTED, Bounded, ReadOnly
 from backupguard.web.published import Outputs, compress
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -74,6 +76,25 @@ def _listed(directory: Path) -> list[tuple[str, int]]:
     except OSError:
         return []
     return sorted(found, reverse=True)
+
+
+def _is_local(request: Request) -> bool:
+    """Tell whether a request comes from this host: a token must not cross a network in clear text."""
+    host = request.client.host if request.client else ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+async def _body(request: Request, limit: int) -> bytes | None:
+    """Return a request's body, None when it has more than `limit` bytes."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > limit:
+            return None
+    return bytes(body)
 
 
 class _Pages:
@@ -158,6 +179,24 @@ class _Pages:
             content, media_type=kind, headers={"content-security-policy": _REPORT_POLICY}
         )
 
+    async def job_report(self, request: Request) -> Response:
+        """Take what a backup job posts of its own run (`daemon.job_reports` says how it answers)."""
+        if self.outputs.take_report is None:
+            return self._not_found()
+        if not _is_local(request):
+            refusal = "reports come from this host: put a TLS proxy in front\n"
+            return PlainTextResponse(refusal, status_code=403, headers={"connection": "close"})
+        body = await _body(request, JOB_REPORT_LIMIT)
+        if body is None:
+            return PlainTextResponse(
+                "too large\n", status_code=413, headers={"connection": "close"}
+            )
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        given = token.strip() if scheme.lower() == "bearer" else None
+        status, line = await anyio.to_thread.run_sync(self.outputs.take_report, given, body)
+        headers = {"www-authenticate": "Bearer"} if status == 401 else None
+        return PlainTextResponse(line + "\n", status_code=status, headers=headers)
+
 
 def create_app(outputs: Outputs) -> Starlette:
     """Return the application that serves `outputs`."""
@@ -169,6 +208,7 @@ def create_app(outputs: Outputs) -> Starlette:
             Route("/-/ready", served.ready),
             Route("/", served.status),
             Route("/runbooks/{alert}", served.runbook),
+            Route(POSTED, served.job_report, methods=["POST"]),
             Route("/reports/", served.reports),
             Route("/reports/{name}", served.report),
             Mount("/static", StaticFiles(directory=pages.STATIC)),

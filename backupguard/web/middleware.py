@@ -6,6 +6,9 @@ from starlette.datastructures import MutableHeaders
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+#: The one place that takes something.
+POSTED = "/api/v1/runs"
+
 #: Requests answered at the same time; health endpoints are not counted.
 AT_ONCE = 8
 
@@ -49,7 +52,7 @@ class Bounded:
 
 
 class ReadOnly:
-    """Refuses what is neither GET nor HEAD, unread, and puts `HEADERS` on every answer."""
+    """Refuses, unread, all but GET, HEAD and a job's report; puts `HEADERS` on every answer."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -64,7 +67,8 @@ class ReadOnly:
                     headers.setdefault(name, value)
             await send(message)
 
-        if scope["type"] == "http" and scope["method"] not in ("GET", "HEAD"):
+        posted = scope.get("path") == POSTED and scope.get("method") == "POST"
+        if scope["type"] == "http" and scope["method"] not in ("GET", "HEAD") and not posted:
             headers = {"allow": "GET, HEAD", "connection": "close"}
             refusal = PlainTextResponse("read only\n", status_code=405, headers=headers)
             await refusal(scope, receive, with_headers)

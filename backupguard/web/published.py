@@ -45,7 +45,8 @@ class Outputs:
     """What the pages stand on. The daemon swaps `published`; the pages only read.
 
     `unhealthy` says why the daemon's threads do not move, `unready` why it cannot do its work; both
-    are empty when all is well.
+    are empty when all is well. `take_report` takes what a backup job posts of its own run, with the
+    bearer token, and answers with an HTTP status and a line; None where nothing is taken.
     """
 
     reports: Path
@@ -53,3 +54,4 @@ class Outputs:
     published: Published | None = None
     unhealthy: Callable[[], tuple[Message, ...]] = field(default=_nothing)
     unready: Callable[[], tuple[Message, ...]] = field(default=_nothing)
+    take_report: Callable[[str | None, bytes], tuple[int, str]] | None = None
