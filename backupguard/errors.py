@@ -113,6 +113,7 @@ class MissingMeans(BackupGuardError):
             "secret_missing",
             "server_refused",
             "clock_behind",
+            "not_fetchable",
             "plugin_missing",
             "plugin_broken",
             "plugin_twice",

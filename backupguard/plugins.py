@@ -12,8 +12,9 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, cast
 
-from backupguard.contracts import Engine, Probe, RepositoryType
+from backupguard.contracts import Capability, Engine, Probe, RepositoryType
 from backupguard.errors import MissingMeans
+from backupguard.model import Origin
 
 REPOSITORIES = "backupguard.repositories"
 PROBES = "backupguard.probes"
@@ -61,6 +62,14 @@ def repository_type(name: str) -> RepositoryType:
     return cast(RepositoryType, load(REPOSITORIES, name))
 
 
+def capabilities(name: str) -> frozenset[Capability]:
+    """Return what repositories of a type can do; raises MissingMeans as `load` does.
+
+    A type that says nothing of it is asked when it is opened, so it counts as able to do all.
+    """
+    return getattr(repository_type(name), "capabilities", frozenset(Capability))
+
+
 def unproven(name: str) -> bool:
     """Tell whether a repository type was never seen against a live server.
 
@@ -70,6 +79,11 @@ def unproven(name: str) -> bool:
         return bool(getattr(repository_type(name), "unproven", False))
     except MissingMeans:
         return False
+
+
+def origin(name: str) -> Origin:
+    """Return whose word the points of a type's repositories are; raises MissingMeans."""
+    return getattr(repository_type(name), "origin", Origin.OBSERVED)
 
 
 def probe(name: str) -> Probe:

@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from backupguard.assess.history import History, payload
 from backupguard.assess.picture import EvidenceState
-from backupguard.contracts import Store
+from backupguard.contracts import Capability, Store
 from backupguard.model import (
     SITE,
     Criticality,
@@ -28,6 +28,7 @@ from backupguard.model import (
     repository_subject,
     to_us,
 )
+from backupguard.plugins import capabilities
 from backupguard.settings import Application, BackupJob, Settings
 from backupguard.settings.schedule import longest_gap
 
@@ -199,7 +200,11 @@ class Views:
         return View(
             scope=Scope.REPOSITORY,
             subject=subject,
-            settings={"criticality": self._settings.criticality_of(name).value},
+            settings={
+                "criticality": self._settings.criticality_of(name).value,
+                "verifiable": Capability.VERIFY
+                in capabilities(self._settings.repositories[name].type),
+            },
             latest=latest,
             first_seen=self._history.first_seen(subject),
             known=self._known(),

@@ -27,6 +27,7 @@ job
         dated in the future), `newest_state`, `newest_bytes`, `points`, `future` (points dated in the
         future), `unproven` (its repository needs a person's confirmation)
 repository
+    settings: `verifiable` (False: this type can only list)
     latest: `repository.inspected`, `repository.verified`, and `repository.verified/complete` (newest
         one that says since when every unit was read), `repository.verified/failed` (newest one with a
         unit that was found wrong and has not been found right since)

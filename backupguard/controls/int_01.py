@@ -6,7 +6,17 @@ from datetime import datetime
 from typing import ClassVar
 
 from backupguard.controls import facts
-from backupguard.model import Judgement, Policy, Scope, Severity, Verdict, View, to_us
+from backupguard.model import (
+    Judgement,
+    Message,
+    Policy,
+    Scope,
+    Severity,
+    Status,
+    Verdict,
+    View,
+    to_us,
+)
 
 
 class Integrity:
@@ -18,6 +28,10 @@ class Integrity:
 
     def judge(self, view: View, policy: Policy, now: datetime) -> Judgement:
         """Judge one repository."""
+        if view.settings.get("verifiable") is False:
+            return Judgement(
+                status=Status.NOT_APPLICABLE, reason=Message(id="reason.INT-01.not_verifiable")
+            )
         behind = facts.clock_behind(view, now)
         if behind is not None:
             return behind

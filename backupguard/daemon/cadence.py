@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+from backupguard.contracts import Capability
 from backupguard.model import (
     SITE,
     Criticality,
@@ -20,6 +21,7 @@ from backupguard.model import (
     application_subject,
     repository_subject,
 )
+from backupguard.plugins import capabilities
 from backupguard.settings.schedule import in_window, last_slot
 
 if TYPE_CHECKING:
@@ -111,7 +113,9 @@ def schedules(settings: Settings, *, began: datetime | None = None) -> tuple[Sch
         )
         every = _probe_every(settings, "inventory") or cadences.inventory.of(highest)
         found.append(Schedule(task="inventory", subject=SITE, when=every, timezone=zone))
-    for name in settings.repositories:
+    for name, place in settings.repositories.items():
+        if Capability.VERIFY not in capabilities(place.type):
+            continue
         every = cadences.integrity.of(settings.criticality_of(name))
         found.append(
             Schedule(
@@ -123,8 +127,8 @@ def schedules(settings: Settings, *, began: datetime | None = None) -> tuple[Sch
                 general=general,
             )
         )
-    for name, application in settings.applications.items():
-        places = dict.fromkeys(job.repository for job in application.backups.values())
+    for name in settings.applications:
+        places = settings.fetchable(name) or settings.repositories_of(name)
         if places:
             found.append(
                 Schedule(

@@ -164,6 +164,7 @@ def repository(
     first_seen: datetime | None = NOW - 10 * DAY,
     criticality: str = "C1",
     newest_record_at: datetime | None = None,
+    verifiable: bool = True,
 ) -> View:
     latest = {
         "repository.verified": verified or complete or failed,
@@ -173,7 +174,7 @@ def repository(
     return View(
         scope=Scope.REPOSITORY,
         subject="repository/nas",
-        settings={"criticality": criticality},
+        settings={"criticality": criticality, "verifiable": verifiable},
         latest={kind: one for kind, one in latest.items() if one is not None},
         first_seen=first_seen,
         known={"newest_record_at": to_us(newest_record_at) if newest_record_at else None},

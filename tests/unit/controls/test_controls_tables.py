@@ -401,6 +401,7 @@ INT_01 = [
         "warning",
         "never_complete",
     ),
+    (repository(verifiable=False), "not_applicable", None, "info", "not_verifiable"),
 ]
 
 PRV_01 = [
