@@ -29,6 +29,7 @@ from backupguard.model import (
     Judgement,
     Listing,
     Observation,
+    Origin,
     PointsLost,
     Policy,
     RecoveryPoint,
@@ -627,6 +628,9 @@ class Repositories(Protocol):
 
     def host_of(self, identifier: str) -> str:
         """Return the host that reading a repository loads."""
+
+    def origin_of(self, identifier: str) -> Origin:
+        """Return whose word a repository's points are: observed, or imported."""
 
     def parallelism_per_host(self) -> int:
         """Return how many of one host may be open at the same time."""

@@ -40,6 +40,7 @@ from backupguard.model import (
     Closing,
     Fact,
     Observation,
+    Origin,
     RecoveryPoint,
     Run,
     RunState,
@@ -49,7 +50,7 @@ from backupguard.model import (
     VerifiedCoverage,
     repository_subject,
 )
-from backupguard.plugins import repository_type
+from backupguard.plugins import origin, repository_type
 from backupguard.processes import Jail
 from backupguard.sandbox import SandboxLimits, ScratchGuard, discard, sweep
 from backupguard.settings.secrets import read_secret
@@ -170,6 +171,10 @@ class ConfiguredRepositories:
     def host_of(self, identifier: str) -> str:
         """Return the host that reading a repository loads."""
         return self.settings.repositories[identifier].talks_to
+
+    def origin_of(self, identifier: str) -> Origin:
+        """Return whose word a repository's points are."""
+        return origin(self.settings.repositories[identifier].type)
 
     def parallelism_per_host(self) -> int:
         """Return how many repositories of one host may be open together."""

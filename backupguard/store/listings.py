@@ -277,6 +277,7 @@ def _observation(kind: str, listing: Listing, data: Mapping[str, Any], key: str)
     return Observation(
         kind=kind,
         subject=repository_subject(listing.repository),
+        origin=listing.origin,
         observed_at=listing.observed_at,
         data=dict(data),
         key=key,

@@ -25,7 +25,7 @@ from backupguard.contracts import (
     Tools,
 )
 from backupguard.errors import MissingMeans
-from backupguard.model import Fact, RecoveryPoint, Sighting, Subject, VerifiedCoverage
+from backupguard.model import Fact, Origin, RecoveryPoint, Sighting, Subject, VerifiedCoverage
 
 
 @dataclass(slots=True)
@@ -185,6 +185,10 @@ class TestRepositories(Repositories):
     def host_of(self, identifier: str) -> str:
         """Return what its settings say; "localhost" where they are none of ours."""
         return getattr(self.entries[identifier][1], "talks_to", "localhost")
+
+    def origin_of(self, identifier: str) -> Origin:
+        """Return what its type says; observed where it says nothing."""
+        return getattr(self.entries[identifier][0], "origin", Origin.OBSERVED)
 
     def parallelism_per_host(self) -> int:
         """Return `bound_per_host`."""
