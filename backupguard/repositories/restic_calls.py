@@ -26,6 +26,7 @@ from backupguard.repositories.restic_settings import (
     bytes_per_second,
     ssh_target,
 )
+from backupguard.repositories.ssh import SSH_KEY, ssh_words
 
 OLDEST: Version = (0, 14)
 NEWEST: Version = (0, 19)
@@ -163,14 +164,7 @@ class ResticProgram:
         quotes nor blanks nor commas into what stands here.
         """
         user_host, port = ssh_target(self.settings.url)
-        words = ["ssh", "-F", "/dev/null", "-o", "BatchMode=yes", "-o", "ConnectTimeout=15"]
-        words += ["-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=4"]
-        words += ["-o", "StrictHostKeyChecking=yes"]
-        if self.settings.known_hosts is not None:
-            words += ["-o", f"UserKnownHostsFile={self.settings.known_hosts}"]
-        if "BACKUPGUARD_SSH_KEY" in self.secrets:
-            words += ["-o", "IdentitiesOnly=yes", "-o", "IdentityFile=${BACKUPGUARD_SSH_KEY}"]
-        words += ["-p", port] if port else []
+        words = ssh_words(self.settings.known_hosts, port, own_key=SSH_KEY in self.secrets)
         return " ".join([*words, user_host, "-s", "sftp"])
 
     def _environment(self) -> Mapping[str, str]:
@@ -233,7 +227,7 @@ def _secrets(settings: ResticSettings, context: Context) -> Mapping[str, Secret]
     elif settings.backend is Backend.S3:
         secrets["AWS_SHARED_CREDENTIALS_FILE"] = backend
     elif settings.backend is Backend.SFTP:
-        secrets["BACKUPGUARD_SSH_KEY"] = backend
+        secrets[SSH_KEY] = backend
     return secrets
 
 

@@ -6,9 +6,7 @@ import json
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
-from typing import Any
+from pathlib import Path
 
 from backupguard.contracts import Fetched, FetchRequest
 from backupguard.errors import BackupDefect, Changing, MissingMeans, Misunderstood
@@ -21,6 +19,7 @@ from backupguard.repositories.restic_errors import (
     unexplained,
 )
 from backupguard.repositories.restic_state import ResticState, unchanged
+from backupguard.repositories.selecting import Held, Located, located, selected
 
 _GLOB = frozenset("\\*?[")
 _RESTORED = re.compile(rb'"message_type":"status".*"bytes_restored":(\d+)')
@@ -34,51 +33,7 @@ def literal(path: str) -> str:
     return "".join(f"\\{character}" if character in _GLOB else character for character in path)
 
 
-@dataclass(slots=True)
-class _Held:
-    """What `restic ls` says of one selected path."""
-
-    candidates: tuple[str, ...]
-    files: dict[str, int] = field(default_factory=dict)
-    bytes: dict[str, int] = field(default_factory=dict)
-    found: set[str] = field(default_factory=set)
-
-    def take(self, node: Any) -> None:
-        path = node.get("path", "")
-        for candidate in self.candidates:
-            if path == candidate:
-                self.found.add(candidate)
-            elif not path.startswith(candidate.rstrip("/") + "/"):
-                continue
-            if node.get("type") == "file":
-                self.files[candidate] = self.files.get(candidate, 0) + 1
-                self.bytes[candidate] = self.bytes.get(candidate, 0) + int(node.get("size") or 0)
-
-    def best(self) -> str | None:
-        """Return the longest candidate that the snapshot holds."""
-        return next((path for path in self.candidates if path in self.found), None)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Located:
-    """Where the selection lies inside the snapshot, and how much it is."""
-
-    paths: tuple[str, ...]
-    files: int
-    bytes: int
-
-
-def candidates(path: str) -> tuple[str, ...]:
-    """Return where a path may lie in a snapshot's tree, longest first.
-
-    A backup of a relative path records its absolute path in the snapshot but only the relative one
-    in the tree: `/var/backups/dpi` may be `/backups/dpi` or `/dpi` there.
-    """
-    parts = PurePosixPath(path).parts[1:]
-    return tuple("/" + "/".join(parts[start:]) for start in range(len(parts))) or ("/",)
-
-
-def _listing(program: ResticProgram, snapshot: str, held: Sequence[_Held]) -> None:
+def _listing(program: ResticProgram, snapshot: str, held: Sequence[Held]) -> None:
     """Fill `held` from `restic ls`; raises what restic's failure stands for."""
 
     seen = False
@@ -95,7 +50,11 @@ def _listing(program: ResticProgram, snapshot: str, held: Sequence[_Held]) -> No
             seen = True
         elif node.get("struct_type") == "node" or node.get("message_type") == "node":
             for one in held:
-                one.take(node)
+                one.take(
+                    node.get("path", ""),
+                    is_file=node.get("type") == "file",
+                    size=int(node.get("size") or 0),
+                )
 
     wanted = tuple(dict.fromkeys(path for one in held for path in one.candidates))
     done = program.run(
@@ -117,25 +76,9 @@ def locate(program: ResticProgram, snapshot: str, paths: Sequence[str]) -> Locat
 
     Raises BackupDefect (selection_absent) when one of them is not there, and what restic raises.
     """
-    held = [_Held(candidates=candidates(path)) for path in paths] or [_Held(candidates=("/",))]
+    held = selected(paths)
     _listing(program, snapshot, held)
-    if not paths:
-        held[0].found.add("/")
-    best = [one.best() for one in held]
-    if None in best:
-        raise BackupDefect("selection_absent", repository=program.identifier, point=snapshot[:10])
-    chosen = [path for path in best if path is not None]
-    # A path inside another one is counted with it.
-    outer = {
-        path: one
-        for path, one in zip(chosen, held, strict=True)
-        if not any(PurePosixPath(path).is_relative_to(other) for other in chosen if other != path)
-    }
-    return Located(
-        paths=tuple(outer),
-        files=sum(one.files.get(path, 0) for path, one in outer.items()),
-        bytes=sum(one.bytes.get(path, 0) for path, one in outer.items()),
-    )
+    return located(held, program.identifier, snapshot)
 
 
 def fetch(program: ResticProgram, state: ResticState, request: FetchRequest, into: Path) -> Fetched:
@@ -171,23 +114,22 @@ def fetch(program: ResticProgram, state: ResticState, request: FetchRequest, int
 
 
 def _attempt(program: ResticProgram, request: FetchRequest, into: Path) -> Fetched:
-    located = locate(program, request.point.native_id, request.selector.paths)
+    found = locate(program, request.point.native_id, request.selector.paths)
     free = os.statvfs(into)
-    if located.bytes > free.f_bavail * free.f_frsize:
-        raise MissingMeans("no_disk", needed=located.bytes, available=free.f_bavail * free.f_frsize)
-    whole = located.paths == ("/",)
+    if found.bytes > free.f_bavail * free.f_frsize:
+        raise MissingMeans("no_disk", needed=found.bytes, available=free.f_bavail * free.f_frsize)
     options = [("--target", str(into))]
-    options += [("--include", literal(path)) for path in located.paths if not whole]
+    options += [("--include", literal(path)) for path in found.paths if not found.whole]
     if program.version >= (0, 18):
         options.append(("--exclude-xattr", "*"))
     progress = program.context.progress
-    progress(0, located.bytes, "bytes")
+    progress(0, found.bytes, "bytes")
 
     def sink(line: bytes) -> None:
         # 0.17 and later tell how far they are; errors come on the other channel.
         match = _RESTORED.search(line)
         if match is not None:
-            progress(int(match[1]), located.bytes, "bytes")
+            progress(int(match[1]), found.bytes, "bytes")
 
     done = program.run(
         Call(
@@ -204,21 +146,15 @@ def _attempt(program: ResticProgram, request: FetchRequest, into: Path) -> Fetch
         if done.returncode != 1 or host_trouble(texts) is not None or unexplained(texts):
             raise failure(done, program.version, program.identifier)
     files, size = measure(into, program.context.cancel.raise_if_set)
-    if (files, size) != (located.files, located.bytes):
+    if (files, size) != (found.files, found.bytes):
         # restic said nothing, or spoke of attributes only, and yet something is missing.
         raise Misunderstood(
             "unclassified_stderr" if done.returncode else "output_unparsable",
             repository=program.identifier,
         )
     return Fetched(
-        artifact=_artifact(located.paths),
+        artifact=found.artifact,
         bytes=size,
         files=files,
         tools={"restic": program.version_text},
     )
-
-
-def _artifact(paths: Sequence[str]) -> PurePosixPath:
-    """Return the path, relative to the target, that holds everything restored."""
-    common = PurePosixPath(os.path.commonpath(paths))
-    return PurePosixPath(*common.parts[1:])

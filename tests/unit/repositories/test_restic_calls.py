@@ -5,7 +5,7 @@ from pydantic import ValidationError
 
 from backupguard.contracts import Credentials, SecretReference
 from backupguard.repositories.restic_calls import OPTIONS, Call, Refused, with_credentials
-from backupguard.repositories.restic_fetch import candidates, literal
+from backupguard.repositories.restic_fetch import literal
 from backupguard.repositories.restic_settings import (
     Backend,
     ResticSettings,
@@ -13,6 +13,7 @@ from backupguard.repositories.restic_settings import (
     bytes_per_second,
     ssh_target,
 )
+from backupguard.repositories.selecting import candidates
 
 READER = Credentials(reader=SecretReference(credential="restic-nas"))
 CHANGING = (
@@ -135,3 +136,4 @@ def test_a_pattern_for_one_path_only():
 def test_where_a_path_may_lie_in_a_tree():
     assert candidates("/var/backups/dpi") == ("/var/backups/dpi", "/backups/dpi", "/dpi")
     assert candidates("/") == ("/",)
+    assert candidates("etc/dpi") == ("/etc/dpi", "/dpi")
