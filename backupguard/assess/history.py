@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from backupguard.contracts import Store
-from backupguard.model import Fact, Subject, Verdict, to_us
+from backupguard.model import Fact, PointsLost, Subject, Verdict, to_us
 
 _KINDS = (
     "restore-test.result",
@@ -18,6 +18,9 @@ _KINDS = (
     "pause.ended",
 )
 _CONCLUSIVE = frozenset({Verdict.PASSED, Verdict.FAILED})
+
+#: For how long it is remembered which points vanished.
+LOSSES_KEPT = timedelta(days=31)
 
 #: application, engine, repository, origin of a restore test.
 TestKey = tuple[str, str, str, str]
@@ -80,6 +83,8 @@ class History:
         self.newest_failure: dict[TestKey, Fact] = {}
         self.outcomes: dict[TestKey, Counter[str]] = {}
         self.verified: dict[Subject, Verified] = {}
+        self.lost: dict[tuple[str, str], list[PointsLost]] = {}
+        self._lost_seq: int | None = None
         self.reported: str | None = None
         self.pause: Fact | None = None
 
@@ -98,6 +103,34 @@ class History:
                     self.pause = fact
                 case "pause.ended":
                     self.pause = None
+
+        self._losses()
+
+    def _losses(self) -> None:
+        """Remember the points that vanished in the last month, by (job, repository)."""
+        head = self._store.head()[0]
+        after = self._lost_seq if self._lost_seq is not None else self._a_month_before(head)
+        self._lost_seq = head
+        for one in self._store.losses(after) if after < head else ():
+            known = self.lost.setdefault((one.job, one.repository), [])
+            known.append(one)
+            while known[0].seen_at < one.seen_at - LOSSES_KEPT:
+                known.pop(0)
+
+    def _a_month_before(self, head: int) -> int:
+        """Return the newest record that is a month older than `head`, 0 for none."""
+        newest = self._store.fact(head)
+        if newest is None:
+            return 0
+        low, high = 0, head
+        while low < high:
+            middle = (low + high + 1) // 2
+            fact = self._store.fact(middle)
+            if fact is not None and fact.recorded_at < newest.recorded_at - LOSSES_KEPT:
+                low = middle
+            else:
+                high = middle - 1
+        return low
 
     def _test(self, fact: Fact) -> None:
         found = payload(fact)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
+from backupguard.assess import job_known
 from backupguard.assess.history import History, payload
 from backupguard.assess.picture import EvidenceState
 from backupguard.contracts import Capability, Store
@@ -14,16 +15,15 @@ from backupguard.model import (
     SITE,
     Criticality,
     Fact,
-    JobSummary,
     Json,
     PointState,
-    RecoveryPoint,
     RunState,
     Scope,
     Subject,
     Verdict,
     View,
     application_subject,
+    from_us,
     job_subject,
     repository_subject,
     to_us,
@@ -32,10 +32,8 @@ from backupguard.plugins import capabilities
 from backupguard.settings import Application, BackupJob, Settings
 from backupguard.settings.schedule import longest_gap
 
-#: A source host's clock may be ahead by this much before its points count as being in the future.
-FUTURE_TOLERANCE = timedelta(minutes=10)
-#: How many of a job's newest points tell its usual duration and what the newest of them is worth.
-RECENT_POINTS = 30
+#: How many of a job's newest runs tell how long it may take.
+GRACE_RUNS = 30
 _GRACE_BEYOND_LONGEST_S = 30 * 60
 _RESTORABLE = frozenset({PointState.COMPLETE, PointState.WARNING})
 
@@ -91,6 +89,7 @@ class Views:
         self._settings = settings
         self._history = history
         self._now = now
+        self._timezone = settings.site.timezone
         self._evidence = evidence or EvidenceState()
         self.latest: Mapping[Subject, Mapping[str, Fact]] = store.latest()
         self._summaries = {(s.job, s.repository): s for s in store.summaries()}
@@ -139,6 +138,7 @@ class Views:
         for repository, fact in self._history.concluded.get(subject, {}).items():
             latest[f"restore-test.concluded/{repository}"] = fact
         steps = sum((step.duration for step in owner.recovery.steps), timedelta(0))
+        first_seen = self._history.first_seen(subject)
         jobs = tuple(self.of(job_subject(name, job)) for job in owner.backups)
         return View(
             scope=Scope.APPLICATION,
@@ -147,14 +147,22 @@ class Views:
                 "criticality": owner.criticality.value,
                 "rpo_s": _seconds(owner.rpo),
                 "rto_s": _seconds(owner.rto),
+                "declared_by": owner.declared_by,
+                "declared_at": job_known.midnight_of(owner.declared_on, self._timezone),
+                "retention": _retention(owner),
                 "steps_s": int(steps.total_seconds()),
                 "repositories": sorted({job.repository for job in owner.backups.values()}),
             },
             latest=latest,
             summaries=tuple(summary for job in jobs for summary in job.summaries),
             children=jobs,
-            first_seen=self._history.first_seen(subject),
-            known=self._known(),
+            first_seen=first_seen,
+            known=self._known(
+                today=job_known.day_of(self._now, self._timezone),
+                first_day=(
+                    job_known.day_of(first_seen, self._timezone) if first_seen is not None else None
+                ),
+            ),
         )
 
     def _job(self, subject: Subject, application: str, name: str) -> View:
@@ -164,8 +172,18 @@ class Views:
         repository = repository_subject(backup.repository)
         seen = self.latest.get(repository, {})
         summary = self._summaries.get((job, backup.repository))
-        recent = self._store.points(job, backup.repository, limit=RECENT_POINTS)
+        recent = self._store.points(job, backup.repository, limit=job_known.RECENT)
+        lost = self._history.lost.get((job, backup.repository), ())
+        gone = self._store.gone_points(job, backup.repository, job_known.RECENT) if lost else ()
+        runs = self._store.job_runs(job, backup.repository, limit=job_known.RECENT)
+        backups = job_known.outcomes(recent, runs)
+        ever = job_known.outcomes((*recent, *gone), runs) if gone else backups
         inspected = seen.get("repository.inspected")
+        schedule, zone, now = backup.schedule or backup.every, self._timezone, self._now
+        grace_s = self._grace_s(owner, backup, backups)
+        first_seen = self._history.first_seen(subject)
+        known = job_known.of_points(recent, summary, now)
+        since = known["restorable_at"]
         return View(
             scope=Scope.JOB,
             subject=subject,
@@ -175,18 +193,28 @@ class Views:
                 "job": name,
                 "repository": backup.repository,
                 "selection": _selection(backup),
-                "interval_s": interval_s(
-                    backup.schedule or backup.every, self._settings, self._now
-                ),
-                "grace_s": self._grace_s(owner, backup, recent),
+                "interval_s": interval_s(schedule, self._settings, now),
+                "grace_s": grace_s,
             },
             latest={"repository.inspected": inspected} if inspected is not None else {},
             summaries=(summary,) if summary is not None else (),
-            first_seen=self._history.first_seen(subject),
+            first_seen=first_seen,
             known=self._known(
                 seen_at=self._seen_at(repository, seen),
                 **_reachable(inspected),
-                **_points(recent, summary, self._now),
+                **known,
+                **job_known.of_runs(backups, now),
+                **job_known.of_calendar(
+                    schedule,
+                    ever,
+                    from_us(since) if since is not None else first_seen,
+                    now,
+                    grace_s,
+                    zone,
+                ),
+                **job_known.of_losses(lost, summary, now),
+                exposure=job_known.of_exposure(ever, now),
+                samples=job_known.samples(ever, now, zone),
             ),
         )
 
@@ -262,21 +290,14 @@ class Views:
         return max(times, default=None)
 
     def _grace_s(
-        self, owner: Application, backup: BackupJob, recent: Iterable[RecoveryPoint]
+        self, owner: Application, backup: BackupJob, backups: Sequence[job_known.Outcome]
     ) -> int:
         """Return how late a point may be seen: the job's grace, and until the next inventory."""
         look = int(self._settings.daemon.cadences.inventory.of(owner.criticality).total_seconds())
         if backup.grace is not None:
             return int(backup.grace.total_seconds()) + look
-        longest = max(
-            (
-                int((point.ended_at - point.started_at).total_seconds())
-                for point in recent
-                if point.ended_at is not None and point.started_at is not None
-            ),
-            default=0,
-        )
-        return max(0, longest) + _GRACE_BEYOND_LONGEST_S + look
+        longest = job_known.longest_s(backups[:GRACE_RUNS])
+        return longest + _GRACE_BEYOND_LONGEST_S + look
 
 
 def build_views(
@@ -295,6 +316,11 @@ def _seconds(duration: timedelta | None) -> int | None:
     return None if duration is None else int(duration.total_seconds())
 
 
+def _retention(owner: Application) -> dict[str, Json]:
+    """Return what an application demands of its own; None where the catalogue decides."""
+    return {name: getattr(owner.retention, name) for name in ("daily", "monthly", "yearly")}
+
+
 def _selection(backup: BackupJob) -> str:
     """Return what tells whether two jobs copy the same data."""
     return json.dumps(backup.select.model_dump(mode="json"), sort_keys=True)
@@ -305,23 +331,3 @@ def _reachable(inspected: Fact | None) -> dict[str, Json]:
         return {"reachable": None, "code": None}
     found = payload(inspected)
     return {"reachable": found.get("reachable"), "code": found.get("code")}
-
-
-def _points(
-    recent: tuple[RecoveryPoint, ...], summary: JobSummary | None, now: datetime
-) -> dict[str, Json]:
-    """Return what a job's points say. Points dated in the future are counted and set aside."""
-    horizon = now + FUTURE_TOLERANCE
-    past = [point for point in recent if point.at <= horizon]
-    ended = [point for point in past if point.state is not PointState.RUNNING]
-    restorable = next((point for point in past if point.state in _RESTORABLE), None)
-    newest = restorable.at if restorable is not None else None
-    if newest is None and summary is not None and summary.newest is not None:
-        newest = summary.newest if summary.newest <= horizon else None
-    return {
-        "restorable_at": to_us(min(newest, now)) if newest is not None else None,
-        "newest_state": ended[0].state.value if ended else None,
-        "newest_bytes": ended[0].bytes if ended else None,
-        "points": summary.points if summary is not None else 0,
-        "future": len(recent) - len(past),
-    }

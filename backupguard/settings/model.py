@@ -109,6 +109,14 @@ class Recovery(SettingsModel):
     steps: tuple[RecoveryStep, ...] = ()
 
 
+class Retention(SettingsModel):
+    """How many days, months and years of points must stand; left out: what the catalogue demands."""
+
+    daily: int | None = Field(default=None, ge=0, le=3660)
+    monthly: int | None = Field(default=None, ge=0, le=600)
+    yearly: int | None = Field(default=None, ge=0, le=100)
+
+
 class Application(SettingsModel):
     """A critical application: what was promised for it, by whom, and the copies it has.
 
@@ -126,6 +134,7 @@ class Application(SettingsModel):
     failure_domain: str | None = None
     provides: tuple[BaseService, ...] = ()
     depends_on: tuple[str, ...] = ()
+    retention: Retention = Retention()
     recovery: Recovery = Recovery()
     backups: Mapping[str, BackupJob] = Field(default_factory=dict)
     restore_test: EngineSettings | None = None
