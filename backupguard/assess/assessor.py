@@ -7,7 +7,7 @@ from datetime import datetime
 
 import structlog
 
-from backupguard.assess import pictures, published, settling
+from backupguard.assess import pictures, published, settling, unproven
 from backupguard.assess.chain import ChainWatch
 from backupguard.assess.history import History
 from backupguard.assess.picture import Assessment, EvidenceState
@@ -136,7 +136,8 @@ class Assessor:
         policy = self._catalogue.policy(control, criticality)
         chosen = next(c for c in self._controls if c.id == control)
         try:
-            return chosen.judge(view, policy, now)
+            judgement = chosen.judge(unproven.evidence(control, view), policy, now)
+            return unproven.capped(control, judgement, view)
         except Exception:  # one control's defect must not silence all the others
             log.exception("control.bug", control=control, subject=view.subject)
             return Judgement(

@@ -12,6 +12,7 @@ from backupguard.model import Fact, PointsLost, Subject, Verdict, to_us
 
 _KINDS = (
     "restore-test.result",
+    "repository.inspected",
     "repository.verified",
     "report.issued",
     "pause.started",
@@ -83,6 +84,7 @@ class History:
         self.newest_failure: dict[TestKey, Fact] = {}
         self.outcomes: dict[TestKey, Counter[str]] = {}
         self.verified: dict[Subject, Verified] = {}
+        self.places: dict[Subject, Fact] = {}  # the newest that says where a repository lies
         self.lost: dict[tuple[str, str], list[PointsLost]] = {}
         self._lost_seq: int | None = None
         self.reported: str | None = None
@@ -97,6 +99,9 @@ class History:
                     self._test(fact)
                 case "repository.verified":
                     self.verified.setdefault(fact.observation.subject, Verified()).learn(fact)
+                case "repository.inspected":
+                    if payload(fact).get("device") is not None:
+                        self.places[fact.observation.subject] = fact
                 case "report.issued":
                     self.reported = max(self.reported or "", payload(fact).get("month") or "")
                 case "pause.started":

@@ -8,8 +8,10 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
 from backupguard.assess import job_known
+from backupguard.assess.copies import copies_of, listed
 from backupguard.assess.history import History, payload
 from backupguard.assess.picture import EvidenceState
+from backupguard.assess.unproven import unconfirmed
 from backupguard.contracts import Capability, Store
 from backupguard.model import (
     SITE,
@@ -96,6 +98,7 @@ class Views:
         head = store.fact(store.head()[0])
         self._newest_record_at = to_us(head.recorded_at) if head is not None else None
         self._inventory = self._last_complete_inventory()
+        self._unconfirmed = unconfirmed(settings, self.latest)
         self._jobs: dict[Subject, View] = {}
 
     def of(self, subject: Subject) -> View:
@@ -145,6 +148,7 @@ class Views:
             subject=subject,
             settings={
                 "criticality": owner.criticality.value,
+                "failure_domain": owner.failure_domain,
                 "rpo_s": _seconds(owner.rpo),
                 "rto_s": _seconds(owner.rto),
                 "declared_by": owner.declared_by,
@@ -158,6 +162,7 @@ class Views:
             children=jobs,
             first_seen=first_seen,
             known=self._known(
+                copies=copies_of(name, jobs, self._settings, self._history, self._unconfirmed),
                 today=job_known.day_of(self._now, self._timezone),
                 first_day=(
                     job_known.day_of(first_seen, self._timezone) if first_seen is not None else None
@@ -200,6 +205,7 @@ class Views:
             summaries=(summary,) if summary is not None else (),
             first_seen=first_seen,
             known=self._known(
+                unproven=backup.repository in self._unconfirmed,
                 seen_at=self._seen_at(repository, seen),
                 **_reachable(inspected),
                 **known,
@@ -235,22 +241,55 @@ class Views:
             },
             latest=latest,
             first_seen=self._history.first_seen(subject),
-            known=self._known(),
+            known=self._known(unproven=name in self._unconfirmed),
         )
 
     def _site(self) -> View:
         return View(
             scope=Scope.SITE,
             subject=SITE,
-            settings={"criticality": self.criticality(SITE).value},
-            latest=self.latest.get(SITE, {}),
+            settings={
+                "criticality": self.criticality(SITE).value,
+                "applications": {
+                    name: {
+                        "criticality": owner.criticality.value,
+                        "jobs": [f"{name}.{job}" for job in owner.backups],
+                    }
+                    for name, owner in self._settings.applications.items()
+                },
+                "servers": len(self._settings.discovery.servers),
+                "without": dict(self._settings.site.without),
+            },
+            latest={
+                **self.latest.get(SITE, {}),
+                **listed(self.latest, ("discovery.seen", "reference.loaded")),
+            },
             first_seen=self._history.first_seen(SITE),
             known=self._known(
+                services=self._services(),
                 evidence_valid=self._evidence.valid,
                 evidence_wrong_seq=self._evidence.wrong_seq,
                 reported=self._history.reported,
             ),
         )
+
+    def _services(self) -> dict[str, Json]:
+        """Return, per base service, the applications that are it, with their copies."""
+        found: dict[str, Json] = {}
+        for name, owner in self._settings.applications.items():
+            for service in owner.provides:
+                view = self.of(application_subject(name))
+                found.setdefault(service, []).append(
+                    {
+                        "application": name,
+                        "production": owner.failure_domain,
+                        "grace_s": max(
+                            (job.settings.get("grace_s") or 0 for job in view.children), default=0
+                        ),
+                        "copies": view.known["copies"],
+                    }
+                )
+        return found
 
     # --------------------------------------------------------------------------------- details
 
