@@ -370,6 +370,14 @@ class Lacking(TypedDict):
     hides: NotRequired[str]  # what may be missing for it: "databases", "jobs", "reference"
 
 
+class DatabaseMissing(TypedDict):
+    """A database that a job says it saves, and that is not there."""
+
+    job: str  # "dpi.nightly", or of a job that is not in the configuration "borgmatic/config"
+    pattern: str  # "postgresql://srv1/dpi"
+    configured: bool
+
+
 class DiscoverySeen(TypedDict):
     """What runs and what is backed up on a host. Empty lists mean "none" only without `lacking`."""
 
@@ -379,6 +387,7 @@ class DiscoverySeen(TypedDict):
     lacking: list[Lacking]
     covers_nothing: list[str]  # configured jobs whose database is not there
     catalogues: NotRequired[list[str]]  # servers whose catalogue was read to its end
+    missing: NotRequired[list[DatabaseMissing]]
 
 
 class ReferenceLoaded(TypedDict):
