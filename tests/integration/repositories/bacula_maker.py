@@ -141,9 +141,9 @@ class Bacula:
         )
         return done.stdout
 
-    def run(self, job: str, level: str = "Incremental") -> str:
-        """Run a job to its end."""
-        return self.console(f"run job={job} level={level} yes", "wait")
+    def run_all(self, *jobs: str, level: str = "Incremental") -> None:
+        """Run jobs to their ends; a first backup becomes a full one by itself."""
+        self.console(*(f"run job={job} level={level} yes" for job in jobs), "wait")
 
     def stop(self) -> None:
         """End the daemons."""
