@@ -75,7 +75,7 @@ class BackupDefect(BackupGuardError):
 class Unreachable(BackupGuardError):
     """A repository or service did not answer."""
 
-    codes = frozenset({"timeout", "dns", "tls", "http_5xx", "refused", "not_found"})
+    codes = frozenset({"timeout", "dns", "tls", "http_5xx", "refused", "not_found", "stale_import"})
 
 
 class AccessRefused(BackupGuardError):
