@@ -87,7 +87,7 @@ class Reference(SettingsModel):
     """A list of what exists that BackupGuard did not write: a CMDB, vCenter or DNS export in CSV.
 
     The last part of `file` may hold `*`: the newest by name is taken. `dated` says where the date of
-    the export comes from: a column (the oldest row counts), the file's name, or when it was modified.
+    the export comes from: a column (the newest row counts), the file's name, or when it was modified.
     """
 
     file: Path
