@@ -182,7 +182,7 @@ class ImportRepository:
     def _flag(self, line: int, row: Row) -> bool | None:
         name = self._settings.columns.encrypted
         word = row[name].strip().casefold() if name is not None else ""
-        if not word:
+        if name is None or not word:
             return None
         if word in _YES | _NO:
             return word in _YES
