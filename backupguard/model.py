@@ -238,6 +238,7 @@ class Listing:
     A `partial` one holds only points that are new or changed since the one before: nothing vanishes
     by it, and `standing` says how many points the repository has for each job in all. `mark` is what
     the next partial listing goes on from; it is remembered only where `standing` comes out right.
+    One of `some_jobs` says nothing of the repository's other jobs, and is followed by one that does.
     """
 
     repository: str
@@ -246,6 +247,7 @@ class Listing:
     observed_at: datetime
     origin: Origin = Origin.OBSERVED  # imported, where somebody else's word is all there is
     partial: bool = False
+    some_jobs: bool = False
     standing: Mapping[str, int] = field(default_factory=dict)
     mark: str | None = None
 

@@ -183,13 +183,18 @@ class ConfiguredRepositories:
 
 @dataclass(slots=True, kw_only=True)
 class TaskContext:
-    """What a task is handed. `tools_used` ends up in the closing fact."""
+    """What a task is handed. `tools_used` ends up in the closing fact.
+
+    `recorded` counts what its probe found that was new; a task that is `quiet` found nothing new.
+    """
 
     run: Run
     settings: Settings
     store: Store
     context: RunContext
     tools_used: dict[str, str] = field(default_factory=dict)
+    recorded: int = 0
+    quiet: bool = False
 
     def record(self, *observations: Observation) -> tuple[Fact, ...]:
         """Append observations as facts of this run."""
@@ -318,7 +323,7 @@ def perform(
             tools=task.tools_used,
         )
         store.append(
-            [closing],
+            [] if task.quiet and _said_today(store, closing) else [closing],
             run=run.id,
             author=run.request.requested_by,
             closing=Closing(run=run.id, state=state, verdict=verdict, code=code),
@@ -326,6 +331,18 @@ def perform(
         store.seal()
         events.info("run.finished", verdict=verdict.value, code=code)
     return verdict
+
+
+def _said_today(store: Store, closing: Observation) -> bool:
+    """Tell whether a closing that passed would say again what the last one of this day said."""
+    newest = store.latest([closing.subject], [closing.kind]).get(closing.subject, {})
+    last = newest.get(closing.kind)
+    if last is None or last.observation.data is None:
+        return False
+    return (
+        closing.data["verdict"] == last.observation.data["verdict"] == Verdict.PASSED
+        and closing.observed_at.date() == last.observation.observed_at.date()
+    )
 
 
 def recover(

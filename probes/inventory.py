@@ -10,37 +10,30 @@ import queue
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import structlog
+from backupguard.contracts import Context, JobRuns, ProbeSettings, Repositories
+from backupguard.model import Listing, Observation, Scope, Subject, repository_subject
+from probes.looking import Seen, look
 
-from backupguard.contracts import (
-    Context,
-    LockSeen,
-    ProbeSettings,
-    Repositories,
-    RepositoryState,
-)
-from backupguard.errors import BackupDefect, BackupGuardError, Cancelled, Interrupted
-from backupguard.model import (
-    Listing,
-    Observation,
-    Scope,
-    Subject,
-    repository_subject,
-    to_us,
-)
-
-log = structlog.get_logger(__name__)
-
-#: How long a repository counts against the bound, in seconds.
+#: How long a repository counts against the bounds, in seconds.
 PATIENCE_S = 10.0
 
-_Result = tuple[str, Sequence[Observation | Listing], BaseException | None]
+_Result = tuple[str, Sequence[Seen], BaseException | None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Started:
+    """A repository that is being looked at."""
+
+    host: str
+    since: float
+    thread: threading.Thread
 
 
 class Inventory:
-    """Probe `inventory`: a `Listing` and a `repository.inspected` for each repository."""
+    """Probe `inventory`: listings, runs and a `repository.inspected` for each repository."""
 
     name = "inventory"
     scope = Scope.SITE
@@ -52,7 +45,7 @@ class Inventory:
         repositories: Repositories,
         context: Context,
         settings: Any,  # noqa: ARG002 - nothing to set but its cadence
-    ) -> Iterator[Observation | Listing]:
+    ) -> Iterator[Observation | Listing | JobRuns]:
         """Yield what each repository holds as soon as it has answered, the dead ones included.
 
         Raises Cancelled after the repositories under way have ended.
@@ -60,25 +53,19 @@ class Inventory:
         waiting = _healthy_first(repositories, context)
         total = len(waiting)
         results: queue.Queue[_Result] = queue.Queue()
-        started: dict[str, tuple[float, threading.Thread]] = {}
+        started: dict[str, _Started] = {}
         done = 0
         try:
             while waiting or started:
-                while waiting and _busy(started) < repositories.parallelism():
+                while (identifier := _next(waiting, started, repositories)) is not None:
                     context.cancel.raise_if_set()
-                    identifier = waiting.pop(0)
-                    thread = threading.Thread(
-                        target=_look,
-                        args=(identifier, repositories, context, results),
-                        name=f"inventory-{identifier}",
-                    )
-                    started[identifier] = (time.monotonic(), thread)
-                    thread.start()
+                    waiting.remove(identifier)
+                    started[identifier] = _start(identifier, repositories, context, results)
                 try:
                     identifier, seen, error = results.get(timeout=1.0)
                 except queue.Empty:
                     continue
-                started.pop(identifier)[1].join()
+                started.pop(identifier).thread.join()
                 if error is not None:
                     raise error
                 done += 1
@@ -86,13 +73,35 @@ class Inventory:
                 yield from seen
         finally:
             # A tool dies with the thread that started it, so none may be left behind.
-            for _, thread in started.values():
-                thread.join()
+            for one in started.values():
+                one.thread.join()
 
 
-def _busy(started: dict[str, tuple[float, threading.Thread]]) -> int:
+def _next(
+    waiting: Sequence[str], started: dict[str, _Started], repositories: Repositories
+) -> str | None:
+    """Return the first repository that the bounds, in all and per host, let start now."""
     now = time.monotonic()
-    return sum(1 for since, _ in started.values() if now - since < PATIENCE_S)
+    busy = [one.host for one in started.values() if now - one.since < PATIENCE_S]
+    if len(busy) >= repositories.parallelism():
+        return None
+    per_host = repositories.parallelism_per_host()
+    return next((one for one in waiting if busy.count(repositories.host_of(one)) < per_host), None)
+
+
+def _start(
+    identifier: str,
+    repositories: Repositories,
+    context: Context,
+    results: queue.Queue[_Result],
+) -> _Started:
+    thread = threading.Thread(
+        target=_look,
+        args=(identifier, repositories, context, results),
+        name=f"inventory-{identifier}",
+    )
+    thread.start()
+    return _Started(repositories.host_of(identifier), time.monotonic(), thread)
 
 
 def _healthy_first(repositories: Repositories, context: Context) -> list[str]:
@@ -113,82 +122,9 @@ def _look(
 ) -> None:
     """Look at one repository in a thread of its own; always puts one result."""
     try:
-        results.put((identifier, _observations(identifier, repositories, context), None))
+        results.put((identifier, look(identifier, repositories, context), None))
     except BaseException as error:  # noqa: BLE001 - handed to the thread that waits for it
         results.put((identifier, (), error))
-
-
-def _observations(
-    identifier: str, repositories: Repositories, context: Context
-) -> Sequence[Observation | Listing]:
-    """Return the listing and the state of one repository; the points first, as they open it."""
-    seen: list[Observation | Listing] = []
-    state: RepositoryState | None = None
-    code: str | None = None
-    reachable = True
-    try:
-        with repositories.open(identifier) as repository:
-            jobs = tuple(repositories.jobs(identifier))
-            points = tuple(repository.points(jobs))
-            seen.append(
-                Listing(
-                    repository=identifier,
-                    jobs=tuple(selector.job for selector in jobs),
-                    points=points,
-                    observed_at=context.now(),
-                )
-            )
-            state = repository.inspect()
-    except (Cancelled, Interrupted):
-        raise
-    except BackupGuardError as error:
-        code = error.code
-        # Who finds a damaged repository has reached it; whose listing came, too.
-        reachable = bool(seen) or isinstance(error, BackupDefect)
-    except Exception:
-        # A mistake in one plug-in must not hide the other repositories.
-        log.exception("repository.bug", repository=identifier)
-        code, reachable = "bug", False
-    seen.append(_inspected(identifier, repositories, context, state, reachable, code))
-    return seen
-
-
-def _inspected(
-    identifier: str,
-    repositories: Repositories,
-    context: Context,
-    state: RepositoryState | None,
-    reachable: bool,
-    code: str | None,
-) -> Observation:
-    return Observation(
-        kind="repository.inspected",
-        subject=repository_subject(identifier),
-        observed_at=context.now(),
-        key=f"inspected/{identifier}/{context.work.name}",
-        data={
-            "reachable": reachable,
-            "code": code,
-            "type": repositories.type_of(identifier),
-            "tool": state.tool if state else None,
-            "tool_version": state.tool_version if state else None,
-            "repository_id": state.repository_id if state else None,
-            "format_version": state.format_version if state else None,
-            "encrypted": state.encrypted if state else None,
-            "locks": [_lock(lock) for lock in state.locks] if state else [],
-            "device": state.device if state else None,
-        },
-    )
-
-
-def _lock(lock: LockSeen) -> dict[str, Any]:
-    return {
-        "host": lock.holder_host,
-        "pid": lock.holder_pid,
-        "since_at": to_us(lock.since) if lock.since else None,
-        "exclusive": lock.exclusive,
-        "alive": lock.alive,
-    }
 
 
 INVENTORY = Inventory()

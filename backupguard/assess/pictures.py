@@ -152,6 +152,7 @@ def probes(gathered: Gathered) -> Iterator[ProbePicture]:
     """Yield inventory and integrity of every configured repository."""
     cadences = gathered.settings.daemon.cadences
     runs = gathered.store.runs(states=_ENDED, task="inventory", limit=20)
+    sightings = gathered.store.sightings()
     for name in gathered.settings.repositories:
         subject = repository_subject(name)
         latest = gathered.latest.get(subject, {})
@@ -165,6 +166,9 @@ def probes(gathered: Gathered) -> Iterator[ProbePicture]:
             for kind in ("repository.inspected", "inventory.listed", "inventory.confirmed")
             if kind in latest
         ]
+        sighting = sightings.get(name)
+        if sighting is not None and sighting.asked_at is not None:
+            seen.append(to_us(sighting.asked_at))
         duration_ms = None
         if inventory is not None and inventory.ended_at and inventory.started_at and seen:
             seen.append(to_us(inventory.ended_at))

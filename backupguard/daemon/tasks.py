@@ -41,13 +41,21 @@ def _observe(task: TaskContext, probe_name: str, *repositories: str) -> Iterator
     )
     for item in seen:
         task.context.cancel.raise_if_set()
-        if isinstance(item, Listing):
-            task.store.merge_listing(item, run=task.run.id)
-        elif isinstance(item, JobRuns):
-            task.store.merge_runs(item, run=task.run.id)
-        else:
-            task.record(item)
+        task.recorded += len(_keep(task, item))
+        if isinstance(item, Observation):
             yield item
+
+
+def _keep(task: TaskContext, item: Observation | Listing | JobRuns) -> tuple[Fact, ...]:
+    """Store what a probe saw; return what was new of it."""
+    if isinstance(item, Listing):
+        return task.store.merge_listing(item, run=task.run.id)
+    if isinstance(item, JobRuns):
+        return task.store.merge_runs(item, run=task.run.id)
+    if item.kind == "repository.inspected":
+        author = task.run.request.requested_by
+        return task.store.record_inspection(item, run=task.run.id, author=author)
+    return task.record(item)
 
 
 def _verdict(outcomes: Iterable[tuple[Verdict, str | None]]) -> tuple[Verdict, str | None]:
@@ -67,6 +75,7 @@ def inventory(task: TaskContext) -> tuple[Verdict, str | None]:
             outcomes.append((_seen(data["reachable"], data["code"]), data["code"]))
             if data["tool"] and data["tool_version"]:
                 task.tools_used[data["tool"]] = data["tool_version"]
+    task.quiet = task.recorded == 0
     return _verdict(outcomes)
 
 

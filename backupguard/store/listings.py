@@ -65,13 +65,12 @@ def merge(core: Core, listing: Listing, *, run: str | None) -> tuple[Fact, ...]:
                 check(batch)
                 appended = core.append_in(connection, batch, run=run, author=None)
                 recorded += appended if len(recorded) < TOGETHER else map(_bare, appended)
-        else:
-            due = summaries.due_again(connection, listing.repository, core.now())
-            summaries.recount(connection, listing.repository, due, core.now())
-            if not listing.partial:
-                new_today = _confirmation(connection, listing)
-                check(new_today)
-                recorded += core.append_in(connection, new_today, run=run, author=None)
+        elif not listing.partial and not listing.some_jobs:
+            new_today = _confirmation(connection, listing)
+            check(new_today)
+            recorded += core.append_in(connection, new_today, run=run, author=None)
+        due = summaries.due_again(connection, listing.repository, core.now())
+        summaries.recount(connection, listing.repository, due, core.now())
         _remember(connection, listing)
         return tuple(recorded)
 
@@ -257,15 +256,12 @@ def _remember(connection: Connection, listing: Listing) -> None:
     """Remember when a repository was listed; a mark only where the counts come out right."""
     at = to_us(listing.observed_at)
     values: dict[str, Any] = {"asked_at": at}
-    sound = True
-    if listing.standing:
-        stands = standing(connection, listing.repository)
-        sound = all(stands[job] == count for job, count in listing.standing.items())
-    if sound:
-        values["listed_at"] = at
+    if not listing.some_jobs:
+        stands = standing(connection, listing.repository) if listing.mark is not None else {}
+        sound = all(stands.get(job, 0) == count for job, count in listing.standing.items())
+        values |= {"listed_at": at, "mark": listing.mark if sound else None}
         if not listing.partial:
             values["listed_fully_at"] = at
-    values["mark"] = listing.mark if sound else None
     sightings.remember(connection, listing.repository, values)
 
 

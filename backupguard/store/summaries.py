@@ -120,15 +120,12 @@ def refill(connection: Connection, now: datetime, zone: tzinfo) -> None:
 
 
 def due_again(connection: Connection, repository: str, now: datetime) -> list[str]:
-    """Return the jobs of which a point that was in the future no longer is."""
-    return list(
-        connection.execute(
-            select(job_summaries.c.job).where(
-                job_summaries.c.repository == repository,
-                job_summaries.c.next_at <= to_us(now + FUTURE_TOLERANCE),
-            )
-        ).scalars()
-    )
+    """Return the jobs of which a point that was in the future no longer is, or the reverse."""
+    horizon = to_us(now + FUTURE_TOLERANCE)
+    summary = job_summaries.c
+    turned = (summary.next_at <= horizon) | (summary.newest > horizon)
+    statement = select(summary.job).where(summary.repository == repository, turned)
+    return list(connection.execute(statement).scalars())
 
 
 def _summaries(

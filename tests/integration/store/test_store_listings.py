@@ -37,6 +37,7 @@ def content(store: SqlStore) -> Mapping[str, set[tuple[object, ...]]]:
         schema.latest,
         schema.recovery_points,
         schema.job_summaries,
+        schema.job_runs,
         schema.coverage,
     ]
     with store._core.read() as connection:
@@ -175,7 +176,7 @@ def test_what_is_derived_can_be_rebuilt(store: SqlStore, clock: SetClock) -> Non
     merge(store, *(point(number, state=PointState.WARNING) for number in range(8, 620)))
     store.append([step(1), verified(("a", Verdict.PASSED), ("b", Verdict.FAILED))])
     before = content(store)
-    assert all(before.values())
+    assert all(rows for name, rows in before.items() if name != "job_runs")
     head = store.head()
     store.rebuild_derived()
     assert content(store) == before

@@ -30,14 +30,16 @@ def test_an_inventory_passes_only_when_nothing_was_in_its_way(
     seen = SimpleNamespace(kind="repository.inspected", data=data)
     monkeypatch.setattr(tasks, "_observe", lambda *_arguments: iter([seen]))
     task: Any = SimpleNamespace(
-        run=SimpleNamespace(request=SimpleNamespace(options={})), tools_used={}
+        run=SimpleNamespace(request=SimpleNamespace(options={})), tools_used={}, recorded=0
     )
     assert tasks.inventory(task) == (verdict, code)
 
 
 def test_an_inventory_of_nothing_proves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tasks, "_observe", lambda *_arguments: iter(()))
-    task: Any = SimpleNamespace(run=SimpleNamespace(request=SimpleNamespace(options={})))
+    task: Any = SimpleNamespace(
+        run=SimpleNamespace(request=SimpleNamespace(options={})), recorded=0
+    )
     assert tasks.inventory(task)[0] is Verdict.COULD_NOT_VERIFY
 
 
