@@ -7,8 +7,11 @@ waiver. What a view holds is said in `backupguard.controls.facts`.
 from collections.abc import Mapping
 
 from backupguard.contracts import Control
+from backupguard.controls.c321_01 import ThreeTwoOne
 from backupguard.controls.catalogue import Catalogue, CatalogueEntry, load_catalogue
 from backupguard.controls.int_01 import Integrity
+from backupguard.controls.inv_01 import Coverage
+from backupguard.controls.inv_02 import CoreServices
 from backupguard.controls.job_01 import JobSuccess
 from backupguard.controls.not_built import NotBuilt
 from backupguard.controls.pdm_01 import RpoMet
@@ -23,6 +26,9 @@ __all__ = ["BUILT", "Catalogue", "CatalogueEntry", "controls_of", "load_catalogu
 BUILT: Mapping[str, Control] = {
     control.id: control
     for control in (
+        Coverage(),
+        CoreServices(),
+        ThreeTwoOne(),
         JobSuccess(),
         RpoMet(),
         Integrity(),
