@@ -140,6 +140,9 @@ def schedules(settings: Settings, *, began: datetime | None = None) -> tuple[Sch
                     general=general,
                 )
             )
+    if settings.discovery.enabled:
+        every = _probe_every(settings, "discovery") or cadences.discovery
+        found.append(Schedule(task="discovery", subject=SITE, when=every, timezone=zone))
     found.append(
         Schedule(task="report", subject=SITE, when=cadences.report, timezone=zone, since=began)
     )
@@ -167,6 +170,8 @@ def deadline(settings: Settings, task: str) -> timedelta:
             limits.discard,
         )
         return sum(phases, timedelta())
+    if task == "discovery":
+        return limits.discovery
     return limits.integrity if task == "integrity" else limits.report
 
 

@@ -50,7 +50,7 @@ class DaemonOperations:
 
     async def enqueue(self, task: str, subject: str, options: Json, author: str) -> Run:
         """Insert a run; raises UsageError for an unknown subject."""
-        known = {"inventory": [SITE], "report": [SITE]}
+        known = {"inventory": [SITE], "discovery": [SITE], "report": [SITE]}
         known["integrity"] = [
             repository_subject(name) for name in self.daemon.settings.repositories
         ]

@@ -12,6 +12,7 @@ from backupguard.model import Json, Run, RunRequest, Subject
 RESOURCES = {
     "inventory": "probe",
     "integrity": "probe",
+    "discovery": "probe",
     "restore-test": "restore-test",
     "report": "report",
 }

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from backupguard import plugins
 from backupguard.contracts import EngineSettings, JobRuns, Sandbox
+from backupguard.daemon.discovery import discovery
 from backupguard.daemon.requests import SCHEDULE
 from backupguard.errors import BackupDefect, MissingMeans, UsageError
 from backupguard.model import (
@@ -232,6 +233,7 @@ def report(task: TaskContext) -> tuple[Verdict, str | None]:
 TASKS: Mapping[str, Task] = {
     "inventory": inventory,
     "integrity": integrity,
+    "discovery": discovery,
     "restore-test": restore_test,
     "report": report,
 }
