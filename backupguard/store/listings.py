@@ -25,6 +25,7 @@ from backupguard.model import (
     Listing,
     Observation,
     RecoveryPoint,
+    from_us,
     repository_subject,
     to_us,
 )
@@ -240,6 +241,14 @@ def _confirmation(connection: Connection, listing: Listing) -> list[Observation]
     key = f"inventory/{listing.repository}/confirmed/{listing.observed_at:%Y-%m-%d}"
     if connection.execute(select(facts.c.seq).where(facts.c.key == key)).first() is not None:
         return []
+    since = connection.execute(
+        select(func.min(facts.c.observed_at)).where(
+            facts.c.subject == repository_subject(listing.repository),
+            facts.c.kind == "inventory.listed",
+        )
+    ).scalar()
+    if since is not None and from_us(since).date() == listing.observed_at.date():
+        return []  # the day on which it was listed for the first time
     stands = recovery_points.c
     rows = connection.execute(
         select(stands.job, stands.native_id, stands.digest).where(

@@ -82,15 +82,19 @@ def test_a_first_listing_appears_whole(store: SqlStore) -> None:
     )
 
 
-def test_an_unchanged_listing_adds_one_fact_a_day(store: SqlStore, clock: SetClock) -> None:
+def test_an_unchanged_listing_adds_one_fact_a_day(store: SqlStore) -> None:
     merge(store, point(1), point(2))
-    (confirmed,) = merge(store, point(2), point(1))
+    head = store.head()
+    assert merge(store, point(2), point(1)) == ()  # it was listed for the first time today
+    assert store.head() == head
+    later = NOW + timedelta(days=1)
+    (confirmed,) = merge(store, point(2), point(1), at=later)
     assert confirmed.observation.kind == "inventory.confirmed"
     assert confirmed.observation.data["count"] == 2
     head = store.head()
-    assert merge(store, point(1), point(2), at=NOW + timedelta(hours=3)) == ()
+    assert merge(store, point(1), point(2), at=later + timedelta(hours=3)) == ()
     assert store.head() == head
-    (next_day,) = merge(store, point(1), point(2), at=NOW + timedelta(days=1))
+    (next_day,) = merge(store, point(1), point(2), at=NOW + timedelta(days=2))
     assert next_day.observation.data == confirmed.observation.data
 
 
@@ -111,7 +115,7 @@ def test_what_changed_and_what_vanished(store: SqlStore) -> None:
 
 def test_a_job_that_was_not_asked_for_loses_nothing(store: SqlStore) -> None:
     merge(store, point(1), replace(point(2), job="lab.daily"), jobs=(JOB, "lab.daily"))
-    assert merge(store, point(1), jobs=(JOB,))[0].observation.kind == "inventory.confirmed"
+    assert merge(store, point(1), jobs=(JOB,)) == ()
     assert len(store.points("lab.daily")) == 1
     (gone,) = merge(store, point(1), jobs=(JOB, "lab.daily"))
     assert gone.observation.data["vanished"][0]["job"] == "lab.daily"
@@ -172,8 +176,8 @@ def test_what_is_derived_can_be_rebuilt(store: SqlStore, clock: SetClock) -> Non
 
     merge(store, *(point(number) for number in range(1, 620)), jobs=(JOB, "empty.job"))
     merge(store, *(point(number) for number in range(10, 620)), point(700, hours=-3))
-    merge(store, *(point(number, state=PointState.WARNING) for number in range(8, 620)))
-    merge(store, *(point(number, state=PointState.WARNING) for number in range(8, 620)))
+    for at in (NOW, NOW + timedelta(days=1)):
+        merge(store, *(point(n, state=PointState.WARNING) for n in range(8, 620)), at=at)
     store.append([step(1), verified(("a", Verdict.PASSED), ("b", Verdict.FAILED))])
     before = content(store)
     assert all(rows for name, rows in before.items() if name != "job_runs")
