@@ -63,6 +63,8 @@ class ThreeTwoOne:
         self, view: View, policy: Policy, copies: tuple[Copy, ...], found: Count, now: datetime
     ) -> Judgement:
         needed = facts.seconds(policy, "copies")
+        if all(facts.number(copy.get("seen_at")) is None for copy in copies):
+            return _not_yet(view, copies, found)
         if len(found.independent) >= needed:
             return self._where(view, policy, found)
         known = self._count(view, policy, copies, now, Why.UNSEEN, Why.STALE)
@@ -137,10 +139,12 @@ def _not_yet(view: View, copies: tuple[Copy, ...], found: Count) -> Judgement:
     unproven = found.because(Why.UNPROVEN)
     if unproven:
         return facts.unproven(unproven[0], *_inspected(view))
-    names = found.because(Why.NEVER_SEEN) or found.because(Why.UNSEEN)
-    first = next(copy for copy in copies if copy.get("repository") == names[0])
+    first = next(copy for copy in copies if facts.number(copy.get("seen_at")) is None)
     return facts.never_set_up(
-        "reason.never_seen", *_inspected(view), repository=names[0], code=facts.code(first)
+        "reason.never_seen",
+        *_inspected(view),
+        repository=str(first.get("repository")),
+        code=facts.code(first),
     )
 
 
