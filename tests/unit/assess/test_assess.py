@@ -13,7 +13,7 @@ import structlog
 from backupguard.assess import is_open
 from backupguard.assess.published import STALE_AFTER
 from backupguard.controls import BUILT
-from backupguard.model import Closing, RunRequest, RunState, Status, Verdict, to_us
+from backupguard.model import Closing, RunRequest, RunState, Scope, Status, Verdict, to_us
 
 from .conftest import START, Hospital
 
@@ -37,11 +37,13 @@ def test_every_configured_subject_has_its_findings_from_the_first_second(
 ) -> None:
     findings = hospital.assess().findings
     judged = {(f.control, f.subject) for f in findings if f.status is not Status.NOT_APPLICABLE}
-    applications, repositories = ("application/dpi", "application/labo"), ("nas", "tape")
-    jobs = ("job/dpi.nightly", "job/dpi.weekly", "job/labo.nightly")
-    expected = {(c, a) for c in ("RST-01", "RST-02", "RST-03", "PDM-01") for a in applications}
-    expected |= {("JOB-01", job) for job in jobs}
-    expected |= {("INT-01", f"repository/{name}") for name in repositories} | {("PRV-01", "site")}
+    configured = {
+        Scope.APPLICATION: ("application/dpi", "application/labo"),
+        Scope.JOB: ("job/dpi.nightly", "job/dpi.weekly", "job/labo.nightly"),
+        Scope.REPOSITORY: ("repository/nas", "repository/tape"),
+        Scope.SITE: ("site",),
+    }
+    expected = {(c.id, subject) for c in BUILT.values() for subject in configured[c.scope]}
     assert judged == expected
     assert len(findings) == len(expected) + 20 - len(BUILT)
     assert not [f for f in findings if f.status is Status.COMPLIANT]
