@@ -59,7 +59,10 @@ _READS_ONLY = frozenset(
 )
 _SAVES = frozenset({"backup", "create", "sync", "copy"})
 #: Options of dump programs that take the next word.
-_TAKES_VALUE = frozenset(f"-{letter}" for letter in "UhpdfFnNtTZjESuPrwDX")
+_TAKES_VALUE = {
+    "postgresql": frozenset(f"-{letter}" for letter in "UhpdfFnNtTZjESD"),
+    "mariadb": frozenset(f"-{letter}" for letter in "uhPSrwT"),
+}
 SCRIPT_LIMIT = 64 * 1024
 
 
@@ -95,7 +98,7 @@ def recognise(command: str, host: str) -> Recognised | None:
 def script_of(command: str) -> Path | None:
     """Return the file that a command runs, where it is one by an absolute path."""
     for word in _words(command):
-        if word.startswith("/") and PurePosixPath(word).name not in _WRAPPERS:
+        if word.startswith("/") and PurePosixPath(word).name not in _WRAPPERS | TOOLS:
             return Path(word)
     return None
 
@@ -176,7 +179,7 @@ def _claims(tool: str, words: Sequence[str], host: str) -> Iterator[DatabasePatt
         return
     place = _value(words, "-h", "--host") or ""
     port = _value(words, "-p" if engine == "postgresql" else "-P", "--port")
-    names = _positional(words)
+    names = _positional(words, _TAKES_VALUE[engine])
     if tool in {"pg_dumpall", "pg_basebackup", "mariadb-backup", "mariabackup"} or any(
         word in {"--all-databases", "-A"} for word in words
     ):
@@ -196,7 +199,7 @@ def _claims(tool: str, words: Sequence[str], host: str) -> Iterator[DatabasePatt
         )
 
 
-def _positional(words: Sequence[str]) -> list[str]:
+def _positional(words: Sequence[str], takes_value: frozenset[str]) -> list[str]:
     """Return the words that are no options, their values or redirections."""
     found, skip = [], False
     for word in words:
@@ -204,7 +207,7 @@ def _positional(words: Sequence[str]) -> list[str]:
             break
         if not skip and re.fullmatch(r"[A-Za-z_][\w$.-]*", word):
             found.append(word)
-        skip = word in _TAKES_VALUE
+        skip = word in takes_value
     return found
 
 

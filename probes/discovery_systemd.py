@@ -47,7 +47,8 @@ def look(systemd: Path, found: Found, context: Context) -> None:
             for one in _json(context, "list-unit-files", "--type=timer", "--all")
         }
         timers = {str(one["unit"]): one for one in _json(context, "list-timers", "--all")}
-        names = sorted({*files, *timers})
+        # a template is no unit: only its instances can be shown
+        names = sorted(name for name in {*files, *timers} if "@." not in name)
         units = {name: timers.get(name, {}).get("activates") or _service(name) for name in names}
         shown = dict(_show(context, sorted({*names, *units.values()})))
     except (_Refused, KeyError, TypeError, AttributeError) as error:

@@ -215,7 +215,7 @@ def _show_difference(seen: Data) -> None:
         (f"{one['tool']}/{one['name']}: {_state(one)}" for one in _idle(seen)),
     )
     _list("discovery.lacking", map(_lack, seen["lacking"]))
-    if not uncovered:
+    if seen["databases"] and not uncovered:
         only_seen = "discovery.covered-as-far" if seen["lacking"] else "discovery.covered"
         common.result(only_seen, count=len(seen["databases"]))
 
