@@ -1,0 +1,136 @@
+"""A real S3 server on loopback, SeaweedFS: versions, Object Lock, identities with fewer rights.
+
+The demonstration keeps a copy there, and the tests use it as well.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from backupguard.errors import MissingMeans
+
+_RIGHTS = {
+    "admin": ["Admin", "Read", "Write", "List", "Tagging"],
+    "writer": ["Read", "Write", "List"],
+    "reader": ["Read", "List"],
+}
+_WITHIN_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class S3Server:
+    """A running server. Each identity's access key is its name, its secret key "NAME-secret"."""
+
+    endpoint: str
+
+    def credentials(self, identity: str) -> str:
+        """Return a shared credentials file."""
+        return (
+            f"[default]\naws_access_key_id = {identity}\n"
+            f"aws_secret_access_key = {identity}-secret\n"
+        )
+
+    def client(self, identity: str = "admin") -> Any:
+        """Return a boto3 client of an identity."""
+        from boto3.session import Session
+        from botocore.config import Config
+
+        return Session(identity, f"{identity}-secret", region_name="us-east-1").client(
+            "s3",
+            endpoint_url=self.endpoint,
+            config=Config(s3={"addressing_style": "path"}, retries={"max_attempts": 5}),
+        )
+
+
+def _program() -> Path:
+    """Return SeaweedFS' program, which the extra `demo` puts beside the interpreter."""
+    found = Path(sys.executable).with_name("weed")
+    if not found.exists():
+        raise MissingMeans("program_missing", program="weed")
+    return found
+
+
+def _free_ports(count: int) -> list[int]:
+    """Return ports that are free, as are those 10,000 above, which the server takes for itself."""
+    found: list[int] = []
+    while len(found) < count:
+        with socket.socket() as one:
+            one.bind(("127.0.0.1", 0))
+            port = one.getsockname()[1] % 20_000 + 20_000
+        with socket.socket() as low, socket.socket() as high:
+            try:
+                low.bind(("127.0.0.1", port))
+                high.bind(("127.0.0.1", port + 10_000))
+            except OSError:
+                continue
+        if port not in found:
+            found.append(port)
+    return found
+
+
+@contextmanager
+def running(directory: Path) -> Iterator[S3Server]:
+    """Run a server whose files lie in `directory`, which is removed afterwards."""
+    directory.mkdir(parents=True)
+    identities = [
+        {
+            "name": name,
+            "credentials": [{"accessKey": name, "secretKey": f"{name}-secret"}],
+            "actions": actions,
+        }
+        for name, actions in _RIGHTS.items()
+    ]
+    (directory / "s3.json").write_text(json.dumps({"identities": identities}))
+    s3, master, volume, filer = _free_ports(4)
+    with (directory / "log").open("wb") as log:
+        server = subprocess.Popen(
+            [
+                *(str(_program()), "server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"),
+                *(f"-dir={directory}", "-s3", f"-s3.port={s3}", "-s3.iam=false"),
+                *(f"-s3.config={directory}/s3.json", f"-master.port={master}"),
+                *(f"-volume.port={volume}", f"-filer.port={filer}", "-volume.max=500"),
+                *("-master.volumeSizeLimitMB=64", "-master.telemetry=false"),
+            ],
+            # Without it each bucket takes seven volumes.
+            env=os.environ | {"WEED_MASTER_VOLUME_GROWTH_COPY_1": "1"},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            cwd=directory,
+        )
+    made = S3Server(f"http://127.0.0.1:{s3}")
+    try:
+        _wait(made, server, directory / "log")
+        yield made
+    finally:
+        server.kill()  # it does not end on one SIGTERM
+        server.wait()
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _wait(server: S3Server, process: subprocess.Popen[bytes], log: Path) -> None:
+    """Wait until something can be stored: the port answers long before."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    client = server.client()
+    until = time.monotonic() + _WITHIN_S
+    while True:
+        try:
+            client.create_bucket(Bucket="ready")
+            client.put_object(Bucket="ready", Key="x", Body=b"x")
+        except (BotoCoreError, ClientError):
+            if process.poll() is not None or time.monotonic() > until:
+                raise MissingMeans("server_refused", name=str(log)) from None
+            time.sleep(0.2)
+        else:
+            return
