@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from backupguard.cli import common
+from backupguard.cli import common, inventory_copies
 from backupguard.cli.acting import Wanted, act, exit_code, sentence
 from backupguard.errors import EXIT_DONE
 from backupguard.model import SITE, Fact, JobSummary, job_subject, repository_subject
@@ -32,11 +32,12 @@ def inventory(
         seen = store.latest(
             [repository_subject(name) for name in settings.repositories], ["repository.inspected"]
         )
+        copies = inventory_copies.copies_of(store, settings)
     finally:
         store.close()
     inspected = {subject: kinds.get("repository.inspected") for subject, kinds in seen.items()}
     if as_json:
-        common.print_json(_as_json(settings, summaries, inspected))
+        common.print_json(_as_json(settings, summaries, inspected, copies))
         return code
     words = common.words()
     common.print_table(
@@ -59,6 +60,8 @@ def inventory(
             for one in [summaries.get((f"{identifier}.{job}", backup.repository))]
         ],
     )
+    print()
+    inventory_copies.show(copies, settings)
     return code
 
 
@@ -77,6 +80,7 @@ def _as_json(
     settings: Settings,
     summaries: dict[tuple[str, str], JobSummary],
     inspected: dict[str, Fact | None],
+    copies: list[inventory_copies.CopiesOf],
 ) -> Any:
     applications = []
     for identifier, application in settings.applications.items():
@@ -99,6 +103,7 @@ def _as_json(
                 "name": application.name,
                 "criticality": application.criticality.value,
                 "jobs": jobs,
+                "copies": inventory_copies.as_json(copies, identifier),
             }
         )
     return {

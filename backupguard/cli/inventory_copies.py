@@ -1,0 +1,118 @@
+"""What `backupguard inventory` says of copies: which of them would survive, and why others do not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from backupguard.cli import common
+from backupguard.model import Json, application_subject
+
+if TYPE_CHECKING:
+    from backupguard.contracts import Store
+    from backupguard.controls.copies import Copy, Count
+    from backupguard.settings import Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CopiesOf:
+    """The copies of an application, or of one database of it that jobs say they cover."""
+
+    application: str
+    part: str  # "" for the whole
+    needed: int
+    copies: tuple[Copy, ...]
+    count: Count
+
+
+def copies_of(store: Store, settings: Settings) -> list[CopiesOf]:
+    """Return the copies of every application as control 321-01 counts them now."""
+    from backupguard.assess import History
+    from backupguard.assess.views import Views
+    from backupguard.controls import load_catalogue
+    from backupguard.controls.copies import copies_of as copies_in
+    from backupguard.controls.copies import count, parts
+
+    now = datetime.now(UTC)
+    history = History(store)
+    history.update()
+    views, catalogue = Views(store, settings, history, now), load_catalogue()
+    found = []
+    for name, owner in settings.applications.items():
+        demanded = catalogue.policy("321-01", owner.criticality).thresholds
+        for part, copies in parts(copies_in(views.of(application_subject(name)))).items():
+            counted = count(
+                copies, owner.failure_domain, now, attested_s=int(demanded["attestation"])
+            )
+            needed = int(demanded["copies"])
+            found.append(
+                CopiesOf(application=name, part=part, needed=needed, copies=copies, count=counted)
+            )
+    return found
+
+
+def show(every: list[CopiesOf], settings: Settings) -> None:
+    """Print a table: per application how many copies count, and why the others do not."""
+    words = common.words()
+    columns = ("application", "copies", "offline", "off-site", "not-counted")
+    common.print_table(
+        [words.text(f"inventory.copies.{name}") for name in columns],
+        [
+            (
+                settings.applications[one.application].name + (f", {one.part}" if one.part else ""),
+                f"{len(one.count.independent)}/{one.needed}",
+                _listed(one.count.offline),
+                _listed(one.count.off_site),
+                "; ".join(_doubts(one.count)) or "—",
+            )
+            for one in every
+        ],
+    )
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    return ", ".join(names) or "—"
+
+
+def _doubts(count: Count) -> Iterator[str]:
+    """Yield why copies do not count, or count once although they are several."""
+    words = common.words()
+    for name, why in count.excluded.items():
+        yield f"{name} ({words.text(f'inventory.why.{why.value}')})"
+    if count.contradicted:
+        yield f"{'+'.join(count.contradicted)} ({words.text('inventory.why.one_place')})"
+    if count.undeclared:
+        yield f"{', '.join(count.undeclared)} ({words.text('inventory.why.undeclared')})"
+
+
+def as_json(every: list[CopiesOf], application: str) -> list[Json]:
+    """Return the copies of one application as JSON values."""
+    return [_json(one) for one in every if one.application == application]
+
+
+def _json(one: CopiesOf) -> dict[str, Any]:
+    return {
+        "covers": one.part or None,
+        "needed": one.needed,
+        "independent": [list(group) for group in one.count.independent],
+        "offline_declared": list(one.count.offline),
+        "off_site": list(one.count.off_site),
+        "not_counted": {name: why.value for name, why in one.count.excluded.items()},
+        "in_one_place": list(one.count.contradicted),
+        "undeclared": list(one.count.undeclared),
+        "copies": [
+            {
+                "repository": copy["repository"],
+                "type": copy["type"],
+                "kind": copy["kind"],
+                "medium": copy["medium"],
+                "failure_domain": copy["domain"],
+                "off_site": copy["off_site"],
+                "device": list(copy["device"]),
+                "points": copy["points"],
+            }
+            for copy in one.copies
+        ],
+    }
