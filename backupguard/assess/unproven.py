@@ -6,14 +6,25 @@ and an application takes no good news from them either. A restored copy is proof
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from backupguard import plugins
 from backupguard.assess.history import payload
 from backupguard.controls import facts
-from backupguard.model import Fact, Judgement, Scope, Subject, View, repository_subject
+from backupguard.model import (
+    Fact,
+    Judgement,
+    RecoveryPoint,
+    Scope,
+    Subject,
+    View,
+    repository_subject,
+    to_us,
+)
 from backupguard.settings import Settings
 
 #: The controls that rest on what a repository says of its points.
@@ -49,6 +60,40 @@ def unconfirmed(settings: Settings, latest: Mapping[Subject, Mapping[str, Fact]]
         if plugins.unproven(repository.type)
         and not is_confirmed(repository.type, latest.get(repository_subject(name), {}))
     )
+
+
+def sample(points: Mapping[str, Sequence[RecoveryPoint]], count: int) -> list[RecoveryPoint]:
+    """Return at most `count` points, in turn from each job, spread over the time each one covers.
+
+    `points` are a repository's standing points by job, in order of time. The newest and the oldest
+    of a job come first.
+    """
+    turns = [_spread(sorted(own, key=lambda p: p.at)) for _, own in sorted(points.items())]
+    chosen: list[RecoveryPoint] = []
+    for turn in range(max(map(len, turns), default=0)):
+        chosen += [own[turn] for own in turns if turn < len(own)]
+    return sorted(chosen[:count], key=lambda point: (point.at, point.job, point.native_id))
+
+
+def _spread(points: Sequence[RecoveryPoint]) -> list[RecoveryPoint]:
+    """Return points so that however few are taken, they lie far apart: ends first, then middles."""
+    if not points:
+        return []
+    order = [len(points) - 1, 0]
+    spans = [(0, len(points) - 1)]
+    while spans:
+        low, high = spans.pop(0)
+        middle = (low + high) // 2
+        if high - low > 1:
+            order.append(middle)
+            spans += [(low, middle), (middle, high)]
+    return [points[index] for index in dict.fromkeys(order)]
+
+
+def digest(points: Sequence[RecoveryPoint]) -> str:
+    """Return a SHA-256 over points as a person saw them: job, name, time, size, source."""
+    seen = [[p.job, p.native_id, to_us(p.at), p.bytes, p.source_host] for p in points]
+    return hashlib.sha256(json.dumps(seen, ensure_ascii=True).encode()).hexdigest()
 
 
 def evidence(control: str, view: View) -> View:

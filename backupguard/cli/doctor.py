@@ -9,6 +9,7 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from backupguard.cli import common
+from backupguard.cli.doctor_repositories import repositories
 from backupguard.errors import (
     EXIT_DONE,
     EXIT_NOT_PROVED,
@@ -40,7 +42,10 @@ _TIMEX_BYTES = 256  # more than struct timex has on any Linux
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """One thing looked at. `state` is "ok", "missing", "bad" or "note"; only two ask for work."""
+    """One thing looked at. `state` is "ok", "note", "missing", "bad" or "unproven".
+
+    The last three ask for work.
+    """
 
     check: str  # a program's name, or an id below `cli.doctor.check.`
     state: str
@@ -53,10 +58,23 @@ class Result:
         return self.state in {"ok", "note"}
 
 
+app = typer.Typer(
+    invoke_without_command=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+app.command()(repositories)
+
+
+@app.callback()
 def doctor(
+    context: typer.Context,
     as_json: Annotated[bool, typer.Option("--json", help="Show JSON.")] = False,
 ) -> int:
     """Tell what works on this host, and what to do; exit 0 when everything needed does."""
+    if context.invoked_subcommand is not None:
+        return EXIT_DONE
     results = list(_looked_at())
     words = common.words()
     todo = sum(1 for result in results if not result.well)
@@ -113,6 +131,7 @@ def _looked_at() -> Iterator[Result]:
         yield _state(settings)
         yield _disk(settings)
         yield _clear_text(settings)
+        yield from _unproven(settings)
 
 
 def _configuration() -> tuple[Settings | None, Result]:
@@ -269,6 +288,25 @@ def _clear_text(settings: Settings) -> Result:
         return Result(check="clear-text", state="ok", found=accepted)
     remedy = Message(id="cli.doctor.do.clear-text")
     return Result(check="clear-text", state="note", found=str(place), remedy=remedy)
+
+
+def _unproven(settings: Settings) -> Iterator[Result]:
+    """Tell which repositories prove nothing until a person has confirmed what they list."""
+    from backupguard import plugins
+
+    if not any(plugins.unproven(place.type) for place in settings.repositories.values()):
+        return
+    try:
+        with closing(common.store(settings, replace_corrupt=False)) as store:
+            latest = store.latest(kinds=["repository.inspected", "repository.confirmed"])
+    except BackupGuardError:  # what is wrong with the state is said above
+        latest = {}
+    from backupguard.assess.unproven import unconfirmed
+
+    for name in sorted(unconfirmed(settings, latest)):
+        remedy = Message(id="next.confirm", values={"repository": name})
+        found = settings.repositories[name].type
+        yield Result(check=f"repository/{name}", state="unproven", found=found, remedy=remedy)
 
 
 def _filesystem(device: str) -> str:

@@ -50,7 +50,7 @@ _CLI = "backupguard.cli"
 COMMANDS = (
     Command("run", f"{_CLI}.run:run", "Run the daemon."),
     Command("config", f"{_CLI}.config:app", "Check or show the configuration, or its JSON Schema."),
-    Command("doctor", f"{_CLI}.doctor:doctor", "Tell what works on this host, and what to do."),
+    Command("doctor", f"{_CLI}.doctor:app", "Tell what works on this host, and what to do."),
     Command("discover", f"{_CLI}.discover:discover", "Show what runs here and what saves it."),
     Command("inventory", f"{_CLI}.inventory:inventory", "Show jobs, recovery points and copies."),
     Command("probe", f"{_CLI}.probe:probe", "Run probes now."),
