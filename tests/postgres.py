@@ -19,6 +19,7 @@ class Cluster:
 
     directory: Path
     socket: Path
+    port: int = 5432
 
     def url(self, database: str = "postgres") -> str:
         """Return a URL for SQLAlchemy and libpq alike."""
@@ -26,7 +27,12 @@ class Cluster:
 
     def environment(self) -> dict[str, str]:
         """Return what PostgreSQL's own programs need to find the server."""
-        return {**os.environ, "PGHOST": str(self.socket), "PGUSER": SUPERUSER}
+        return {
+            **os.environ,
+            "PGHOST": str(self.socket),
+            "PGPORT": str(self.port),
+            "PGUSER": SUPERUSER,
+        }
 
     def run(self, program: str, *arguments: str, **options: object) -> subprocess.CompletedProcess:
         """Run one of PostgreSQL's programs against the server; raises when it fails."""
@@ -53,8 +59,11 @@ class Cluster:
         shutil.rmtree(self.socket, ignore_errors=True)
 
 
-def start_cluster(directory: Path) -> Cluster:
-    """Make and start a cluster in `directory` (must not exist), as the calling ordinary user."""
+def start_cluster(directory: Path, *, port: int | None = None) -> Cluster:
+    """Make and start a cluster in `directory` (must not exist), as the calling ordinary user.
+
+    `port`: where it also listens on 127.0.0.1, wanting a password there; left out: nowhere.
+    """
     subprocess.run(
         [
             *(BINARIES / "initdb", "-D", directory, "-A", "trust", "-U", SUPERUSER, "-N"),
@@ -71,6 +80,10 @@ def start_cluster(directory: Path) -> Cluster:
         "max_connections": "200",
         "shared_buffers": "32MB",
     }
+    if port is not None:
+        settings |= {"listen_addresses": "'127.0.0.1'", "port": str(port)}
+        rules = "local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n"
+        (directory / "pg_hba.conf").write_text(rules, encoding="utf-8")
     with (directory / "postgresql.conf").open("a", encoding="utf-8") as file:
         file.writelines(f"{name} = {value}\n" for name, value in settings.items())
     # The log goes to a file: a server that inherits a pipe would keep its reader waiting for ever.
@@ -81,7 +94,7 @@ def start_cluster(directory: Path) -> Cluster:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    cluster = Cluster(directory=directory, socket=socket)
+    cluster = Cluster(directory=directory, socket=socket, port=port or 5432)
     if started.returncode != 0:
         log = (directory / "log").read_text(encoding="utf-8", errors="replace")
         shutil.rmtree(socket, ignore_errors=True)
