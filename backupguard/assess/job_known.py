@@ -8,22 +8,26 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
+from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 from backupguard.contracts import JobRun
 from backupguard.model import (
     JobSummary,
     Json,
+    PointKind,
     PointsLost,
     PointState,
     RecoveryPoint,
-    from_us,
     to_us,
 )
 from backupguard.settings.schedule import asked_between, due_after, expected, met_by
 
 #: A source host's clock may be ahead by this much before its points count as being in the future.
 FUTURE_TOLERANCE = timedelta(minutes=10)
+#: How many days of a calendar are looked at, at least.
+ASKED_DAYS = 40
 #: How many of a job's newest points, gone points and runs are looked at.
 RECENT = 40
 #: How far back runs are counted, the worst exposure is sought, and how long a loss is shown.
@@ -60,7 +64,12 @@ class Outcome:
 
     @property
     def empty(self) -> bool:
-        """Whether nothing at all was backed up, however well that went."""
+        """Whether nothing at all was backed up, however well that went.
+
+        What comes on top of another point may be nothing on a quiet day.
+        """
+        if self.kind in {PointKind.INCREMENTAL, PointKind.DIFFERENTIAL}:
+            return False
         return 0 in (self.numbers.get("bytes"), self.numbers.get("files"))
 
 
@@ -157,7 +166,7 @@ def of_points(
         "restorable_at": to_us(min(newest, now)) if newest is not None else None,
         "covers_until": to_us(min(max(covered), now)) if covered else None,
         "points": summary.points if summary is not None else 0,
-        "days": list(summary.point_days) if summary is not None else [],
+        "days": summary.point_days if summary is not None else (),
         "future": len(points) - len(past),
     }
 
@@ -179,6 +188,7 @@ def of_runs(seen: Sequence[Outcome], now: datetime) -> dict[str, Json]:
     newest = ended[0] if ended else None
     return {
         "newest_state": newest.state.value if newest else None,
+        "newest_kind": newest.kind if newest else None,
         "newest_bytes": newest.numbers.get("bytes") if newest else None,
         "newest_files": newest.numbers.get("files") if newest else None,
         "failures": failures,
@@ -189,25 +199,46 @@ def of_runs(seen: Sequence[Outcome], now: datetime) -> dict[str, Json]:
     }
 
 
+def unthinned(
+    seen: Sequence[Outcome], first_seen: datetime | None, interval_s: int | None
+) -> Sequence[Outcome]:
+    """Return the newest backups, as far back as it can be told that none is missing among them.
+
+    What came since a job was first seen is remembered, also when it is gone from the repository. Of
+    what was there before, a tool may have thinned out any number: it counts as long as one follows the
+    other at the job's own pace.
+    """
+    pace = timedelta(seconds=interval_s or 0) * 3 / 2
+    for number, (later, earlier) in enumerate(pairwise(seen), start=1):
+        watched = first_seen is not None and later.at >= first_seen
+        if not watched and later.at - earlier.at > pace:
+            return seen[:number]
+    return seen
+
+
 def of_calendar(
     schedule: str | timedelta | None,
     seen: Sequence[Outcome],
     since: datetime | None,
     now: datetime,
-    grace_s: int,
+    watched_until: datetime | None,
     timezone: str,
 ) -> dict[str, Json]:
     """Return which run of a job's calendar is due, and how many of the week's never came.
 
-    `since` is the newest restorable point, or when the job was first seen. Nothing for an interval.
+    `since` is the newest restorable point, or when the job was first seen; what was due after
+    `watched_until` may still come to light. Nothing for an interval.
     """
     if not isinstance(schedule, str) or since is None:
         return {"due_at": None, "doubtful_at": None, "week_missed": 0}
     slot, doubtful = due_after(schedule, min(since, now), timezone)
+    missed = 0
+    if watched_until is not None:
+        missed = _missed(schedule, seen, min(now, watched_until), timezone)
     return {
         "due_at": to_us(slot.last),
         "doubtful_at": to_us(doubtful[0].last) if doubtful else None,
-        "week_missed": _missed(schedule, seen, now - timedelta(seconds=grace_s), timezone),
+        "week_missed": missed,
     }
 
 
@@ -224,6 +255,22 @@ def _missed(schedule: str, seen: Sequence[Outcome], until: datetime, timezone: s
     around = expected(schedule, days[0] - timedelta(days=2), days[1] + timedelta(days=2), timezone)
     met = {around[index] for at in past if (index := met_by(around, at, timezone)) is not None}
     return sum(slot not in met for slot in asked)
+
+
+def asked_days(
+    schedule: str | timedelta | None, now: datetime, count: int, timezone: str
+) -> tuple[int, ...] | None:
+    """Return the last `count` days on which a calendar asks for a run; None without a calendar."""
+    if not isinstance(schedule, str):
+        return None
+    today = now.astimezone(ZoneInfo(timezone)).date()
+    return _asked_days(schedule, today, count, timezone)
+
+
+@lru_cache(maxsize=1024)
+def _asked_days(schedule: str, today: date, count: int, timezone: str) -> tuple[int, ...]:
+    asked = expected(schedule, today - timedelta(days=count), today, timezone)
+    return tuple(sorted({day_of(slot.last, timezone) for slot in asked if slot.exists}))
 
 
 def of_exposure(seen: Sequence[Outcome], now: datetime) -> list[list[int]]:
@@ -293,8 +340,3 @@ def midnight_of(day: date | None, timezone: str) -> int | None:
         return None
     start = datetime(day.year, day.month, day.day, tzinfo=ZoneInfo(timezone))
     return to_us(start.astimezone(UTC))
-
-
-def local_day(us: int, timezone: str) -> int:
-    """Return `day_of` for a time in microseconds."""
-    return day_of(from_us(us), timezone)

@@ -98,6 +98,7 @@ class Views:
         head = store.fact(store.head()[0])
         self._newest_record_at = to_us(head.recorded_at) if head is not None else None
         self._inventory = self._last_complete_inventory()
+        self._sightings = store.sightings()
         self._unconfirmed = unconfirmed(settings, self.latest)
         self._jobs: dict[Subject, View] = {}
 
@@ -182,11 +183,15 @@ class Views:
         gone = self._store.gone_points(job, backup.repository, job_known.RECENT) if lost else ()
         runs = self._store.job_runs(job, backup.repository, limit=job_known.RECENT)
         backups = job_known.outcomes(recent, runs)
-        ever = job_known.outcomes((*recent, *gone), runs) if gone else backups
+        remembered = job_known.outcomes((*recent, *gone), runs) if gone else backups
         inspected = seen.get("repository.inspected")
         schedule, zone, now = backup.schedule or backup.every, self._timezone, self._now
+        interval = interval_s(schedule, self._settings, now)
         grace_s = self._grace_s(owner, backup, backups)
         first_seen = self._history.first_seen(subject)
+        ever = job_known.unthinned(remembered, first_seen, interval)
+        seen_at = self._seen_at(repository, seen)
+        watched = from_us(seen_at) - timedelta(seconds=grace_s) if seen_at is not None else None
         known = job_known.of_points(recent, summary, now)
         since = known["restorable_at"]
         return View(
@@ -198,7 +203,7 @@ class Views:
                 "job": name,
                 "repository": backup.repository,
                 "selection": _selection(backup),
-                "interval_s": interval_s(schedule, self._settings, now),
+                "interval_s": interval,
                 "grace_s": grace_s,
             },
             latest={"repository.inspected": inspected} if inspected is not None else {},
@@ -206,7 +211,7 @@ class Views:
             first_seen=first_seen,
             known=self._known(
                 unproven=backup.repository in self._unconfirmed,
-                seen_at=self._seen_at(repository, seen),
+                seen_at=seen_at,
                 **_reachable(inspected),
                 **known,
                 **job_known.of_runs(backups, now),
@@ -215,12 +220,15 @@ class Views:
                     ever,
                     from_us(since) if since is not None else first_seen,
                     now,
-                    grace_s,
+                    watched,
                     zone,
                 ),
                 **job_known.of_losses(lost, summary, now),
                 exposure=job_known.of_exposure(ever, now),
-                samples=job_known.samples(ever, now, zone),
+                asked_days=job_known.asked_days(
+                    schedule, now, max(job_known.ASKED_DAYS, owner.retention.daily or 0), zone
+                ),
+                samples=job_known.samples(remembered, now, zone),
             ),
         )
 
@@ -320,6 +328,9 @@ class Views:
         inspected = seen.get("repository.inspected")
         if inspected is not None and _reachable(inspected) == {"reachable": True, "code": None}:
             times.append(to_us(inspected.observation.observed_at))  # it is asked after its points
+        sighting = self._sightings.get(repository.removeprefix(repository_subject("")))
+        if sighting is not None and sighting.listed_at is not None:
+            times.append(to_us(sighting.listed_at))
         if self._inventory is not None:
             # A repository that was added after that inventory has not been looked at by it.
             began, ended = self._inventory

@@ -7,6 +7,7 @@ waiver. What a view holds is said in `backupguard.controls.facts`.
 from collections.abc import Mapping
 
 from backupguard.contracts import Control
+from backupguard.controls.ano_01 import BackupAnomaly
 from backupguard.controls.c321_01 import ThreeTwoOne
 from backupguard.controls.catalogue import Catalogue, CatalogueEntry, load_catalogue
 from backupguard.controls.int_01 import Integrity
@@ -16,6 +17,7 @@ from backupguard.controls.job_01 import JobSuccess
 from backupguard.controls.not_built import NotBuilt
 from backupguard.controls.pdm_01 import RpoMet
 from backupguard.controls.prv_01 import EvidenceKept
+from backupguard.controls.ret_01 import RetentionDepth
 from backupguard.controls.rst_01 import PeriodicRestoreTest
 from backupguard.controls.rst_02 import RestoredContent
 from backupguard.controls.rst_03 import MeasuredRto
@@ -31,6 +33,8 @@ BUILT: Mapping[str, Control] = {
         ThreeTwoOne(),
         JobSuccess(),
         RpoMet(),
+        RetentionDepth(),
+        BackupAnomaly(),
         Integrity(),
         PeriodicRestoreTest(),
         RestoredContent(),

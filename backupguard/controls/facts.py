@@ -8,32 +8,45 @@ every scope
     known: `newest_record_at` (when the newest record was written; None for an empty store)
 application
     settings: `failure_domain` (of production; None: not declared), `rpo_s`, `rto_s` (None: not
-        declared), `steps_s` (declared manual steps of a recovery), `repositories` (ids that keep copies
-        of it)
+        declared), `declared_by`, `declared_at` (who promised them and when; None: nobody said),
+        `retention` (`daily`, `monthly`, `yearly` of its own; None: the catalogue's), `steps_s`
+        (declared manual steps of a recovery), `repositories` (ids that keep copies of it)
     latest: `restore-test.result`, `restore-test.closed`, and, picked out of all results,
         `restore-test.passed` and `restore-test.concluded/REPOSITORY`: the newest one that passed, and
         per repository the newest one that passed or failed ("-": no repository was reached)
-    children: its jobs; one whose repository is unproven brings no evidence here
-    known: `unproven` (its repositories that need a person's confirmation), `copies`: one per
-        repository with `repository`, `kind` ("backup", "snapshot", "replica"), `medium`, `domain`,
-        `declared_at` (None: never), `off_site`, `claims`, `device` (words that name a place),
-        `repository_id`, `code`, `points`, `newest_at` (restorable), `seen_at`, `allowed_s` (how old its
-        newest point may be to count), `broken` ("restore", "integrity", None), `unproven`
+    children: its jobs (without those of unproven repositories, for controls that rest on points)
+    known: `today`, `first_day` (when it was first seen), as days since 1970 at the site, `copies`: one
+        per repository and covered data, with `repository`, `type`, `jobs`, `covers`, `kind` ("backup",
+        "snapshot", "replica"), `medium`, `domain`, `declared_at` (None: never), `off_site`, `claims`,
+        `device` (words that name a place), `repository_id`, `code`, `points`, `newest_at`
+        (restorable), `seen_at`, `allowed_s` (how old its newest point may be to count), `broken`
+        ("restore", "integrity", None), `unproven` (needs a person's confirmation)
 job
     settings: `application`, `job`, `repository`, `selection` (equal for copies of the same data),
         `interval_s` (None: neither schedule nor interval), `grace_s`
     known: `seen_at` (when its repository was last listed to the end, None: never), `reachable`,
         `code`, `restorable_at` (newest point that is complete, or complete with warnings, and not
-        dated in the future), `newest_state`, `newest_bytes`, `points`, `future` (points dated in the
-        future), `unproven` (its repository needs a person's confirmation)
+        dated in the future), `covers_until` (where logs that follow its points reach to; None without
+        logs), `points`, `days` (with a restorable point, as days since 1970 at the site), `future`
+        (points dated in the future), `newest_state`, `newest_kind`, `newest_bytes`, `newest_files` (of
+        the newest run, point or not), `failures` (in a row, the newest), `running_since`, `usual_ms`
+        (None below three runs), `week_runs`, `week_done` (of the last seven days), `week_missed` (that
+        nothing stands for), `due_at` (the next run of its calendar after the newest point; None without
+        one), `doubtful_at` (one before it at a time that the spring night leaves out), `asked_days` (on
+        which its calendar has a run, as days since 1970 at the site; None without one), `exposure`
+        (pairs of what a point holds reaches to and when it was there, oldest first, of a month),
+        `samples` (per completed run, newest first: `at`, `weekday`, `kind` and its numbers), `loss`
+        (points lost at once: `seen_at`, `lost`, `before`, `after`), `kept_us` (how old the oldest point
+        was that the tool left when it dropped older ones; None: never seen), `unproven` (its repository
+        needs a person's confirmation)
 repository
     settings: `verifiable` (False: this type can only list)
     latest: `repository.inspected`, `repository.verified`, and `repository.verified/complete` (newest
         one that says since when every unit was read), `repository.verified/failed` (newest one with a
         unit that was found wrong and has not been found right since)
 site
-    settings: `applications` (per id: `criticality`, `jobs`: ids of its jobs), `without` (base services
-        that do not exist here, with the reason)
+    settings: `applications` (per id: `criticality`, `jobs`: ids of its jobs), `servers` (how many
+        database servers are declared), `without` (base services that do not exist here, and why)
     latest: `evidence.anchored`, and `discovery.seen/SUBJECT`, `reference.loaded/SUBJECT`: the newest
         of every host or list
     known: `services` (per base service, one per application that is it: `application`, `production`,
@@ -102,6 +115,12 @@ def seconds(policy: Policy, name: str) -> int:
     """Return a duration threshold in seconds; 0 where the criticality has none."""
     value = policy.thresholds.get(name)
     return value if isinstance(value, int) else 0
+
+
+def count(policy: Policy, name: str, default: int) -> int:
+    """Return a threshold in percent or a count; `default` where the criticality has none."""
+    value = policy.thresholds.get(name)
+    return value if isinstance(value, int) and not isinstance(value, bool) else default
 
 
 def number(value: object) -> int | None:

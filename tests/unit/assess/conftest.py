@@ -43,6 +43,8 @@ name = "Dossier patient"
 criticality = "C1"
 rpo = "24h"
 rto = "4h"
+declared-by = "direction des soins"
+declared-on = 2026-03-02
 [applications.dpi.backups.nightly]
 repository = "nas"
 select.pattern = "dpi-%Y%m%d.dump"
@@ -54,6 +56,9 @@ every = "7d"
 [applications.labo]
 name = "Laboratoire"
 criticality = "C3"
+rpo = "7d"
+declared-by = "chef de service"
+declared-on = 2026-03-02
 [applications.labo.backups.nightly]
 repository = "nas"
 select.pattern = "labo-%Y%m%d.dump"

@@ -17,7 +17,7 @@ from backupguard.model import Closing, RunRequest, RunState, Scope, Status, Verd
 
 from .conftest import START, Hospital
 
-NIGHT = START - timedelta(hours=14)
+NIGHT = START - timedelta(hours=15)
 
 
 def changes(hospital: Hospital) -> list[tuple[str, str, str | None, str]]:
@@ -114,14 +114,16 @@ def test_points_decide_jobs_and_rpo(hospital: Hospital) -> None:
     hospital.list_points("nas", ("dpi.nightly", NIGHT), ("labo.nightly", NIGHT))
     hospital.inspect("tape")
     late = hospital.finding("JOB-01", "job/dpi.nightly")
-    assert (late.status, late.reason.id) == ("non_compliant", "reason.JOB-01.late")
+    assert (late.status, late.reason.id) == ("non_compliant", "reason.JOB-01.missed")
     assert hospital.finding("PDM-01", "application/dpi").status is Status.NON_COMPLIANT
     assert hospital.finding("PDM-01", "application/labo").status is Status.COMPLIANT
     hospital.list_points(
         "nas", ("dpi.nightly", NIGHT), ("dpi.nightly", hospital.now), ("labo.nightly", NIGHT)
     )
     assert hospital.finding("JOB-01", "job/dpi.nightly").status is Status.COMPLIANT
-    assert hospital.finding("PDM-01", "application/dpi").status is Status.COMPLIANT
+    exposed = hospital.finding("PDM-01", "application/dpi")  # the month remembers the late night
+    assert (exposed.status, exposed.reason.id) == ("warning", "reason.PDM-01.exposed")
+    assert exposed.reason.values["exposure_ms"] == 35 * 3_600_000
 
 
 def test_a_repository_that_is_gone_is_lost_and_not_called_a_missing_backup(

@@ -23,6 +23,11 @@ HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 CATALOGUE = load_catalogue()
 
 
+def day(moment: datetime) -> int:
+    """Return a day as days since 1970."""
+    return moment.toordinal() - datetime(1970, 1, 1, tzinfo=UTC).toordinal()
+
+
 def fact(kind: str, subject: str, at: datetime, data: dict[str, Any], seq: int = 7) -> Fact:
     check_payload(kind, 1, data)
     return Fact(
@@ -104,6 +109,8 @@ def application(
             "criticality": criticality,
             "rpo_s": 86_400,
             "rto_s": 14_400,
+            "declared_by": "direction des soins",
+            "declared_at": to_us(NOW - 100 * DAY),
             "steps_s": 0,
             "repositories": list(repositories),
         }
@@ -111,7 +118,11 @@ def application(
         latest=found,
         children=jobs,
         first_seen=first_seen,
-        known={"newest_record_at": to_us(newest_record_at) if newest_record_at else None},
+        known={
+            "newest_record_at": to_us(newest_record_at) if newest_record_at else None,
+            "today": day(NOW),
+            "first_day": day(first_seen) if first_seen else None,
+        },
     )
 
 

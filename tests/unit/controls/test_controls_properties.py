@@ -7,6 +7,7 @@ from datetime import timedelta
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from backupguard.assess.job_known import NUMBERS
 from backupguard.controls import BUILT
 from backupguard.model import Judgement, NotMeasurableCause, Status, View, to_us
 from tests.unit.controls.control_facts import (
@@ -14,6 +15,7 @@ from tests.unit.controls.control_facts import (
     NOW,
     application,
     check,
+    day,
     fact,
     job,
     judge,
@@ -57,6 +59,23 @@ def results(draw: st.DrawFn) -> object:
     )
 
 
+maybe_moment = maybe_past.map(lambda at: to_us(at) if at else None)
+day_lists = st.lists(st.integers(-10, day(NOW) + 3), unique=True, max_size=6).map(
+    lambda found: tuple(sorted(found))
+)
+losses = st.fixed_dictionaries(
+    {name: st.integers(0, 50) for name in ("seen_at", "lost", "before", "after")}
+)
+sample = st.fixed_dictionaries(
+    {
+        "at": st.integers(0, 10**15),
+        "weekday": st.integers(1, 7),
+        "kind": st.sampled_from([None, "full"]),
+    },
+    optional={name: st.integers(0, 10**13) for name in NUMBERS},
+)
+
+
 @st.composite
 def jobs(draw: st.DrawFn) -> View:
     newest = draw(maybe_past)
@@ -70,6 +89,25 @@ def jobs(draw: st.DrawFn) -> View:
         criticality=draw(criticalities),
         newest_state=draw(st.sampled_from([None, "complete", "warning", "failed"])),
         newest_bytes=draw(st.sampled_from([None, 0, 5])),
+        newest_files=draw(st.sampled_from([None, 0, 5])),
+        newest_kind=draw(st.sampled_from([None, "full", "incremental"])),
+        failures=draw(st.integers(0, 3)),
+        due_at=draw(maybe_moment),
+        doubtful_at=draw(maybe_moment),
+        running_since=draw(maybe_moment),
+        usual_ms=draw(st.none() | st.integers(0, 10**8)),
+        week_runs=draw(st.integers(0, 8)),
+        week_done=draw(st.integers(0, 8)),
+        week_missed=draw(st.integers(0, 8)),
+        covers_until=draw(maybe_moment),
+        days=draw(day_lists),
+        asked_days=draw(st.none() | day_lists),
+        kept_us=draw(st.none() | st.integers(0, 10**13)),
+        loss=draw(st.none() | losses),
+        exposure=draw(
+            st.lists(st.lists(st.integers(0, 10**15), min_size=2, max_size=2), max_size=4)
+        ),
+        samples=draw(st.lists(sample, max_size=12)),
         future=draw(st.integers(0, 2)),
         code=draw(codes),
     )
@@ -106,6 +144,13 @@ def applications(draw: st.DrawFn) -> View:
         jobs=tuple(draw(st.lists(jobs(), max_size=3))),
         latest=latest,
         rpo_s=draw(st.none() | small),
+        declared_by=draw(st.sampled_from([None, "direction"])),
+        declared_at=draw(maybe_moment),
+        retention=draw(
+            st.none()
+            | st.just({"daily": 3, "monthly": None, "yearly": 0})
+            | st.just({"monthly": 40})
+        ),
         rto_s=draw(st.none() | small),
         steps_s=draw(small),
     )

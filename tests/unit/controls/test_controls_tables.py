@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from backupguard.model import View, to_us
+from tests.unit.controls.backup_tables import ANO_01, JOB_01, PDM_01, RET_01
 from tests.unit.controls.control_facts import (
     DAY,
     HOUR,
@@ -227,112 +228,6 @@ RST_03 = [
     (application(passed(40 * DAY)), "non_compliant", LOST, "high", "old"),
 ]
 
-JOB_01 = [
-    (job(NOW - 20 * HOUR), "compliant", None, "info", "done"),
-    (job(NOW - 26 * HOUR), "compliant", None, "info", "done"),  # the longest night, and its grace
-    (job(NOW - 27 * HOUR), "non_compliant", None, "high", "late"),
-    (job(NOW - 27 * HOUR, criticality="C2"), "non_compliant", None, "warning", "late"),
-    (job(NOW - 6 * DAY, interval=None, criticality="C3"), "compliant", None, "info", "done"),
-    (job(NOW - 27 * HOUR, interval=None), "non_compliant", None, "high", "late"),
-    (job(NOW - HOUR, newest_state="failed"), "non_compliant", None, "high", "failed"),
-    (job(None, newest_state="failed"), "non_compliant", None, "high", "failed"),
-    (job(NOW - HOUR, newest_bytes=0), "non_compliant", None, "high", "empty"),
-    (job(NOW - HOUR, newest_bytes=None), "compliant", None, "info", "done"),
-    (job(NOW - HOUR, newest_state="warning"), "warning", None, "warning", "warning"),
-    (job(NOW - HOUR, future=2), "warning", None, "warning", "future"),
-    (job(None), "non_compliant", None, "high", "no_point"),
-    (job(None, first_seen=None), "non_compliant", None, "high", "no_point"),
-    (job(None, first_seen=NOW - HOUR), "not_measurable", NEVER, "info", "not_due"),
-    (
-        job(None, seen=NOW - 9 * DAY, first_seen=NOW - 2 * DAY),
-        "not_measurable",
-        LOST,
-        "info",
-        "unseen",
-    ),
-    (job(None, seen=None), "not_measurable", NEVER, "info", "never_seen"),
-    (job(NOW - 27 * HOUR, NOW - 2 * HOUR), "not_measurable", LOST, "info", "unseen"),
-    (job(NOW - 51 * HOUR, NOW - 26 * HOUR), "warning", LOST, "warning", "unseen"),
-    (job(NOW - 99 * HOUR, NOW - 98 * HOUR), "non_compliant", LOST, "high", "unseen"),
-]
-
-OLD, NEW = job(NOW - 9 * DAY), job(NOW - HOUR, repository="tape")
-PDM_01 = [
-    (application(jobs=(job(NOW - 20 * HOUR),)), "compliant", None, "info", "met"),
-    (application(jobs=(job(NOW - HOUR),), rpo_s=None), "compliant", None, "info", "met_default"),
-    (application(jobs=(job(NOW - 26 * HOUR),)), "compliant", None, "info", "met"),
-    (application(jobs=(job(NOW - 27 * HOUR),)), "non_compliant", None, "high", "breached"),
-    (application(jobs=(job(NOW - 49 * HOUR),)), "non_compliant", None, "critical", "breached"),
-    (
-        application(jobs=(job(NOW - 49 * HOUR),), criticality="C2"),
-        "non_compliant",
-        None,
-        "high",
-        "breached",
-    ),
-    (
-        application(jobs=(job(NOW - 27 * HOUR),), rpo_s=None),
-        "non_compliant",
-        None,
-        "high",
-        "breached_default",
-    ),
-    (
-        application(jobs=(job(NOW - 6 * DAY, criticality="C3"),), rpo_s=None, criticality="C3"),
-        "compliant",
-        None,
-        "info",
-        "met_default",
-    ),
-    # copies of one selection stand for one another, different data do not
-    (application(jobs=(OLD, NEW)), "compliant", None, "info", "met"),
-    (
-        application(jobs=(OLD, job(NOW - HOUR, selection="files"))),
-        "non_compliant",
-        None,
-        "critical",
-        "breached",
-    ),
-    (application(jobs=(job(None),)), "non_compliant", None, "critical", "no_point"),
-    (
-        application(jobs=(job(NOW - HOUR, newest_state="warning"),)),
-        "warning",
-        None,
-        "warning",
-        "warning",
-    ),
-    (application(), "not_measurable", NEVER, "info", "no_job"),
-    (application(jobs=(job(None, None),)), "not_measurable", NEVER, "info", "never_seen"),
-    (
-        application(jobs=(job(None, None), job(None)), first_seen=NOW - HOUR),
-        "not_measurable",
-        LOST,
-        "info",
-        "never_seen",
-    ),
-    (
-        application(jobs=(job(NOW - 27 * HOUR, NOW - 2 * HOUR),)),
-        "not_measurable",
-        LOST,
-        "info",
-        "unseen",
-    ),
-    (
-        application(jobs=(job(NOW - 51 * HOUR, NOW - 40 * HOUR),)),
-        "warning",
-        LOST,
-        "warning",
-        "unseen",
-    ),
-    (
-        application(jobs=(job(NOW - 99 * HOUR, NOW - 98 * HOUR),)),
-        "non_compliant",
-        LOST,
-        "high",
-        "unseen",
-    ),
-]
-
 WHOLE = verified(NOW - DAY, complete_at=NOW - 8 * DAY)
 INT_01 = [
     (repository(complete=WHOLE), "compliant", None, "info", "complete"),
@@ -423,6 +318,8 @@ TABLES = {
     "RST-03": RST_03,
     "JOB-01": JOB_01,
     "PDM-01": PDM_01,
+    "RET-01": RET_01,
+    "ANO-01": ANO_01,
     "INT-01": INT_01,
     "PRV-01": PRV_01,
 }
@@ -441,7 +338,9 @@ def test_judgement(
 ) -> None:
     judgement = judge(control, view)
     found = (judgement.status, judgement.cause, judgement.severity, judgement.reason.id)
-    last = reason if reason in ("never_seen", "unseen") and control == "JOB-01" else None
+    last = (
+        reason if reason in ("never_seen", "unseen") and control in ("JOB-01", "RET-01") else None
+    )
     if reason == "never_seen":
         last = reason
     expected = f"reason.{last}" if last else f"reason.{control}.{reason}"
@@ -468,6 +367,8 @@ AHEAD = NOW + 2 * HOUR
         ("RST-03", application(passed(DAY), newest_record_at=AHEAD)),
         ("PDM-01", application(jobs=(job(NOW - HOUR),), newest_record_at=AHEAD)),
         ("JOB-01", job(NOW - HOUR, newest_record_at=AHEAD)),
+        ("ANO-01", job(NOW - HOUR, newest_record_at=AHEAD)),
+        ("RET-01", application(jobs=(job(NOW - HOUR),), newest_record_at=AHEAD)),
         ("INT-01", repository(complete=WHOLE, newest_record_at=AHEAD)),
         ("PRV-01", site(newest_record_at=AHEAD)),
     ],

@@ -1,0 +1,179 @@
+"""ANO-01: does a job's newest backup look like the ones before it?
+
+Each number is held against the median of the job's own backups, of the same weekday where there are
+enough of them, and against their median absolute deviation. All arithmetic is on whole numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, ClassVar
+
+from backupguard.controls import facts
+from backupguard.model import Judgement, Policy, Scope, Severity, Status, View
+
+#: Fewer backups than this are no baseline; fewer of a weekday than that, and all days count.
+ENOUGH, ENOUGH_OF_A_WEEKDAY = 7, 4
+#: A value that came twice before is no surprise, such as a full backup once a week.
+SEEN_BEFORE = 2
+_KIB, _MIB = 1024, 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measure:
+    """One number that can stray. `least` is the smallest difference that is worth a word.
+
+    What changes from one day to the next by its nature may only rise, and must rise threefold; a
+    duration is no sign of lost data, so it is never urgent.
+    """
+
+    name: str
+    least: int
+    falls: bool = False
+    steady: bool = False  # far from the usual spread is enough; otherwise it must be threefold too
+    urgent: bool = True
+
+
+#: In the order in which they are told.
+MEASURES = (
+    Measure(name="files", least=10, falls=True, steady=True),
+    Measure(name="bytes", least=64 * _KIB, falls=True, steady=True),
+    Measure(name="files_removed", least=100),
+    Measure(name="files_changed", least=100),
+    Measure(name="files_new", least=100),
+    Measure(name="bytes_added", least=_MIB),
+    Measure(name="new_permille", least=100),
+    Measure(name="packed_permille", least=200, steady=True),
+    Measure(name="duration_ms", least=10 * 60_000, urgent=False),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Anomaly:
+    """A number that strays: what it is, and what it usually is."""
+
+    measure: Measure
+    value: int
+    usual: int
+    days: int  # how many backups "usual" rests on
+    fell: bool
+
+
+class BackupAnomaly:
+    """Judges the newest backup of a job against the ones before it."""
+
+    id: ClassVar[str] = "ANO-01"
+    scope: ClassVar[Scope] = Scope.JOB
+    reads: ClassVar[frozenset[str]] = frozenset({"repository.inspected"})
+
+    def judge(self, view: View, policy: Policy, now: datetime) -> Judgement:
+        """Judge one job."""
+        behind = facts.clock_behind(view, now)
+        if behind is not None:
+            return behind
+        inspected = view.latest.get("repository.inspected")
+        samples = [one for one in view.known.get("samples") or () if isinstance(one, Mapping)]
+        if not samples:
+            return facts.never_set_up("reason.ANO-01.none", inspected)
+        newest, before = (
+            samples[0],
+            [s for s in samples[1:] if s.get("kind") == samples[0].get("kind")],
+        )
+        if len(before) < ENOUGH:
+            return facts.never_set_up("reason.ANO-01.young", inspected, wanted=ENOUGH)
+        measured = [m for m in MEASURES if _value(newest, m.name) is not None]
+        if not measured:
+            return facts.never_set_up("reason.ANO-01.no_numbers", inspected)
+        found = [a for m in measured if (a := _stray(m, newest, before, policy)) is not None]
+        if not found:
+            return facts.compliant("reason.ANO-01.usual", inspected)
+        return _told(found, policy, view, facts.number(newest.get("at")) or 0)
+
+
+def _told(found: Sequence[Anomaly], policy: Policy, view: View, at: int) -> Judgement:
+    """Return the finding for the first anomaly, with how many others there are."""
+    first = next((one for one in found if one.measure.urgent), found[0])
+    unit = "ms" if first.measure.name.endswith("_ms") else "count"
+    if first.measure.name.startswith("bytes"):
+        unit = "bytes"
+    inspected = view.latest.get("repository.inspected")
+    values: dict[str, int | str] = {
+        "what": f"@measure.{first.measure.name}",
+        "point_at": at,
+        f"value_{unit}": first.value,
+        f"usual_{unit}": first.usual,
+        "count": first.days,
+        "others": len(found) - 1,
+    }
+    reason = f"reason.ANO-01.{'fell' if first.fell else 'rose'}_{unit}"
+    if first.measure.urgent:
+        return facts.non_compliant(policy.severity, reason, inspected, **values)
+    return facts.judged(Status.WARNING, Severity.WARNING, reason, inspected, **values)
+
+
+def _value(sample: Mapping[str, Any], name: str) -> int | None:
+    """Return a number of a backup; ratios are in thousandths, None where they say nothing."""
+    if name == "new_permille":  # deduplication: how much of what was read is new
+        added, whole = facts.number(sample.get("bytes_added")), facts.number(sample.get("bytes"))
+        return added * 1000 // whole if added is not None and whole else None
+    if name == "packed_permille":  # compression: how much is left of what was new
+        stored, added = (
+            facts.number(sample.get("bytes_stored")), facts.number(sample.get("bytes_added")),
+        )  # fmt: skip
+        return stored * 1000 // added if stored is not None and added and added >= _MIB else None
+    return facts.number(sample.get(name))
+
+
+def _stray(
+    measure: Measure, newest: Mapping[str, Any], before: Sequence[Mapping[str, Any]], policy: Policy
+) -> Anomaly | None:
+    """Return the anomaly of one number of the newest backup, None when it is as usual."""
+    value = _value(newest, measure.name)
+    every = [v for one in before if (v := _value(one, measure.name)) is not None]
+    of_day = [
+        v
+        for one in before
+        if one.get("weekday") == newest.get("weekday")
+        and (v := _value(one, measure.name)) is not None
+    ]
+    values = of_day if len(of_day) >= ENOUGH_OF_A_WEEKDAY else every
+    if value is None or len(every) < ENOUGH:
+        return None
+    usual = median(values)
+    away = abs(value - usual)
+    anomaly = Anomaly(
+        measure=measure, value=value, usual=usual, days=len(values), fell=value < usual
+    )
+    if value < usual:
+        halved = (usual - value) * 100 >= usual * facts.count(policy, "fall", 50)
+        few = measure.name == "files" and usual < 4
+        far = away >= measure.least and _is_far(value, usual, values, policy)
+        return anomaly if measure.falls and not few and (halved or far) else None
+    seen_before = sum(3 * v >= 2 * value for v in every) >= SEEN_BEFORE
+    if away < measure.least or (values is every and seen_before):
+        return None
+    threefold = value >= usual * facts.count(policy, "rise", 3)
+    far = _is_far(value, usual, values, policy)
+    return anomaly if (threefold or far if measure.steady else threefold and far) else None
+
+
+def _is_far(value: int, usual: int, values: Sequence[int], policy: Policy) -> bool:
+    """Tell whether a value lies many times the usual spread away from the median.
+
+    The spread is 1.4826 times the median absolute deviation, as for normally spread values, and a
+    twentieth of the median at least: what never varies must not make a trifle an alarm.
+    """
+    spread = median([abs(v - usual) for v in values]) * 14_826
+    spread = max(spread, abs(usual) * 500, 10_000)
+    return abs(value - usual) * 10_000 >= spread * facts.count(policy, "deviation", 4)
+
+
+def median(values: Sequence[int]) -> int:
+    """Return the median of whole numbers, rounded down between two; 0 for none."""
+    ordered = sorted(values)
+    if not ordered:
+        return 0
+    middle = len(ordered) // 2
+    return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) // 2
