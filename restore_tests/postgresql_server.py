@@ -17,10 +17,10 @@ import psutil
 from backupguard.contracts import Completed, Program, Sandbox, Server, Trial
 from backupguard.errors import BackupGuardError, MissingMeans, Misunderstood
 from restore_tests import inside as programs_inside
+from restore_tests.postgresql_cluster import DATA, make_cluster
 
 SUPERUSER = "postgres"
 SOCKETS = "pg"  # the shared directory
-DATA = "/scratch/data"
 LOGS = "/scratch/log"
 FIELD, RECORD = "\x1f", "\x1e"
 
@@ -155,24 +155,13 @@ class PostgresqlServer:
 
     def start(self) -> None:
         """Make an empty cluster and start it; raise MissingMeans when it does not come up."""
-        done = self.sandbox.run(
-            [
-                str(self.programs / "initdb"),
-                "--pgdata",
-                DATA,
-                "--username",
-                SUPERUSER,
-                "--auth=trust",
-                "--encoding=UTF8",
-                "--locale=C.UTF-8",
-                "--no-sync",
-            ],
-            scratch=True,
+        make_cluster(
+            self.trial,
+            self.programs,
+            superuser=SUPERUSER,
             environment=ENVIRONMENT,
             timeout_s=min(300, self.timeout_s),
         )
-        if done.returncode != 0:
-            raise MissingMeans("server_refused", program="initdb", status=done.returncode)
         argv = [str(self.programs / "postgres"), "-D", DATA]
         for name, value in self.sizes.settings().items():
             argv += ["-c", f"{name}={value}"]
