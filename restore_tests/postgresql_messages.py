@@ -18,6 +18,7 @@ from backupguard.errors import (
     BackupGuardError,
     MissingMeans,
     Misunderstood,
+    TimedOut,
 )
 from restore_tests import inside
 
@@ -43,6 +44,7 @@ class Meaning(Enum):
     """What a message says of the backup, most decisive first."""
 
     HOSTILE = "hostile"
+    SCRATCH = "scratch_limit"
     NO_DISK = "no_disk"
     NO_MEMORY = "no_memory"
     EXTENSION = "extension_missing"
@@ -118,6 +120,8 @@ RULES: Sequence[Rule] = tuple(
         ("", "program_run", Meaning.HOSTILE, "pg_dump never starts a program"),
         ("42704", "collation_missing", Meaning.LOCALE, "the source's locale is not installed here"),
         ("22023", "collation_missing", Meaning.LOCALE, "the source's locale is not installed here"),
+        # The kernel's limit on one file is the whole share: it may be met before the watcher looks.
+        ("", "file_limit", Meaning.SCRATCH, "one file took the whole share of the scratch space"),
         ("53100", None, Meaning.NO_DISK, "the scratch space is full"),
         ("53", None, Meaning.NO_MEMORY, "the server ran out of a resource"),
         ("25P02", None, Meaning.CONSEQUENCE, "said after an error inside a transaction"),
@@ -206,6 +210,8 @@ def judge(messages: Iterable[EngineMessage]) -> BackupGuardError | None:
             continue
         if meaning in _DEFECTS:
             return BackupDefect(meaning.value, count=count)
+        if meaning is Meaning.SCRATCH:
+            return TimedOut(meaning.value, count=count, program="postgresql")
         if meaning in _MEANS:
             return MissingMeans(meaning.value, count=count, program="postgresql")
         return Misunderstood("unclassified_stderr", count=count, program="postgresql")

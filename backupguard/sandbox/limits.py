@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 _GIB = 1 << 30
 _BOUNDLESS = 1 << 62
+#: Databases write pages of 4 to 64 KiB: at a multiple, none is cut in two by the limit on a file.
+_PAGES = 64 << 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +57,7 @@ class SandboxLimits:
             resource.RLIMIT_CORE: 0,
             resource.RLIMIT_NPROC: self.processes,
             resource.RLIMIT_NOFILE: self.open_files,
-            resource.RLIMIT_FSIZE: self.disk_cap(),
+            resource.RLIMIT_FSIZE: -(-self.disk_cap() // _PAGES) * _PAGES,
             resource.RLIMIT_DATA: self.memory_cap(),
             resource.RLIMIT_MEMLOCK: 64 << 10,
             resource.RLIMIT_MSGQUEUE: 0,

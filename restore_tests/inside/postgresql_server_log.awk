@@ -30,6 +30,7 @@ $3 != "psql" && $3 != "pg_restore" { next }
   else if (message ~ /^there is already a transaction in progress/) template = "transaction_nested"
   else if (message ~ /^there is no transaction in progress/) template = "transaction_none"
   else if (message ~ /^tablespace ".*" does not exist$/) template = "tablespace_missing"
+  else if (message ~ /^could not (write|extend|flush) .*: File too large$/) template = "file_limit"
   count[severity " " state " " template]++
 }
 END { for (key in count) print key, count[key] }

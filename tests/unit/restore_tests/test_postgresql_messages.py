@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from backupguard.errors import BackupDefect, MissingMeans, Misunderstood
+from backupguard.errors import BackupDefect, MissingMeans, Misunderstood, TimedOut
 from restore_tests.postgresql_messages import (
     CLIENT,
     RULES,
@@ -63,6 +63,10 @@ LOG = [
     (
         'BG|53100|psql|ERROR:  could not extend file "base/1/2": No space left on device',
         "ERROR 53100 other",
+    ),
+    (
+        'BG|XX000|psql|ERROR:  could not extend file "base/1/2": File too large',
+        "ERROR XX000 file_limit",
     ),
 ]
 
@@ -174,6 +178,7 @@ def said(state: str, template: str = "other", severity: str = "ERROR") -> Engine
         ([said("client", "damaged")], BackupDefect, "corrupt"),
         ([said("client", "restricted"), said("53100")], BackupDefect, "hostile"),
         ([said("53100"), said("42P01")], MissingMeans, "no_disk"),
+        ([said("XX000", "file_limit"), said("25P02")], TimedOut, "scratch_limit"),
         ([said("53200")], MissingMeans, "no_memory"),
         (
             [said("0A000", "extension_unavailable"), said("42704")],
