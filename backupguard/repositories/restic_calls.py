@@ -11,10 +11,11 @@ import base64
 import re
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Lock
 from urllib.parse import quote, urlsplit, urlunsplit
+from uuid import uuid4
 
 from backupguard.contracts import Command, Completed, Context, LineSink, Secret
 from backupguard.errors import MissingMeans, TimedOut, Unreachable
@@ -53,6 +54,8 @@ _OPTION_VALUES: Mapping[str, re.Pattern[str]] = {
     "--mode": re.compile(r"raw-data\Z"),
     "--read-data-subset": re.compile(r"\d{1,3}/\d{1,3}\Z"),
 }
+_PLAIN_PATH = re.compile(r"[A-Za-z0-9/._-]+\Z")
+_SSH_LOG_LIMIT = 64 << 10
 _VERSION = re.compile(rb"^restic (\d+)\.(\d+)(?:\.(\d+))?", re.MULTILINE)
 
 _probed: dict[tuple[Path, int, int, int], str] = {}
@@ -114,14 +117,15 @@ class ResticProgram:
         Raises Unreachable (timeout) where a remote repository did not answer within the limit,
         TimedOut for a local one, MissingMeans and Cancelled.
         """
-        argv = (self.executable, *self._global_options(), call.verb)
+        ssh_said = self._ssh_log()
+        argv = (self.executable, *self._global_options(ssh_said), call.verb)
         argv += tuple(f"{name}={value}" for name, value in call.options)
         argv += ("--", *call.arguments) if call.arguments else ()
         settings = self.settings
         remote = settings.backend is not Backend.LOCAL
         needed = (settings.path, settings.ca_certificate, settings.known_hosts)
         try:
-            return self.context.tools.run(
+            done = self.context.tools.run(
                 Command(
                     argv=argv,
                     read=tuple(path for path in needed if path is not None),
@@ -137,8 +141,23 @@ class ResticProgram:
             if remote and error.code == "phase_limit" and call.verb not in {"restore", "check"}:
                 raise Unreachable("timeout", repository=self.identifier) from error
             raise
+        else:
+            return done if ssh_said is None else _with_words_of_ssh(done, ssh_said)
+        finally:
+            if ssh_said is not None:
+                ssh_said.unlink(missing_ok=True)
 
-    def _global_options(self) -> tuple[str, ...]:
+    def _ssh_log(self) -> Path | None:
+        """Return the file into which ssh says why it ended; restic may end before it has read that.
+
+        None where there is no ssh, or the cache's path is none that restic would hand on unbroken.
+        """
+        path = self.cache / f"ssh-{uuid4().hex}.log"
+        if self.settings.backend is not Backend.SFTP or not _PLAIN_PATH.match(str(path)):
+            return None
+        return path
+
+    def _global_options(self, ssh_log: Path | None) -> tuple[str, ...]:
         settings = self.settings
         options = ["--json", "--no-lock"]
         # A local repository is read as fast without a cache, and then nothing at all is written.
@@ -154,10 +173,10 @@ class ResticProgram:
         if settings.ca_certificate is not None:
             options.append(f"--cacert={settings.ca_certificate}")
         if settings.backend is Backend.SFTP:
-            options.append(f"--option=sftp.command={self._ssh()}")
+            options.append(f"--option=sftp.command={self._ssh(ssh_log)}")
         return tuple(options)
 
-    def _ssh(self) -> str:
+    def _ssh(self, ssh_log: Path | None) -> str:
         """Return the ssh call for `sftp.command`; the key's path is filled in by ssh itself.
 
         restic reads it as one field of CSV and then splits it at blanks: the settings let neither
@@ -165,6 +184,7 @@ class ResticProgram:
         """
         user_host, port = ssh_target(self.settings.url)
         words = ssh_words(self.settings.known_hosts, port, own_key=SSH_KEY in self.secrets)
+        words += ["-E", str(ssh_log)] if ssh_log is not None else []
         return " ".join([*words, user_host, "-s", "sftp"])
 
     def _environment(self) -> Mapping[str, str]:
@@ -178,6 +198,14 @@ class ResticProgram:
             return {}
         user_password = self.context.secret(self.settings.credentials.backend).reveal().strip()
         return {"Authorization": "Basic " + base64.b64encode(user_password).decode("ascii")}
+
+
+def _with_words_of_ssh(done: Completed, log: Path) -> Completed:
+    """Return how restic ended, with what ssh said among its errors when it did not end well."""
+    if done.returncode == 0 or not log.is_file():
+        return done
+    with log.open("rb") as file:
+        return replace(done, stderr=done.stderr + b"\n" + file.read(_SSH_LOG_LIMIT))
 
 
 def with_credentials(url: str, user_password: str) -> str:

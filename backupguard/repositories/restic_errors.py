@@ -169,13 +169,12 @@ def _texts_of(line: str) -> tuple[str, ...]:
 
 def host_trouble(texts: Sequence[str]) -> BackupGuardError | None:
     """Return the error that lies between us and the repository, or None when nothing says so."""
-    for text in texts:
-        # A line that only concerns an attribute of a restored file says "operation not permitted" too.
-        if _METADATA.search(text) and not _CORRUPT.search(text):
-            continue
-        for pattern, cls, code in _HOST_TROUBLE:
-            if pattern.search(text):
-                return cls(code)
+    # A line that only concerns an attribute of a restored file says "operation not permitted" too.
+    about = [text for text in texts if _CORRUPT.search(text) or not _METADATA.search(text)]
+    # By cause before line: what ssh itself said may come after the session that was lost by it.
+    for pattern, cls, code in _HOST_TROUBLE:
+        if any(pattern.search(text) for text in about):
+            return cls(code)
     return None
 
 

@@ -37,6 +37,16 @@ def ended(status: int, *lines: str) -> Completed:
             Unreachable,
             "refused",
         ),
+        (
+            (0, 18),
+            ended(
+                1,
+                "Fatal: unable to start the sftp session, error: error receiving version packet",
+                "subprocess ssh: backup@nas: Permission denied (publickey).",
+            ),
+            AccessRefused,
+            "authentication",
+        ),
         ((0, 18), ended(1, "Fatal: unexpected EOF"), Misunderstood, "unclassified_stderr"),
         ((0, 18), ended(1, f"Load(<data/{PACK}>): unexpected EOF"), BackupDefect, "corrupt"),
         ((0, 14), ended(12), Misunderstood, "unknown_exit"),
