@@ -28,7 +28,7 @@ HEAVY = (
 
 #: The commands the design lists for now, in its order.
 IN_HELP = [
-    "run", "config", "doctor", "inventory", "probe", "restore-test", "baseline", "pause", "status",
+    "run", "config", "doctor", "discover", "inventory", "probe", "restore-test", "baseline", "pause", "status",
     "why", "report", "evidence", "demo",
 ]  # fmt: skip
 
