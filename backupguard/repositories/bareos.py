@@ -10,21 +10,15 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from pathlib import Path
 
 from backupguard.contracts import (
     Capability,
     Changes,
     Context,
-    Fetched,
-    FetchRequest,
     JobRun,
     JobSelector,
-    Protection,
     Repository,
     RepositoryState,
-    VerifiedUnit,
-    VerifyPlan,
 )
 from backupguard.errors import MissingMeans
 from backupguard.model import Message, RecoveryPoint
@@ -38,6 +32,7 @@ from backupguard.repositories.bareos_points import (
     state_of,
 )
 from backupguard.repositories.bareos_settings import BareosSettings
+from backupguard.repositories.listing_only import ListingOnly
 from backupguard.repositories.local_times import zone_named
 from backupguard.repositories.opening import ReadingType
 
@@ -48,7 +43,7 @@ _BAREOS = (2001, 2999)
 _MOST_PENDING = 200
 
 
-class BareosRepository:
+class BareosRepository(ListingOnly):
     """One opened catalogue."""
 
     capabilities = frozenset({Capability.RUNS})
@@ -56,9 +51,8 @@ class BareosRepository:
     def __init__(
         self, identifier: str, settings: BareosSettings, context: Context, catalogue: Catalogue
     ) -> None:
-        self._identifier = identifier
+        super().__init__(identifier, context)
         self._zone = zone_named(settings.timezone) if settings.timezone else None
-        self._context = context
         self._catalogue = catalogue
         self._jobs: tuple[JobSelector, ...] = ()
 
@@ -167,19 +161,6 @@ class BareosRepository:
             bareos_sql.since(local_text(since, self._zone), bareos_sql.asked(self._jobs))
         )
         yield from runs_of(rows, self._jobs, since, self._zone)
-
-    def verify(self, plan: VerifyPlan) -> Iterator[VerifiedUnit]:  # noqa: ARG002 - the protocol's
-        """Yield nothing: volumes are the storage daemon's (capability `verify` is absent)."""
-        return iter(())
-
-    def fetch(self, request: FetchRequest, into: Path) -> Fetched:  # noqa: ARG002 - the protocol's
-        """Raise MissingMeans (not_fetchable): a restore is the director's to make."""
-        self._context.cancel.raise_if_set()
-        raise MissingMeans("not_fetchable", repository=self._identifier)
-
-    def protection(self, points: Iterable[RecoveryPoint]) -> Iterator[Protection]:  # noqa: ARG002
-        """Yield nothing: the catalogue knows no lock (capability `protection` is absent)."""
-        return iter(())
 
 
 def _parsed(mark: str | None) -> tuple[int, tuple[int, ...]] | None:
