@@ -80,7 +80,7 @@ def test_a_new_site_inventories_and_verifies_at_once_and_only_once(
 ) -> None:
     ticking = agenda(store, clock)
     ticking.tick()
-    assert tasks(finish(store, clock)) == ["integrity", "inventory"]
+    assert tasks(finish(store, clock)) == ["discovery", "integrity", "inventory"]
     for _ in range(4):
         clock.forward(seconds=10)
         ticking.tick()
@@ -111,7 +111,7 @@ def test_a_restart_remembers_what_was_done(store: Store, clock: Clock) -> None:
     assert finish(store, clock) == []
     clock.forward(days=7)
     agenda(store, clock).tick()
-    assert tasks(finish(store, clock)) == ["integrity", "inventory"]
+    assert tasks(finish(store, clock)) == ["discovery", "integrity", "inventory"]
 
 
 def test_an_interrupted_run_comes_again_twice_and_then_never(store: Store, clock: Clock) -> None:
@@ -182,7 +182,7 @@ def test_a_pause_holds_until_its_time_and_then_what_was_missed_is_caught_up(
     clock.forward(hours=3)
     ticking.tick()
     assert ticking.paused is None
-    assert tasks(finish(store, clock)) == ["integrity", "inventory"]
+    assert tasks(finish(store, clock)) == ["discovery", "integrity", "inventory"]
     ended = store.latest(["site"], ["pause.ended"])["site"]["pause.ended"]
     assert ended.observation.data == {"reason": "until"}
 
