@@ -149,11 +149,29 @@ class RepositoryRow:
     points: int | None
     medium_kind: str | None
     failure_domain: str | None
+    device: str | None  # where it was found when it was last seen
     encrypted: bool | None
     verified_at: datetime | None
     verified_verdict: Verdict | None
     verified_code: str | None
     verified_complete_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CopyRow:
+    """A copy of an application: what is declared of it, and where it was found."""
+
+    application: str
+    name: str
+    production: str | None  # the failure domain of production
+    repository: str
+    kind: str
+    medium_kind: str
+    failure_domain: str | None
+    declared_by: str | None
+    declared_on: date | None
+    off_site: bool
+    device: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,6 +239,7 @@ class MonthlyReport:
     changes: tuple[ChangeRow, ...]
     weakenings: tuple[ChangeRow, ...]
     repositories: tuple[RepositoryRow, ...]
+    copies: tuple[CopyRow, ...]
     events: tuple[EventRow, ...]
     gaps: tuple[Gap, ...]
     evidence: EvidenceData

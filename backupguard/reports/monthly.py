@@ -20,6 +20,7 @@ from backupguard.model import (
     repository_subject,
 )
 from backupguard.reports import catalogued, rows
+from backupguard.reports.copies import copy_rows
 from backupguard.reports.history import History, read, silences, span_of
 from backupguard.reports.model import (
     STANDINGS,
@@ -94,6 +95,7 @@ def monthly(
     applications = _applications(settings, catalogue, tests, history.as_of)
     changes = rows.change_rows(history.long.get("configuration.loaded", ()))
     findings = _findings(history, settings, catalogue, language)
+    repositories = _repositories(store, settings, history)
     return MonthlyReport(
         site=settings.site.name,
         timezone=settings.site.timezone,
@@ -119,7 +121,8 @@ def monthly(
         ),
         changes=tuple(c for c in changes if not c.weakened and c.at >= span.start),
         weakenings=tuple(c for c in changes if c.weakened and c.at >= history.as_of - REMEMBERED),
-        repositories=_repositories(store, settings, history),
+        repositories=repositories,
+        copies=copy_rows(settings, repositories),
         events=tuple(rows.event_rows(history.of(*EVENT_KINDS))),
         gaps=tuple(Gap(start=start, end=end) for start, end in silences(history)),
         evidence=_evidence(store, settings, history),
@@ -323,6 +326,7 @@ def _repository_row(
         points=_standing_points(facts),
         medium_kind=configured.medium_kind if configured else None,
         failure_domain=configured.failure_domain if configured else None,
+        device=state.get("device"),
         encrypted=state.get("encrypted"),
         verified_at=verified.observation.observed_at if verified else None,
         verified_verdict=Verdict(check["verdict"]) if check else None,

@@ -1,0 +1,33 @@
+"""The copies of every application as they are declared and as they were found: rows of the report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from backupguard.reports.model import CopyRow, RepositoryRow
+from backupguard.settings import Settings
+
+
+def copy_rows(settings: Settings, repositories: Iterable[RepositoryRow]) -> tuple[CopyRow, ...]:
+    """Return a row per application and repository that keeps copies of it."""
+    found = {row.repository: row for row in repositories}
+    rows = []
+    for name, owner in sorted(settings.applications.items()):
+        for identifier in sorted({job.repository for job in owner.backups.values()}):
+            declared = settings.repositories[identifier]
+            rows.append(
+                CopyRow(
+                    application=name,
+                    name=owner.name,
+                    production=owner.failure_domain,
+                    repository=identifier,
+                    kind=declared.copy_kind,
+                    medium_kind=declared.medium_kind,
+                    failure_domain=declared.failure_domain,
+                    declared_by=declared.declared_by,
+                    declared_on=declared.declared_on,
+                    off_site=declared.off_site,
+                    device=found[identifier].device if identifier in found else None,
+                )
+            )
+    return tuple(rows)
