@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from datetime import date, timedelta
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
@@ -167,7 +168,11 @@ def test_only_what_is_named_is_imported(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     imported = done.stdout.split()
-    assert all(name.startswith("backupguard.repositories.directory") for name in imported)
+    types = entry_points(group="backupguard.repositories")
+    others = {entry.module for entry in types if entry.name != "directory"}
+    assert "backupguard.repositories.restic" in others
+    assert not others & set(imported)
+    assert all(name.startswith("backupguard.repositories.") for name in imported)
 
 
 def test_probe_settings_have_defaults(tmp_path: Path) -> None:
