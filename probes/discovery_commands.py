@@ -88,6 +88,8 @@ def recognise(command: str, host: str) -> Recognised | None:
                 continue
             claims = tuple(_claims(name, rest, host))
             repositories = tuple(dict.fromkeys(_repositories(name, words)))
+            if name[:2] in {"my", "ma"}:  # -pPASSWORD
+                secret = secret or any(re.match(r"-p.", option) for option in rest)
             return Recognised(tool=name, repositories=repositories, claims=claims, secret=secret)
     program = _program(words)
     if program and _NAMED_SO.search(program) and not _NOT_BACKUPS.search(program):

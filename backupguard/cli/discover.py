@@ -27,8 +27,8 @@ def discover(
 ) -> int:
     """Show the databases and backup jobs of this host and of the declared servers, and the gap.
 
-    Exit 0: everything is saved by some job. 1: a database is not. 2: something could not be looked
-    at.
+    Exit 0: a configured job saves every database. 1: one is not saved, or only by a job that is not
+    configured here. 2: something could not be looked at.
     """
     if as_json and as_toml:
         raise UsageError("usage")
@@ -43,7 +43,8 @@ def discover(
         print(proposal(seen, settings), end="")
     else:
         _show(seen, reference)
-    if _uncovered(seen):
+    # A job that is not configured here is not watched: nobody would notice that it no longer runs.
+    if _uncovered(seen) or _unwatched(seen):
         return EXIT_FAILED
     return EXIT_NOT_PROVED if seen["lacking"] else EXIT_DONE
 
