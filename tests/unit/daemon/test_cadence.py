@@ -294,3 +294,9 @@ def test_a_hundred_applications_do_not_meet_in_one_hour() -> None:
 def test_a_run_has_a_deadline_the_sum_of_its_phases(task: str, hours: float) -> None:
     found = deadline(settings(dpi={"criticality": "C1"}), task)
     assert abs(found / timedelta(hours=1) - hours) < 1
+
+
+def test_discovery_runs_once_a_day_unless_the_site_says_otherwise() -> None:
+    usual = {s.task: s.when for s in schedules(settings(dpi={"criticality": "C1"}))}
+    assert usual["discovery"] == timedelta(days=1)
+    assert deadline(settings(dpi={"criticality": "C1"}), "discovery") == timedelta(minutes=30)
