@@ -40,11 +40,12 @@ class Archive:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listed:
-    """What `borg list --json` says: the repository, and its archives without checkpoints."""
+    """What `borg list --json` says: the repository and its archives; checkpoints are only counted."""
 
     repository_id: str
     encryption: str
     archives: tuple[Archive, ...]
+    checkpoints: int
 
     @property
     def encrypted(self) -> bool:
@@ -75,18 +76,19 @@ def parse_time(text: str) -> datetime:
 
 def list_archives(program: BorgProgram) -> Listed:
     """List a repository; raises what borg's failure stands for, Misunderstood."""
-    output = _answer(
-        program, Call(verb="list", options=(("--json", None),), timeout_s=_limit(program))
-    )
+    options = (("--json", None), ("--consider-checkpoints", None))
+    output = _answer(program, Call(verb="list", options=options, timeout_s=_limit(program)))
     try:
+        archives = [
+            Archive(id=str(one["id"]), name=str(one["name"]), at=parse_time(one["time"]))
+            for one in output["archives"]
+        ]
+        finished = tuple(one for one in archives if not _CHECKPOINT.search(one.name))
         return Listed(
             repository_id=str(output["repository"]["id"]),
             encryption=str(output["encryption"]["mode"]),
-            archives=tuple(
-                Archive(id=str(one["id"]), name=str(one["name"]), at=parse_time(one["time"]))
-                for one in output["archives"]
-                if not _CHECKPOINT.search(str(one["name"]))
-            ),
+            archives=finished,
+            checkpoints=len(archives) - len(finished),
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise Misunderstood("output_unparsable", program="borg") from error
@@ -128,7 +130,7 @@ class Insides:
         unknown = [one for one in archives if one.id not in known]
         if unknown:
             with self._program.cache():
-                known |= self._asked(unknown, listed.archives)
+                known |= self._asked(unknown, listed)
         if any(one.id not in known for one in archives):
             raise Changing("repository_changed", repository=self._program.identifier)
         wanted = {one.id: known[one.id] for one in archives}
@@ -153,14 +155,15 @@ class Insides:
                 )
         return found
 
-    def _asked(self, unknown: Sequence[Archive], archives: Sequence[Archive]) -> dict[str, Inside]:
+    def _asked(self, unknown: Sequence[Archive], listed: Listed) -> dict[str, Inside]:
         """Ask borg about `unknown`: a few by name, many by one call for all since the oldest."""
         if len(unknown) <= _ONE_BY_ONE:
             answers = [self._info(one.name, ()) for one in unknown]
         else:
             oldest = min(one.at for one in unknown)
-            span = sum(1 for one in archives if one.at >= oldest)
-            answers = [self._info(None, (("--sort-by", "timestamp"), ("--last", str(span))))]
+            span = sum(1 for one in listed.archives if one.at >= oldest) + listed.checkpoints
+            last = (("--sort-by", "timestamp"), ("--last", str(span)))
+            answers = [self._info(None, last)]  # it takes checkpoints along
         found = {}
         try:
             for answer in answers:

@@ -1,9 +1,9 @@
 """Every call of borg that BackupGuard can make, and no other: an allow-list of verbs and options.
 
 A call that is not on the list cannot be expressed: `BorgProgram.run` refuses it before a process
-exists. Each carries `--bypass-lock`, so that no lock is written. `check` is allowed for the archives
-only: its other half rewrites the repository's configuration even when it repairs nothing (borg 1.2
-to 1.4). A repository of this host is read-only in the jail; one behind ssh is as the account there.
+exists. Each carries `--bypass-lock`, so that no lock is written. `check` is not among them: it writes
+into the repository even when it repairs nothing, its configuration or its nonce (borg 1.2 to 1.4). A
+repository of this host is read-only in the jail; one behind ssh is what the account there makes it.
 """
 
 from __future__ import annotations
@@ -30,13 +30,10 @@ NEWEST: Version = (1, 4)
 
 #: Verb → the options it may carry, besides those of `_ALWAYS`.
 OPTIONS: Mapping[str, frozenset[str]] = {
-    "list": frozenset({"--json", "--json-lines"}),
+    "list": frozenset({"--json", "--json-lines", "--consider-checkpoints"}),
     "info": frozenset({"--json", "--last", "--sort-by"}),
-    "check": frozenset({"--archives-only"}),
     "extract": frozenset({"--dry-run", "--numeric-ids", "--noacls", "--noxattrs", "--noflags"}),
 }
-#: Verb → an option without which it is not called.
-REQUIRED: Mapping[str, str] = {"check": "--archives-only"}
 _ALWAYS = ("--bypass-lock", "--log-json")
 _OPTION_VALUES: Mapping[str, re.Pattern[str]] = {
     "--last": re.compile(r"[1-9]\d{0,6}\Z"),
@@ -78,8 +75,6 @@ class Call:
             if name not in OPTIONS[self.verb] or wrong or (pattern is None and value is not None):
                 raise Refused(f"borg {self.verb} {name} is not on the list")
         names = {name for name, _ in self.options}
-        if REQUIRED.get(self.verb, "") not in {"", *names}:
-            raise Refused(f"borg {self.verb} is not called without {REQUIRED[self.verb]}")
         if self.paths and self.archive is None:
             raise Refused("paths lie in an archive")
         writes = self.verb == "extract" and "--dry-run" not in names
@@ -133,7 +128,7 @@ class BorgProgram:
                     write=(self.base, *((call.into,) if call.into else ())),
                     network=remote,
                     secrets=self.secrets,
-                    environment=self._environment(),
+                    environment=self._environment(call.verb),
                     timeout_s=call.timeout_s,
                     sink=call.sink,
                 )
@@ -143,10 +138,12 @@ class BorgProgram:
                 raise Unreachable("timeout", repository=self.identifier) from error
             raise
 
-    def _environment(self) -> Mapping[str, str]:
+    def _environment(self, verb: str) -> Mapping[str, str]:
         settings = self.settings
         environment = {
             "BORG_BASE_DIR": str(self.base),
+            # every call looks for a cache and locks it; only `info` needs one, and has it to itself
+            **({} if verb == "info" else {"BORG_CACHE_DIR": "/tmp/borg"}),  # noqa: S108 - private
             "BORG_EXIT_CODES": "modern",  # 1.4 and later
             "BORG_RELOCATED_REPO_ACCESS_IS_OK": "no",
             "BORG_DISPLAY_PASSPHRASE": "no",
@@ -167,10 +164,11 @@ class BorgProgram:
 
     @contextmanager
     def cache(self) -> Iterator[None]:
-        """Hold borg's cache, which two calls cannot use at once; a dead call's lock goes first.
+        """Hold borg's cache, which two calls of `info` cannot use at once; a dead one's lock goes.
 
-        borg cannot see in the jail that the holder of a lock is dead; here the kernel tells. Raises
-        Busy (already_running) after ten minutes, Cancelled.
+        In the jail all borgs have one process number, so that each takes another's lock for its own
+        and a dead one's for a living one's; here the kernel tells. Raises Busy (already_running) after
+        ten minutes, Cancelled.
         """
         descriptor = os.open(
             self.memory / "cache.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600

@@ -132,14 +132,17 @@ _HOST_TROUBLE: tuple[tuple[re.Pattern[str], type[BackupGuardError], str], ...] =
         Unreachable,
         "timeout",
     ),
-    (re.compile(r"command not found|borg: not found"), MissingMeans, "program_missing"),
+    (
+        re.compile(r"^Remote: \S*sh: .*(not found|No such file or directory)"),
+        MissingMeans,
+        "program_missing",
+    ),
     (re.compile(r"Input/output error|Stale file handle|not connected"), Unreachable, "refused"),
 )
 #: A reader that finds the index behind the data wants to write a new one, which it may not.
 _WANTS_TO_WRITE = re.compile(r"replay_segments|write_index|Read-only file system|EROFS")
 _SEGMENT_GONE = re.compile(r"No such file or directory: '[^']*/data/\d+/(\d+)'")
 _OBJECT = re.compile(r"\[segment (\d+)|[Cc]hunk (?:id )?([0-9a-f]{64})|with key ([0-9a-f]{64})")
-_MISSING = re.compile(r"[Mm]issing (?:file|metadata) chunk|is missing|not found in repository")
 
 #: Warnings of `extract` about what surrounds the content: owners, attributes, special files.
 _METADATA = re.compile(
@@ -251,16 +254,6 @@ def failure(done: Completed, version: Version, repository: str) -> BackupGuardEr
         return AccessRefused("permission", repository=repository)
     unclassified = "unclassified_stderr" if done.returncode in {1, 2} and said else "unknown_exit"
     return Misunderstood(unclassified, repository=repository, status=done.returncode)
-
-
-def check_failure(done: Completed, version: Version, repository: str) -> BackupGuardError:
-    """Return the error for a `check` that did not end with 0: also what it found and only listed."""
-    said = messages(done)
-    found = [one for one in said if one.level == "ERROR" and not one.kind]
-    if done.returncode == 1 and any("problems found" in one.text for one in found):
-        missing = any(_MISSING.search(one.text) for one in found)
-        return _defect("missing_object" if missing else "corrupt", found, repository)
-    return failure(done, version, repository)
 
 
 def extract_failure(done: Completed, version: Version, repository: str) -> BackupGuardError | None:

@@ -1,4 +1,7 @@
-"""Dumps in a directory: one point per file, or per directory of `pg_dump -Fd`; only reads."""
+"""Dumps in a directory, only read: one point per file, or per directory that a tool wrote.
+
+Directories are those of `pg_dump -Fd`, `pg_basebackup` and `mariadb-backup` (`directory_physical`).
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from hashlib import sha256
 from io import FileIO
 from pathlib import Path, PurePosixPath
@@ -36,14 +39,14 @@ from backupguard.errors import (
     Misunderstood,
     Unreachable,
 )
-from backupguard.model import PointKind, PointState, RecoveryPoint, Verdict
+from backupguard.model import PointState, RecoveryPoint, Verdict
 from backupguard.repositories.devices import device_of_path
+from backupguard.repositories.directory_points import DirectoryPoints
 from backupguard.repositories.directory_scan import Entry, Scanner
 from backupguard.repositories.directory_settings import DirectorySettings
 from backupguard.repositories.opening import ReadingType
 
 _CHUNK = 1 << 20
-_FUTURE_TOLERANCE = timedelta(minutes=5)
 _NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 _SHA256 = re.compile(rb"\b([0-9a-fA-F]{64})\b")
 
@@ -107,9 +110,15 @@ class DirectoryRepository:
     def points(self, jobs: Sequence[JobSelector]) -> Iterator[RecoveryPoint]:
         """Yield a point per matching file or directory, also those that are empty or unfinished."""
         self.inspect()
+        listing = self._listing()
         for selector in jobs:
-            for name, entry in self._entries(selector).items():
-                yield self._point(selector, name, entry)
+            entries = self._entries(selector)
+            contents = {
+                name: hashed.content_id
+                for name, entry in entries.items()
+                if (hashed := self._hashes.get(name)) and hashed.state == _state_of(entry.seen)
+            }
+            yield from listing.points(selector, entries, contents)
 
     def runs(self, since: datetime) -> Iterator[JobRun]:  # noqa: ARG002 - the protocol's
         """Yield nothing: a directory keeps no record of runs (capability `runs` is absent)."""
@@ -151,13 +160,12 @@ class DirectoryRepository:
     def fetch(self, request: FetchRequest, into: Path) -> Fetched:
         """Copy the point into `into` and make sure that it stood still meanwhile.
 
-        Raises BackupDefect (empty), Changing (written, rotated or removed meanwhile).
+        Raises BackupDefect (empty, truncated), Changing (written, rotated or removed meanwhile).
         """
         entry = self._entries(request.selector).get(request.point.native_id)
-        if entry is None or self._unfinished(entry):
+        if entry is None:
             raise Changing("repository_changed", repository=self._identifier)
-        if entry.bytes == 0:
-            raise BackupDefect("empty", repository=self._identifier)
+        self._require_finished(entry)
         room = os.statvfs(into)
         if entry.bytes > room.f_bavail * room.f_frsize:
             raise MissingMeans(
@@ -198,36 +206,18 @@ class DirectoryRepository:
             entries |= self._entries(selector)
         return entries
 
-    def _unfinished(self, entry: Entry) -> bool:
-        age = self._context.now() - entry.changed_at
-        return abs(age) < self._settings.settle
+    def _listing(self) -> DirectoryPoints:
+        return DirectoryPoints(self._identifier, self._settings, self._context)
 
-    def _point(self, selector: JobSelector, name: str, entry: Entry) -> RecoveryPoint:
-        state = PointState.COMPLETE
-        if self._unfinished(entry):
-            state = PointState.RUNNING
-        elif entry.bytes == 0:
-            state = PointState.FAILED
-        hashed = self._hashes.get(name)
-        known = hashed is not None and hashed.state == _state_of(entry.seen)
-        named, changed = entry.named.at, entry.changed_at
-        return RecoveryPoint(
-            repository=self._identifier,
-            job=selector.job,
-            native_id=name,
-            at=entry.at,
-            covers_until=entry.at,
-            kind=PointKind.FULL,
-            state=state,
-            started_at=named if named and not entry.named.day_only and named <= changed else None,
-            ended_at=changed if state is PointState.COMPLETE else None,
-            bytes=entry.bytes,
-            files=len(entry.seen),
-            content_id=hashed.content_id if hashed is not None and known else None,
-            extra=(
-                {"future": True} if entry.at > self._context.now() + _FUTURE_TOLERANCE else None
-            ),
-        )
+    def _require_finished(self, entry: Entry) -> None:
+        """Raise Changing while an entry is being written, BackupDefect (empty, truncated) if broken."""
+        listing = self._listing()
+        state = listing.state(entry, listing.physical(entry))
+        if state is PointState.RUNNING:
+            raise Changing("repository_changed", repository=self._identifier)
+        if state is PointState.FAILED:
+            code = "empty" if entry.bytes == 0 else "truncated"
+            raise BackupDefect(code, repository=self._identifier)
 
     # ---- reading
 
@@ -242,10 +232,7 @@ class DirectoryRepository:
         )
 
     def _compare(self, name: str, entry: Entry) -> None:
-        if self._unfinished(entry):
-            raise Changing("repository_changed", repository=self._identifier)
-        if entry.bytes == 0:
-            raise BackupDefect("empty", repository=self._identifier)
+        self._require_finished(entry)
         hashes = self._hash(entry)
         if self._scanner.look(entry.relative) != entry.seen:
             raise Changing("repository_changed", repository=self._identifier)

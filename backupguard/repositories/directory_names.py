@@ -28,17 +28,32 @@ DIRECTIVES: Mapping[str, str] = {
 }
 _COMPRESSED = r"(?:\.(?:gz|zst|xz|bz2))?"
 _ROTATED = r"(?:\.\d{1,4})?"
+#: What copying programs call a file that is not whole yet; never points.
+TEMPORARY = (
+    ".part",
+    ".partial",
+    ".tmp",
+    ".temp",
+    ".filepart",
+    ".inprogress",
+    ".crdownload",
+    ".swp",
+)
 #: Files beside a dump that describe it; never points themselves.
 SIDECARS = (".sha256", ".sha256sum", ".md5", ".md5sum", ".sig", ".asc")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Named:
-    """What a name says: the part that stays when it is rotated or compressed, and its time."""
+    """What a name says: the part that stays when it is rotated or compressed, and its time.
+
+    `again` is the second time that the clocks showed what the name says, in the hour that comes twice.
+    """
 
     stem: str
     at: datetime | None
     day_only: bool
+    again: datetime | None = None
 
 
 @cache
@@ -76,11 +91,12 @@ def expression(component: str) -> re.Pattern[str]:
 
 
 def time_of(
-    groups: Mapping[str, str | None], zone: ZoneInfo | None
+    groups: Mapping[str, str | None], zone: ZoneInfo | None, fold: int = 0
 ) -> tuple[datetime | None, bool]:
     """Given what the directives matched, return the time (UTC) and whether it names only a day.
 
-    A date that does not exist gives None, so that the file's own time is used.
+    A date that does not exist gives None, so that the file's own time is used. In the hour that the
+    clocks show twice, `fold` 0 is the first time and 1 the second.
     """
     found = {name: value for name, value in groups.items() if name != "stem" and value is not None}
     try:
@@ -95,6 +111,7 @@ def time_of(
             hour=int(found.get("H", "0")),
             minute=int(found.get("M", "0")),
             second=min(59, int(found.get("S", "0"))),
+            fold=fold,
         )
         aware = local.replace(tzinfo=zone) if zone is not None else local.astimezone()
         return aware.astimezone(UTC), "H" not in found
@@ -110,11 +127,14 @@ def read_name(
     `before` holds what the directories above told (`%Y/%m/dpi-%d.dump`); the second value adds to it.
     """
     match = expression(component).match(name)
-    if match is None or name.endswith(SIDECARS):
+    hidden = name.startswith(".") and not component.startswith(".")  # as rsync's unfinished ones
+    if match is None or hidden or name.lower().endswith((*SIDECARS, *TEMPORARY)):
         return None
     groups = {**before, **match.groupdict()}
     at, day_only = time_of(groups, zone)
-    return Named(stem=str(match["stem"]), at=at, day_only=day_only), groups
+    second, _ = time_of(groups, zone, fold=1)
+    again = second if at is not None and second is not None and second > at else None
+    return Named(stem=str(match["stem"]), at=at, day_only=day_only, again=again), groups
 
 
 def percent(name: str) -> str:

@@ -20,6 +20,8 @@ from backupguard.model import Message
 from backupguard.repositories.directory_names import Named, expression, percent, read_name
 
 _DEEPEST = 32
+#: A file that was last written so soon after the second 02:30 of an autumn night is of that one.
+_SAME_NIGHT = timedelta(hours=12)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,13 +52,16 @@ class Entry:
     def at(self) -> datetime:
         """The time the name tells, or that of the file.
 
-        A name that tells only the day is made precise by the file, when that is of the same day.
+        A name that tells only the day is made precise by the file, when that is of the same day; so is
+        one of the hour that comes twice in autumn.
         """
         named = self.named
         if named.at is None:
             return self.changed_at.replace(microsecond=0)
         if named.day_only and timedelta() <= self.changed_at - named.at < timedelta(hours=25):
             return self.changed_at.replace(microsecond=0)
+        if named.again is not None and timedelta() <= self.changed_at - named.again < _SAME_NIGHT:
+            return named.again
         return named.at
 
     @property

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
 import pytest
 
 from backupguard.testing import TestContext, context
+from tests.integration.repositories.borg_maker import VERSIONS as BORG_VERSIONS
+from tests.integration.repositories.borg_maker import Borg
+from tests.integration.repositories.borg_maker import fill as fill_borg
+from tests.integration.repositories.borg_maker import make as make_borg
 from tests.integration.repositories.restic_maker import VERSIONS, Restic, fill, make
+from tests.integration.repositories.servers import sshd_in
 
 
 @pytest.fixture(scope="session")
@@ -41,3 +46,42 @@ def restic_018(restics: Callable[[str], Restic]) -> Restic:
 @pytest.fixture
 def here(tmp_path: Path) -> TestContext:
     return context(tmp_path / "context")
+
+
+@pytest.fixture(scope="session")
+def borgs(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Borg]:
+    """Return the healthy repository that a version of borg wrote: three archives of two jobs."""
+
+    @cache
+    def made(version: str) -> Borg:
+        borg = make_borg(tmp_path_factory.mktemp("borg") / version, version)
+        fill_borg(borg)
+        borg.create("dpi-1", borg.source)
+        (borg.source / "etc" / "more.sql").write_text("two")
+        borg.create("dpi-2", ".", options=("--comment", "relative"), cwd=borg.source)
+        borg.create("labo-{{1}}", "-", input=b"-- PostgreSQL database dump\n")
+        return borg
+
+    return made
+
+
+@pytest.fixture(params=BORG_VERSIONS)
+def borg(request: pytest.FixtureRequest, borgs: Callable[[str], Borg]) -> Borg:
+    return borgs(request.param)
+
+
+@pytest.fixture
+def borg_12(borgs: Callable[[str], Borg]) -> Borg:
+    return borgs("1.2")
+
+
+@pytest.fixture
+def borg_14(borgs: Callable[[str], Borg]) -> Borg:
+    return borgs("1.4")
+
+
+@pytest.fixture
+def sshd(tmp_path: Path) -> Iterator[tuple[int, Path, Path]]:
+    """Port, private key and known hosts of an sshd that lets this user in."""
+    with sshd_in(tmp_path) as found:
+        yield found
