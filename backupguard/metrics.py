@@ -189,6 +189,16 @@ def _about_backups(text: _Text, assessment: Assessment) -> None:
         ((labels(j), str(j.points)) for j in jobs),
     )
     text.gauge(
+        "backup_oldest_point_timestamp_seconds",
+        "Time of a backup job's oldest restorable point: how far back one can go, 0 for none.",
+        ((labels(j), _timestamp(j.oldest_at)) for j in jobs),
+    )
+    text.gauge(
+        "backup_consecutive_failures",
+        "Newest runs of a backup job that failed one after the other.",
+        ((labels(j), str(j.failures)) for j in jobs),
+    )
+    text.gauge(
         "backup_newest_point_bytes",
         "Size of a backup job's newest point, where its tool tells it.",
         ((labels(j), str(j.newest_bytes)) for j in jobs if j.newest_bytes is not None),
@@ -204,6 +214,15 @@ def _about_targets(text: _Text, assessment: Assessment) -> None:
         "application_rpo_target_seconds",
         "Declared RPO (PDMA) of an application; absent where none is declared.",
         ((of(a.application), str(a.rpo_s)) for a in targets if a.rpo_s is not None),
+    )
+    text.gauge(
+        "backup_worst_exposure_seconds",
+        "Worst loss an application was really exposed to in the last month; absent below two points.",
+        (
+            (of(a.application), _seconds(a.worst_exposure_ms))
+            for a in targets
+            if a.worst_exposure_ms is not None
+        ),
     )
     text.gauge(
         "application_rto_target_seconds",

@@ -208,7 +208,7 @@ class Assessor:
                 entry.id: {"fr": entry.title.fr, "en": entry.title.en}
                 for entry in self._catalogue.entries.values()
             },
-            applications=tuple(pictures.applications(self._settings)),
+            applications=tuple(pictures.applications(gathered)),
             jobs=tuple(pictures.jobs(gathered)),
             tests=tuple(pictures.tests(gathered)),
             probes=tuple(pictures.probes(gathered)),

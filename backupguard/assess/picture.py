@@ -50,6 +50,8 @@ class JobPicture:
     restorable_at: int | None
     points: int
     newest_bytes: int | None
+    oldest_at: int | None = None
+    failures: int = 0  # in a row, the newest ones
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +85,7 @@ class ApplicationPicture:
     criticality: Criticality
     rpo_s: int | None
     rto_s: int | None
+    worst_exposure_ms: int | None = None  # of the last month, over all that it keeps
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,6 +18,7 @@ from backupguard.assess.picture import (
 from backupguard.assess.views import interval_s
 from backupguard.contracts import Store
 from backupguard.controls import Catalogue
+from backupguard.controls.pdm_01 import by_selection, worst_exposure_us
 from backupguard.model import (
     SITE,
     Fact,
@@ -62,15 +63,19 @@ def names(settings: Settings) -> dict[Subject, str]:
     return found
 
 
-def applications(settings: Settings) -> Iterator[ApplicationPicture]:
-    """Yield every configured application."""
-    for name, owner in settings.applications.items():
+def applications(gathered: Gathered) -> Iterator[ApplicationPicture]:
+    """Yield every configured application with its worst exposure of the last month."""
+    for name, owner in gathered.settings.applications.items():
+        jobs = [gathered.views[job_subject(name, job)] for job in owner.backups]
+        exposures = [worst_exposure_us(group) for group in by_selection(jobs)]
+        worst = max((one for one in exposures if one is not None), default=None)
         yield ApplicationPicture(
             application=name,
             name=owner.name,
             criticality=owner.criticality,
             rpo_s=int(owner.rpo.total_seconds()) if owner.rpo else None,
             rto_s=int(owner.rto.total_seconds()) if owner.rto else None,
+            worst_exposure_ms=worst // 1000 if worst is not None else None,
         )
 
 
@@ -88,7 +93,14 @@ def jobs(gathered: Gathered) -> Iterator[JobPicture]:
                 restorable_at=view.known["restorable_at"],
                 points=view.known["points"],
                 newest_bytes=view.known["newest_bytes"],
+                oldest_at=_oldest(view),
+                failures=view.known["failures"],
             )
+
+
+def _oldest(view: View) -> int | None:
+    times = [to_us(summary.oldest) for summary in view.summaries if summary.oldest is not None]
+    return min(times, default=None)
 
 
 def tests(gathered: Gathered) -> Iterator[TestPicture]:

@@ -10,6 +10,7 @@ daytime; nobody is woken while the exposure is the usual one.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import ClassVar
 
@@ -105,8 +106,13 @@ class RpoMet:
 
 def selections(view: View) -> list[list[View]]:
     """Return an application's jobs, those that copy the same data together."""
+    return by_selection(view.children)
+
+
+def by_selection(jobs: Iterable[View]) -> list[list[View]]:
+    """Return jobs, those that copy the same data together."""
     groups: dict[str, list[View]] = {}
-    for job in view.children:
+    for job in jobs:
         groups.setdefault(str(job.settings.get("selection")), []).append(job)
     return list(groups.values())
 

@@ -115,6 +115,8 @@ def test_values(used: Hospital) -> None:
     assert value(assessment, "backup_expected_interval_seconds", **job) == 25 * 3600
     assert value(assessment, "backup_recovery_points", **job) == 1
     assert value(assessment, "backup_newest_point_bytes", **job) == 1000
+    assert value(assessment, "backup_oldest_point_timestamp_seconds", **job) == then
+    assert value(assessment, "backup_consecutive_failures", **job) == 0
     assert value(assessment, "application_rpo_target_seconds", application="dpi") == 86_400
     assert value(assessment, "application_rto_target_seconds", application="dpi") == 14_400
     nas = {"subject": "repository/nas"}
