@@ -22,6 +22,8 @@ Copy = Mapping[str, Any]
 OFFLINE_MEDIA = frozenset({"tape", "removable"})
 #: What a site may claim of a copy that nobody can reach. A claim, never a fact.
 OFFLINE_CLAIMS = frozenset({"offline", "air-gapped", "air-gap"})
+#: The words of a device that name a place; others name a record of copies, wherever these are.
+PLACES = ("fs:", "disk:", "host:", "bucket:")
 #: A copy that was not seen for so long is lost from sight, whatever was seen of it before.
 LATELY = facts.LOST_COUNTS
 
@@ -193,7 +195,7 @@ def _offline(copy: Copy) -> bool:
 
 def one_place(one: Copy, other: Copy) -> bool:
     """Tell whether two copies were found in one place: file system, disk, host, bucket, repository."""
-    devices = {str(word) for word in one.get("device") or ()}
+    devices = {str(word) for word in one.get("device") or () if str(word).startswith(PLACES)}
     same = one.get("repository_id") is not None and one.get("repository_id") == other.get(
         "repository_id"
     )

@@ -196,8 +196,17 @@ def _looks(view: View, policy: Policy, now: datetime, seen: list[Fact]) -> Itera
     if lacking:
         yield facts.never_set_up(
             "reason.INV-01.lacking", *seen, count=len(lacking),
-            what=str(lacking[0].get("what")), need=str(lacking[0].get("need")),
+            what=str(lacking[0].get("what")), about=str(lacking[0].get("about") or "—"),
+            need=f"@reason.INV-01.need.{_need(lacking[0])}",
         )  # fmt: skip
+
+
+def _need(lack: Mapping[str, Any]) -> str:
+    """Return which sentence says what is missing: a right, a declaration, or a look at the cause."""
+    code = lack.get("code")
+    if code in {"permission", "role", "rights", "secret"}:
+        return "right"
+    return "declaration" if code in {"hidden", "not_declared"} else "cause"
 
 
 def _doubts(seen: list[Fact], lists: list[Fact]) -> Iterator[Judgement]:

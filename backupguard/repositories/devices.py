@@ -5,9 +5,10 @@ A device is one or several words, each naming something that can be lost as a wh
 - `fs:UUID` a file system, by its UUID, or by host and device number where it shows none;
 - `disk:HOST/NAME` a whole disk of this host below it (several for a volume over several disks);
 - `host:ADDRESS` the machine that keeps it, by address, or by name where the name has many addresses;
-- `bucket:ENDPOINT/NAME` a bucket of object storage.
+- `bucket:ENDPOINT/NAME` a bucket of object storage;
+- `record:ID` nothing of the copies themselves: only what somebody recorded of them was seen.
 
-Two repositories whose devices share a word lie in one place, whatever was declared of them. Words
+Two repositories whose devices share a word of the first four kinds lie in one place, whatever was declared of them. Words
 that differ prove nothing: this can only lower a count of copies.
 """
 
@@ -76,6 +77,14 @@ def device_of_bucket(endpoint: str, bucket: str) -> str:
     host = parts.hostname or endpoint
     where = f"{host}:{parts.port}" if parts.port else host
     return f"bucket:{where}/{bucket} {device_of_host(host)}"
+
+
+def device_of_record(identifier: str) -> str:
+    """Return the device of a repository of which only records can be read: an export, a catalogue.
+
+    Where the record lies says nothing of where the copies are, so it is shared with no other.
+    """
+    return f"record:{identifier}"
 
 
 def _here() -> str:

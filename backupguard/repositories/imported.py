@@ -26,7 +26,7 @@ from backupguard.contracts import (
 )
 from backupguard.errors import MissingMeans, Unreachable
 from backupguard.model import Origin, PointKind, PointState, RecoveryPoint
-from backupguard.repositories.devices import device_of_path
+from backupguard.repositories.devices import device_of_record
 from backupguard.repositories.directory_names import percent
 from backupguard.repositories.imported_rows import Row, rows, written, wrong
 from backupguard.repositories.imported_settings import ImportSettings
@@ -58,7 +58,7 @@ class ImportRepository:
         return RepositoryState(
             tool=self._settings.source,
             tool_version="1",
-            device=device_of_path(self._settings.file),
+            device=device_of_record(self._identifier),
         )
 
     def points(self, jobs: Sequence[JobSelector]) -> Iterator[RecoveryPoint]:

@@ -33,7 +33,7 @@ from backupguard.contracts import (
 from backupguard.errors import AccessRefused, MissingMeans, Unreachable
 from backupguard.job_reports import SPOOL, JobReport, spooled, too_far_ahead
 from backupguard.model import Origin, PointKind, PointState, RecoveryPoint, require_utc
-from backupguard.repositories.devices import device_of_path
+from backupguard.repositories.devices import device_of_record
 from backupguard.repositories.opening import ReadingType
 
 #: Code in `repository.inspected`: a file in the spool is no report of its job, or contradicts one.
@@ -79,7 +79,7 @@ class ReportedRepository:
         return RepositoryState(
             tool="reported",
             tool_version="1",
-            device=device_of_path(spool),
+            device=device_of_record(self._identifier),
             warnings=(REFUSED,) if self._refused else (),
         )
 

@@ -206,6 +206,12 @@ def test_each_covered_database_needs_its_own_copies() -> None:
     assert judge("321-01", view(whole)).status is Status.WARNING
 
 
+def test_one_record_of_two_copies_is_no_place_of_theirs() -> None:
+    catalogue = {"device": ["catalogue:bareos/main"]}
+    copies = [copy("disk", **catalogue), copy("tape", medium="tape", off_site=True, **catalogue)]
+    assert judge("321-01", view(copies)).reason.id == "reason.321-01.offline_declared"
+
+
 def test_looking_can_only_lower_the_count() -> None:
     copies = [copy("a"), copy("b"), copy("c", device=["fs:a"])]
     found = count(copies, "site/production", NOW, attested_s=86_400 * 366)

@@ -166,7 +166,12 @@ def test_without_an_independent_reference_nothing_is_measured() -> None:
     assert judge("INV-01", place(own, servers=1)).status is Status.COMPLIANT
 
 
-LACK = {"what": "postgresql/15/main", "code": "permission", "need": "pg_monitor"}
+LACK = {
+    "what": "postgresql/15/main",
+    "code": "permission",
+    "need": "read access to /var/run",
+    "about": "/var/run",
+}
 
 
 @pytest.mark.parametrize(
@@ -257,6 +262,18 @@ def test_what_asks_for_a_look_is_a_warning(view: View, reason: str) -> None:
     assert judgement.status is Status.WARNING
     assert judgement.reason.id == f"reason.INV-01.{reason}"
     said(judgement)
+
+
+def test_a_missing_right_is_named_with_what_it_is_for() -> None:
+    words = said(judge("INV-01", place(discovery(lacking=[LACK]), reference())))
+    assert words == (
+        "La découverte n’a pas tout vu (1)\u00a0: postgresql/15/main, il faut un droit de lecture "
+        "(/var/run)."
+    )
+    other = {**LACK, "code": "not_declared"}
+    assert "[discovery.servers]" in said(
+        judge("INV-01", place(discovery(lacking=[other]), reference()))
+    )
 
 
 # ----------------------------------------------------------------------------------------- INV-02

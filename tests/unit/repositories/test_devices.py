@@ -10,7 +10,12 @@ from typing import Any
 import pytest
 
 from backupguard.repositories import devices
-from backupguard.repositories.devices import device_of_bucket, device_of_host, device_of_path
+from backupguard.repositories.devices import (
+    device_of_bucket,
+    device_of_host,
+    device_of_path,
+    device_of_record,
+)
 
 
 def resolves_to(*addresses: str) -> Any:
@@ -58,6 +63,11 @@ def test_two_directories_of_one_file_system_are_one_device(tmp_path: Path) -> No
     assert device == device_of_path(str(tmp_path / "b"))
     assert device.startswith("fs:")
     assert set(device_of_path("/dev/shm").split()).isdisjoint(device.split())
+
+
+def test_records_of_copies_say_nothing_of_where_these_are(tmp_path: Path) -> None:
+    assert device_of_record("netbackup") != device_of_record("tina")
+    assert device_of_record("netbackup") not in device_of_path(tmp_path).split()
 
 
 def test_what_is_not_there_is_said(tmp_path: Path) -> None:
