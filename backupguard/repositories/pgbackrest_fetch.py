@@ -6,8 +6,9 @@ segments and histories in `wal`, and `tablespaces`. Recovery reads `../wal`, so 
 
 from __future__ import annotations
 
+import math
 import os
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path, PurePosixPath
 
 from backupguard.contracts import Fetched, FetchRequest
@@ -83,6 +84,7 @@ def _segments(
         (parse_segment(backup.start, archive.size), parse_segment(backup.stop, archive.size)),
         backup.stopped_at,
         at,
+        program.settings.archive_settle,
     )
 
 
@@ -93,8 +95,11 @@ def needed_segments(
     ends: tuple[Segment, Segment],
     consistent_at: datetime,
     at: datetime | None,
+    lag: timedelta,
 ) -> tuple[Segment, ...]:
     """Return the log that brings a backup to `at`, to its own end without.
+
+    Archiving is taken to lag behind by `lag` at most.
 
     Raises BackupDefect: wal_gap where segments are missing on the way, no_point where the time lies
     before the backup's end or after all there is.
@@ -107,7 +112,8 @@ def needed_segments(
         raise BackupDefect("no_point", repository=repository)
     if covered.reach.until is None or at.timestamp() > covered.reach.until:
         raise BackupDefect("wal_gap" if covered.reach.gap else "no_point", repository=repository)
-    return archive.segments(*ends, int(at.timestamp()))
+    # What was done until `at` may lie in a segment closed later, and archived later still.
+    return archive.segments(*ends, math.ceil((at + lag).timestamp()))
 
 
 def _room(into: Path, needed: int) -> None:

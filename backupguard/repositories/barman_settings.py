@@ -1,0 +1,32 @@
+"""What the configuration says of a Barman host's catalogue. Imports nothing of Barman's."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import model_validator
+
+from backupguard.contracts import Duration, RepositorySettings
+
+
+class BarmanSettings(RepositorySettings):
+    """Barman's own directory on this host. Each job names its server by `select.name`.
+
+    Barman's files are read, and Barman itself is never called: its commands write lock files and
+    logs. A server with a directory elsewhere (`backup_directory`) is a repository of its own, whose
+    `path` is the directory above it.
+    """
+
+    type: Literal["barman"]
+    path: Path = Path("/var/lib/barman")  # barman_home
+    lock_path: Path | None = None  # barman_lock_directory; left out: `path`
+    # A segment that came before one that precedes it is late, and missed only after this.
+    archive_settle: Duration = timedelta(minutes=15)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not self.path.is_absolute():
+            raise ValueError("the path must be absolute")
+        return self

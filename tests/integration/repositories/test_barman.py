@@ -1,0 +1,344 @@
+import fcntl
+import gzip
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from backupguard.contracts import JobSelector
+from backupguard.errors import (
+    AccessRefused,
+    BackupDefect,
+    BackupGuardError,
+    ConfigurationError,
+    Misunderstood,
+    Unreachable,
+)
+from backupguard.model import PointKind, PointState
+from backupguard.repositories.barman import BARMAN
+from backupguard.repositories.barman_settings import BarmanSettings
+from backupguard.testing import TestContext
+from backupguard.testing.repositories import RepositoryCase, RepositoryContract
+from tests.postgres import BINARIES, Cluster, start_cluster
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Barman:
+    """A real Barman, its home, and the cluster it backs up as server `dpi`."""
+
+    directory: Path
+    cluster: Cluster
+
+    @property
+    def home(self) -> Path:
+        return self.directory / "home"
+
+    def run(self, *arguments: str) -> str:
+        done = subprocess.run(
+            ["barman", "-c", self.directory / "barman.conf", *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def switch(self) -> None:
+        """Write something and have Barman archive the segment."""
+        ask = ("psql", "-qAtX", "postgres", "-c")
+        self.cluster.run(*ask, "create table if not exists stays (n int)")
+        self.cluster.run(*ask, "insert into stays values (1)")
+        name = self.cluster.run(*ask, "select pg_walfile_name(pg_switch_wal())").stdout.decode()
+        self.cluster.run(
+            *ask,
+            "do $$ begin for i in 1..500 loop "
+            f"if (select last_archived_wal >= '{name.strip()}' from pg_stat_archiver) then exit; "
+            "end if; perform pg_sleep(0.02); perform pg_stat_clear_snapshot(); end loop; end $$",
+        )
+        self.run("archive-wal", "dpi")
+
+    def segments(self, home: Path | None = None) -> dict[str, Path]:
+        found = (home or self.home).glob("dpi/wals/*/*")
+        return {path.name: path for path in found if len(path.name) == 24}
+
+    def settings(self, home: Path | None = None, **more) -> BarmanSettings:
+        values = {"type": "barman", "path": home or self.home, "archive_settle": "0s"}
+        return BarmanSettings(**{**values, "lock_path": self.directory / "lock", **more})
+
+
+@pytest.fixture(scope="module")
+def barman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Barman]:
+    """Two backups with log after each of them."""
+    directory = tmp_path_factory.mktemp("barman")
+    for name in ("home/dpi/incoming", "lock", "conf.d"):
+        (directory / name).mkdir(parents=True)
+    cluster = start_cluster(directory / "pg")
+    made = Barman(directory=directory, cluster=cluster)
+    with (cluster.directory / "postgresql.conf").open("a") as file:
+        file.write("wal_level = replica\narchive_mode = on\n")
+        file.write(f"archive_command = 'cp %p {made.home}/dpi/incoming/%f'\n")
+    subprocess.run(
+        [*(BINARIES / "pg_ctl", "-D", cluster.directory, "-l", cluster.directory / "log", "-w"),
+         *("-m", "fast", "restart")],
+        check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    user = subprocess.run(["id", "-un"], capture_output=True, text=True, check=True).stdout.strip()
+    connection = f"host={cluster.socket} user=hospital dbname=postgres"
+    (directory / "barman.conf").write_text(
+        f"""[barman]
+barman_home = {made.home}
+barman_user = {user}
+configuration_files_directory = {directory}/conf.d
+log_file = {directory}/log
+barman_lock_directory = {directory}/lock
+path_prefix = {BINARIES}
+compression = gzip
+[dpi]
+description = one
+conninfo = {connection}
+streaming_conninfo = {connection}
+backup_method = postgres
+archiver = on
+"""
+    )
+    made.switch()
+    for _ in range(2):
+        made.run("backup", "--wait", "dpi")
+        made.switch()
+    for _ in range(2):
+        made.switch()
+    yield made
+    cluster.stop()
+
+
+def selector(name: str | None = "dpi") -> JobSelector:
+    return JobSelector(job="dpi.nightly", application="dpi", name=name)
+
+
+class TestBarman(RepositoryContract):
+    @pytest.fixture
+    def case(self, barman: Barman, here: TestContext) -> RepositoryCase:
+        return RepositoryCase(
+            kind=BARMAN,
+            root=barman.home,
+            settings_at=barman.settings,
+            jobs=(selector(),),
+            context=here,
+            files=0,
+        )
+
+
+@pytest.fixture
+def broken(barman: Barman, tmp_path: Path) -> Path:
+    def inside(directory: str, names: list[str]) -> list[str]:
+        return names if Path(directory).name == "data" else []  # nobody looks there
+
+    return Path(shutil.copytree(barman.home, tmp_path / "broken", symlinks=True, ignore=inside))
+
+
+def points(barman: Barman, here: TestContext, home: Path | None = None, **more):
+    with BARMAN.open("bm", barman.settings(home, **more), here) as repository:
+        return sorted(repository.points([selector()]), key=lambda point: point.at)
+
+
+def newest_info(home: Path) -> Path:
+    return max(home.glob("dpi/base/*/backup.info"))
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+def test_points_are_what_barman_itself_lists(barman: Barman, here: TestContext):
+    said = json.loads(barman.run("-f", "json", "list-backups", "dpi"))["dpi"]
+    found = points(barman, here)
+    assert {one.native_id for one in found} == {one["backup_id"] for one in said}
+    ended = {one["backup_id"]: int(one["end_time_timestamp"]) for one in said}
+    for one in found:
+        assert int(one.at.timestamp()) == ended[one.native_id]
+        assert (one.kind, one.state) == (PointKind.FULL, PointState.COMPLETE)
+        assert one.started_at < one.ended_at
+        assert one.bytes > 10_000_000
+        assert one.bytes_added > 0
+        assert one.extra["mode"] == "postgres"
+        assert int(one.extra["system"]) > 0
+        assert "wal_gap" not in one.extra
+
+
+def test_the_log_leads_from_one_backup_to_the_next_and_on(barman: Barman, here: TestContext):
+    first, second = points(barman, here)
+    newest = max(barman.segments().values(), key=lambda path: path.name)
+    assert first.covers_until == second.at
+    assert second.covers_until == datetime.fromtimestamp(int(newest.stat().st_mtime), UTC)
+    assert second.covers_until >= second.at
+
+
+def test_a_segment_that_was_lost_ends_what_is_covered(
+    barman: Barman, here: TestContext, broken: Path
+):
+    segments = barman.segments(broken)
+    lost = sorted(segments)[-2]
+    segments[lost].unlink()  # and still stands in xlog.db
+    assert lost in (broken / "dpi" / "wals" / "xlog.db").read_text()
+    _, second = points(barman, here, broken)
+    assert second.extra["wal_gap"] == {"first": lost, "last": lost, "segments": 1}
+    assert second.covers_until < points(barman, here)[1].covers_until
+    assert second.state is PointState.COMPLETE
+
+
+def test_a_late_segment_is_no_loss_yet(barman: Barman, here: TestContext, broken: Path):
+    segments = barman.segments(broken)
+    segments[sorted(segments)[-2]].unlink()
+    assert all(
+        "wal_gap" not in one.extra for one in points(barman, here, broken, archive_settle="1d")
+    )
+
+
+def test_an_empty_segment_is_none(barman: Barman, here: TestContext, broken: Path):
+    segments = barman.segments(broken)
+    segments[sorted(segments)[-2]].write_bytes(b"")
+    assert "wal_gap" in points(barman, here, broken)[-1].extra
+
+
+def test_a_backup_without_its_own_log_cannot_be_restored(
+    barman: Barman, here: TestContext, broken: Path
+):
+    info = newest_info(broken).read_text()
+    (stop,) = [line[8:] for line in info.splitlines() if line.startswith("end_wal=")]
+    barman.segments(broken)[stop].unlink()
+    first, second = points(barman, here, broken)
+    assert (first.state, second.state) == (PointState.COMPLETE, PointState.FAILED)
+    assert second.covers_until == second.at
+
+
+def test_a_backup_whose_data_is_gone(barman: Barman, here: TestContext, broken: Path):
+    shutil.rmtree(newest_info(broken).parent / "data")
+    first, second = points(barman, here, broken)
+    assert (first.state, second.state) == (PointState.COMPLETE, PointState.FAILED)
+    assert second.extra["missing_object"] is True
+
+
+def test_an_incremental_backup_without_its_parent(barman: Barman, here: TestContext, broken: Path):
+    older, newer = sorted(broken.glob("dpi/base/*"))
+    with (newer / "backup.info").open("a") as file:
+        file.write(f"parent_backup_id={older.name}\n")
+    _, second = points(barman, here, broken)
+    assert (second.kind, second.needs) == (PointKind.INCREMENTAL, (older.name,))
+    assert second.state is PointState.COMPLETE
+    shutil.rmtree(older)
+    (second,) = points(barman, here, broken)
+    assert second.state is PointState.FAILED
+
+
+@pytest.mark.parametrize(
+    ("status", "state"),
+    [
+        ("FAILED", PointState.FAILED),
+        ("STARTED", PointState.RUNNING),
+        ("EMPTY", PointState.RUNNING),
+        ("SYNCING", PointState.RUNNING),
+        ("WAITING_FOR_WALS", PointState.WARNING),
+        ("SOMETHING_NEW", PointState.WARNING),
+    ],
+)
+def test_what_barman_says_of_a_run(
+    barman: Barman, here: TestContext, broken: Path, status: str, state: PointState
+):
+    edit(newest_info(broken), "status=DONE", f"status={status}")
+    assert points(barman, here, broken)[-1].state is state
+
+
+def test_a_backup_that_has_only_begun(barman: Barman, here: TestContext, broken: Path):
+    path = newest_info(broken)
+    lines = [line if line.startswith("xlog_segment_size") else line.split("=")[0] + "=None"
+             for line in path.read_text().splitlines()]  # fmt: skip
+    path.write_text("\n".join([*lines, "status=EMPTY"]) + "\n")
+    running = points(barman, here, broken)[-1]
+    assert running.state is PointState.RUNNING
+    assert abs(running.at - points(barman, here)[-1].at) < timedelta(minutes=5)
+
+
+def test_times_carry_their_zone(barman: Barman, here: TestContext, broken: Path):
+    path = newest_info(broken)
+    (line,) = [one for one in path.read_text().splitlines() if one.startswith("end_time=")]
+    moment = datetime.fromisoformat(line[9:])
+    there = moment.astimezone(ZoneInfo("America/New_York"))
+    edit(path, line, f"end_time={there}")
+    assert points(barman, here, broken)[-1].at == moment
+
+
+def test_a_promoted_server_is_followed(barman: Barman, here: TestContext, broken: Path):
+    segments = barman.segments(broken)
+    last = max(segments)
+    fork = int(last[16:], 16)
+    directory = broken / "dpi" / "wals" / "0000000200000000"
+    directory.mkdir()
+    shutil.copy2(segments[last], directory / f"00000002{last[8:]}")
+    shutil.copy2(segments[last], directory / f"0000000200000000{fork + 1:08X}")
+    segments[last].unlink()
+    line = f"1\t0/{fork * (16 << 20) + 99:X}\tno recovery target specified\n"
+    (broken / "dpi" / "wals" / "00000002.history").write_bytes(gzip.compress(line.encode()))
+    *_, second = points(barman, here, broken)
+    assert "wal_gap" not in second.extra
+    assert second.covers_until == points(barman, here)[-1].covers_until
+    (broken / "dpi" / "wals" / "00000002.history").write_bytes(b"\x1f\x8bxxx")
+    with pytest.raises(BackupDefect):
+        points(barman, here, broken)
+
+
+def refused(barman: Barman, here: TestContext, home: Path, job=None) -> BackupGuardError:
+    with (
+        pytest.raises(BackupGuardError) as caught,
+        BARMAN.open("bm", barman.settings(home), here) as repository,
+    ):
+        list(repository.points([job or selector()]))
+    return caught.value
+
+
+def test_an_unknown_server_and_none(barman: Barman, here: TestContext):
+    error = refused(barman, here, barman.home, selector("nosuch"))
+    assert (type(error), error.code) == (Unreachable, "not_found")
+    for name in (None, "../dpi"):
+        assert isinstance(refused(barman, here, barman.home, selector(name)), ConfigurationError)
+
+
+@pytest.mark.parametrize("damage", [b"status", b"status=DONE", b"\x00\xff" * 50, b""])
+def test_a_catalogue_that_is_cut_is_not_understood(
+    barman: Barman, here: TestContext, broken: Path, damage: bytes
+):
+    newest_info(broken).write_bytes(damage)
+    error = refused(barman, here, broken)
+    assert (type(error), error.code) == (Misunderstood, "output_unparsable")
+
+
+def test_what_may_not_be_read(barman: Barman, here: TestContext, broken: Path):
+    newest_info(broken).chmod(0)
+    error = refused(barman, here, broken)
+    assert (type(error), error.code) == (AccessRefused, "permission")
+
+
+def test_links_are_not_followed(barman: Barman, here: TestContext, broken: Path):
+    path = newest_info(broken)
+    target = path.rename(broken / "elsewhere")
+    path.symlink_to(target)
+    assert isinstance(refused(barman, here, broken), AccessRefused)
+
+
+def test_only_a_lock_that_is_held_is_told(barman: Barman, here: TestContext):
+    path = barman.directory / "lock" / ".dpi-backup.lock"
+    assert path.exists()  # Barman leaves it lying
+    with BARMAN.open("bm", barman.settings(), here) as repository:
+        assert repository.inspect().locks == ()
+        with path.open() as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            (lock,) = repository.inspect().locks
+        assert lock.alive is True
+        assert repository.inspect().locks == ()
