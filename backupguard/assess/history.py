@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from backupguard.contracts import Store
-from backupguard.model import Fact, PointsLost, Subject, Verdict, to_us
+from backupguard.model import Fact, PointsLost, Subject, Verdict, repository_subject, to_us
 
 _KINDS = (
     "restore-test.result",
@@ -79,6 +79,8 @@ class History:
         self._first_seen: dict[Subject, datetime] = {}
         self.passed: dict[Subject, Fact] = {}
         self.concluded: dict[Subject, dict[str, Fact]] = {}
+        self._failed: dict[Subject, dict[tuple[str, str], Fact]] = {}
+        self._listed_seq = 0
         self.newest_test: dict[TestKey, Fact] = {}
         self.newest_success: dict[TestKey, Fact] = {}
         self.newest_failure: dict[TestKey, Fact] = {}
@@ -109,7 +111,35 @@ class History:
                 case "pause.ended":
                     self.pause = None
 
+        self._forget_vanished()
         self._losses()
+
+    def failed_points(self, subject: Subject) -> Mapping[str, Fact]:
+        """Return per repository the newest failed test of a point that stands and never passed since.
+
+        A pass of another point says nothing of this one.
+        """
+        newest: dict[str, Fact] = {}
+        for (repository, _), fact in self._failed.get(subject, {}).items():
+            known = newest.get(repository)
+            if known is None or fact.seq > known.seq:
+                newest[repository] = fact
+        return newest
+
+    def _forget_vanished(self) -> None:
+        """Forget failures of points that are no longer kept; reads listings only if any."""
+        failed = [fact.seq for points in self._failed.values() for fact in points.values()]
+        if not failed:
+            return
+        after = max(self._listed_seq, min(failed))
+        for fact in self._store.facts(after=after, kinds=("inventory.listed",)):
+            self._listed_seq = fact.seq
+            repository = fact.observation.subject.removeprefix(repository_subject(""))
+            for gone in payload(fact).get("vanished") or ():
+                for points in self._failed.values():
+                    wrong = points.get((repository, gone["native_id"]))
+                    if wrong is not None and wrong.seq < fact.seq:
+                        del points[repository, gone["native_id"]]
 
     def _losses(self) -> None:
         """Remember the points that vanished in the last month, by (job, repository)."""
@@ -156,6 +186,11 @@ class History:
             self.newest_success[key] = fact
         if verdict == Verdict.FAILED:
             self.newest_failure[key] = fact
+        point = found.get("point")
+        if point and verdict == Verdict.PASSED:
+            self._failed.get(subject, {}).pop((repository, point), None)
+        elif point and verdict == Verdict.FAILED:
+            self._failed.setdefault(subject, {})[repository, point] = fact
         if verdict in _CONCLUSIVE:
             self.concluded.setdefault(subject, {})[repository] = fact
 

@@ -141,6 +141,8 @@ class Views:
             latest["restore-test.passed"] = self._history.passed[subject]
         for repository, fact in self._history.concluded.get(subject, {}).items():
             latest[f"restore-test.concluded/{repository}"] = fact
+        for repository, fact in self._history.failed_points(subject).items():
+            latest[f"restore-test.failed-point/{repository}"] = fact
         steps = sum((step.duration for step in owner.recovery.steps), timedelta(0))
         first_seen = self._history.first_seen(subject)
         jobs = tuple(self.of(job_subject(name, job)) for job in owner.backups)

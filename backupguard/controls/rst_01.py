@@ -6,11 +6,13 @@ from datetime import datetime
 from typing import ClassVar
 
 from backupguard.controls import facts
-from backupguard.model import Judgement, Policy, Scope, Severity, Verdict, View, to_us
+from backupguard.model import Fact, Judgement, Policy, Scope, Severity, Verdict, View, to_us
+
+_FAILED_POINT = "restore-test.failed-point/"
 
 
 class PeriodicRestoreTest:
-    """Judges the last conclusive test of each copy, then the age of the last success."""
+    """Judges the last conclusive test of each copy, the age of the last success, and failed points."""
 
     id: ClassVar[str] = "RST-01"
     scope: ClassVar[Scope] = Scope.APPLICATION
@@ -56,7 +58,35 @@ class PeriodicRestoreTest:
         if attempt is not None and facts.data(attempt).get("verdict") == Verdict.COULD_NOT_VERIFY:
             code = facts.code(facts.data(attempt))
             return facts.warning("reason.RST-01.unverified", passed, attempt, code=code, **said)
+        wrong = self._failed_point(view, policy, now)
+        if wrong is not None:
+            result = facts.data(wrong)
+            return facts.warning(
+                "reason.RST-01.point_failed",
+                passed,
+                wrong,
+                code=facts.code(result),
+                failed_at=facts.seen_at(wrong),
+                point=str(result.get("point"))[:10],
+                failed_in=str(result.get("repository")),
+                **said,
+            )
         return facts.compliant("reason.RST-01.passed", passed, **said)
+
+    def _failed_point(self, view: View, policy: Policy, now: datetime) -> Fact | None:
+        """Return the newest failure of a point that another point's pass did not clear.
+
+        Until that very point passes, is no longer kept, or `failure-kept` has passed.
+        """
+        oldest = to_us(now) - facts.seconds(policy, "failure-kept") * facts.SECOND
+        found = [
+            fact
+            for kind, fact in view.latest.items()
+            if kind.startswith(_FAILED_POINT)
+            and kind.removeprefix(_FAILED_POINT) in (view.settings.get("repositories") or ())
+            and oldest <= facts.seen_at(fact)
+        ]
+        return max(found, key=facts.seen_at, default=None)
 
     def _never(self, view: View, policy: Policy, now: datetime) -> Judgement:
         attempt = facts.last_attempt(view, now)

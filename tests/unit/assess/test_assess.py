@@ -404,3 +404,37 @@ CLOSED = {
     "requested_by": "test",
     "tools": {},
 }
+
+
+def test_a_point_that_failed_is_told_of_until_it_passes(hospital: Hospital) -> None:
+    hospital.tested(verdict="failed", code="corrupt", level=0, point="old")
+    hospital.pass_time(hours=1)
+    hospital.tested(point="new")
+    told = hospital.finding("RST-01", "application/dpi")
+    assert (told.status, told.reason.id) == (Status.WARNING, "reason.RST-01.point_failed")
+    assert (told.reason.values["point"], told.reason.values["code"]) == ("old", "@code.corrupt")
+    # a restart forgets nothing
+    hospital.assessor = hospital.new_assessor()
+    assert hospital.finding("RST-01", "application/dpi").status is Status.WARNING
+    hospital.tested(verdict="could_not_verify", code="timeout", level=0, point="old")
+    hospital.tested(point="old")
+    assert hospital.finding("RST-01", "application/dpi").status is Status.COMPLIANT
+
+
+def test_a_point_that_failed_is_forgotten_once_it_is_gone(hospital: Hospital) -> None:
+    old, new = hospital.now - timedelta(days=2), hospital.now
+    name = f"dpi.nightly/{old.isoformat()}"
+    hospital.list_points("nas", ("dpi.nightly", old), ("dpi.nightly", new))
+    hospital.tested(verdict="failed", code="corrupt", level=0, point=name)
+    hospital.tested(point=f"dpi.nightly/{new.isoformat()}")
+    assert hospital.finding("RST-01", "application/dpi").status is Status.WARNING
+    hospital.list_points("nas", ("dpi.nightly", new))
+    assert hospital.finding("RST-01", "application/dpi").status is Status.COMPLIANT
+
+
+def test_a_point_that_failed_is_told_of_for_no_longer_than_set(hospital: Hospital) -> None:
+    hospital.tested(verdict="failed", code="corrupt", level=0, point="old")
+    for _ in range(4):
+        hospital.pass_time(days=30)
+        hospital.tested(point="new")
+    assert hospital.finding("RST-01", "application/dpi").status is Status.COMPLIANT

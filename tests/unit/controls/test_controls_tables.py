@@ -79,6 +79,23 @@ RST_01 = [
     ),
     (application(passed(2 * DAY), latest=closed("by_stop")), "compliant", None, "info", "passed"),
     (application(FAILED_TEST, passed(HOUR)), "compliant", None, "info", "passed"),
+    # another point of the same copy proves that copy, and not the point that failed
+    (
+        application(
+            FAILED_TEST, passed(HOUR), latest={"restore-test.failed-point/nas": FAILED_TEST}
+        ),
+        "warning",
+        None,
+        "warning",
+        "point_failed",
+    ),
+    (
+        application(passed(HOUR), latest={"restore-test.failed-point/gone": FAILED_TEST}),
+        "compliant",
+        None,
+        "info",
+        "passed",
+    ),
     # another copy does not prove the one that failed
     (
         application(FAILED_TEST, passed(HOUR, repository="tape"), repositories=("nas", "tape")),
