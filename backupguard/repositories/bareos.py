@@ -25,8 +25,8 @@ from backupguard.model import Message, RecoveryPoint
 from backupguard.repositories import bareos_sql
 from backupguard.repositories.bareos_access import Catalogue, open_catalogue
 from backupguard.repositories.bareos_points import (
+    Choice,
     Reader,
-    holds,
     local_text,
     runs_of,
     state_of,
@@ -119,10 +119,15 @@ class BareosRepository(ListingOnly):
         before = _parsed(mark)
         condition = bareos_sql.asked(jobs) if jobs else "1 = 0"
         newest, pending = before or (0, ())
-        found = self._catalogue.rows(bareos_sql.newer(condition, newest, pending))
+        asked = (
+            bareos_sql.newer(condition, newest, pending)
+            if before is not None
+            else bareos_sql.under_way(condition)
+        )
+        found = self._catalogue.rows(asked)
         new, under_way, names, copied = set(), [], set(), False
         for row in found:
-            newest = max(newest, int(row["id"]))
+            newest = max(newest, int(row["id"] or 0))
             if row["type"] not in {"B", "C", "A"}:
                 continue
             new.add(str(int(row["id"])))
@@ -147,10 +152,10 @@ class BareosRepository(ListingOnly):
 
     def _standing(self, jobs: Sequence[JobSelector], condition: str) -> Mapping[str, int]:
         counted: Counter[str] = Counter({selector.job: 0 for selector in jobs})
+        choice = Choice(jobs)
         for row in self._catalogue.rows(bareos_sql.counts(condition)):
-            for selector in jobs:
-                if holds(row, selector):
-                    counted[selector.job] += int(row["standing"])
+            for selector in choice.of(row):
+                counted[selector.job] += int(row["standing"])
         return dict(counted)
 
     def runs(self, since: datetime) -> Iterator[JobRun]:

@@ -134,6 +134,17 @@ WHERE {wanted} AND {condition}
 ORDER BY id"""
 
 
+def under_way(condition: str) -> str:
+    """Return the statement for the jobs that have not ended, and the newest of all as the last row."""
+    return f"""
+SELECT j.JobId AS id, j.Name AS name, j.Type AS type, j.JobStatus AS status
+FROM Job j LEFT JOIN Client c ON c.ClientId = j.ClientId
+WHERE j.JobStatus NOT IN ('T', 'W', 'E', 'e', 'f', 'A', 'I') AND {condition}
+UNION ALL
+SELECT max(j.JobId) AS id, NULL AS name, NULL AS type, NULL AS status FROM Job j
+ORDER BY id"""
+
+
 def since(started: str, condition: str) -> str:
     """Return the statement for runs scheduled after a local time, copies and restores left out."""
     moment = literal(started)

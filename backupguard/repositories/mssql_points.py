@@ -42,6 +42,7 @@ class _Database:
 
     name: str
     server: str | None
+    jobs: Sequence[JobSelector]
     newest_finish: datetime | None = None  # of the row that came before, so later in time
     next_at: datetime | None = None  # of the next newer point, which covers from there on
     run: _Run | None = None
@@ -110,18 +111,18 @@ class Reader:
 
     def points(self, rows: Iterator[Row]) -> Iterator[RecoveryPoint]:
         """Yield a point per full or differential backup and job; raise Misunderstood for half a row."""
-        database = _Database(name="", server=None)
+        database = _Database(name="", server=None, jobs=())
         for row in rows:
             try:
                 if row["name"] != database.name or row["server"] != database.server:
-                    database = _Database(name=row["name"], server=row["server"])
+                    jobs = [selector for selector in self._jobs if _holds(row, selector)]
+                    database = _Database(name=row["name"], server=row["server"], jobs=jobs)
                 started, finished = self._times(row, database)
                 if row["type"] == "L":
                     database.follow(row, started)
                     continue
-                for selector in self._jobs:
-                    if _holds(row, selector):
-                        yield self._point(row, selector, database, started, finished)
+                for selector in database.jobs:
+                    yield self._point(row, selector, database, started, finished)
                 if not row["copy_only"]:
                     database.next_at = started
             except (AttributeError, KeyError, TypeError, ValueError) as error:
