@@ -8,8 +8,8 @@ A device is one or several words, each naming something that can be lost as a wh
 - `bucket:ENDPOINT/NAME` a bucket of object storage;
 - `record:ID` nothing of the copies themselves: only what somebody recorded of them was seen.
 
-Two repositories whose devices share a word of the first four kinds lie in one place, whatever was declared of them. Words
-that differ prove nothing: this can only lower a count of copies.
+Two repositories whose devices share a word of the first four kinds lie in one place, whatever was
+declared of them. Words that differ prove nothing: this can only lower a count of copies.
 """
 
 from __future__ import annotations
