@@ -83,6 +83,7 @@ class DirectoryRepository:
         self._scanner = Scanner(settings.path, zone, identifier)
         self._memory = context.remember(f"directory-{identifier}") / "hashes.json"
         self._hashes = self._load()
+        self._looked = self._listing()
 
     # ---- contract
 
@@ -165,7 +166,7 @@ class DirectoryRepository:
         entry = self._entries(request.selector).get(request.point.native_id)
         if entry is None:
             raise Changing("repository_changed", repository=self._identifier)
-        self._require_finished(entry)
+        self._require_finished(entry, self._listing())
         room = os.statvfs(into)
         if entry.bytes > room.f_bavail * room.f_frsize:
             raise MissingMeans(
@@ -209,9 +210,8 @@ class DirectoryRepository:
     def _listing(self) -> DirectoryPoints:
         return DirectoryPoints(self._identifier, self._settings, self._context)
 
-    def _require_finished(self, entry: Entry) -> None:
+    def _require_finished(self, entry: Entry, listing: DirectoryPoints) -> None:
         """Raise Changing while an entry is being written, BackupDefect (empty, truncated) if broken."""
-        listing = self._listing()
         state = listing.state(entry, listing.physical(entry))
         if state is PointState.RUNNING:
             raise Changing("repository_changed", repository=self._identifier)
@@ -232,7 +232,9 @@ class DirectoryRepository:
         )
 
     def _compare(self, name: str, entry: Entry) -> None:
-        self._require_finished(entry)
+        if self._context.now() - self._looked.now > self._settings.settle:
+            self._looked = self._listing()  # it looks at all processes: not for each of many files
+        self._require_finished(entry, self._looked)
         hashes = self._hash(entry)
         if self._scanner.look(entry.relative) != entry.seen:
             raise Changing("repository_changed", repository=self._identifier)

@@ -26,7 +26,7 @@ class DirectoryPoints:
     def __init__(self, identifier: str, settings: DirectorySettings, context: Context) -> None:
         self._identifier = identifier
         self._settings = settings
-        self._now = context.now()
+        self.now = context.now()
         self._zone = ZoneInfo(settings.timezone) if settings.timezone else None
         self._root = PurePosixPath(settings.path.resolve())
         self._written: frozenset[str] | None = None
@@ -42,7 +42,7 @@ class DirectoryPoints:
 
         WARNING is a base backup without the manifest that would tell whether it was finished.
         """
-        age = self._now - entry.changed_at
+        age = self.now - entry.changed_at
         if abs(age) < self._settings.settle or self._is_written(entry):
             return PointState.RUNNING
         if physical is not None and physical.finished is False:
@@ -86,7 +86,7 @@ class DirectoryPoints:
         kind = PointKind.FULL
         needs: tuple[str, ...] = ()
         extra: dict[str, Json] = {}
-        if at > self._now + _FUTURE_TOLERANCE:
+        if at > self.now + _FUTURE_TOLERANCE:
             extra["future"] = True
         if physical is not None:
             kind, extra["tool"] = physical.kind, physical.tool
