@@ -193,8 +193,9 @@ def reference(tmp_path: Path) -> settings.Settings:
     secret.chmod(0o600)
     credential = tmp_path / "credentials" / "restic-nas"
     credential.parent.mkdir()
-    credential.write_text("correct horse\n")
-    credential.chmod(0o400)
+    for each in (credential, credential.with_name("planning-reader")):
+        each.write_text("correct horse\n")
+        each.chmod(0o400)
     text = shipped("backupguard.toml").read_text(encoding="utf-8")
     return load(tmp_path, text, CREDENTIALS_DIRECTORY=str(credential.parent))
 
