@@ -23,6 +23,7 @@ from backupguard.errors import (
     EXIT_NOT_PROVED,
     BackupGuardError,
     ConfigurationError,
+    ConfigurationProblem,
     MissingMeans,
 )
 from backupguard.model import Message
@@ -122,7 +123,7 @@ def _looked_at() -> Iterator[Result]:
         except BackupGuardError as error:
             yield Result(check="state", state="bad", found=error.code, remedy=error.remedy)
     yield Result(check="python", state="ok", found=platform.python_version())
-    yield first
+    yield from first
     yield from _programs(settings)
     yield _namespaces()
     yield _sandbox()
@@ -134,17 +135,23 @@ def _looked_at() -> Iterator[Result]:
         yield from _unproven(settings)
 
 
-def _configuration() -> tuple[Settings | None, Result]:
+def _configuration() -> tuple[Settings | None, list[Result]]:
     try:
         settings = common.settings()
     except ConfigurationError as error:
-        return None, Result(
-            check="configuration",
-            state="bad",
-            found=f"{error.problems[0].file}: {len(error.problems)}",
-            remedy=Message(id="cli.doctor.do.config"),
-        )
-    return settings, Result(check="configuration", state="ok", found=str(settings.files[0]))
+        return None, [_wrong(problem) for problem in error.problems]
+    return settings, [Result(check="configuration", state="ok", found=str(settings.files[0]))]
+
+
+def _wrong(problem: ConfigurationProblem) -> Result:
+    place = problem.file if problem.line is None else f"{problem.file}:{problem.line}"
+    told = common.words().say(problem.message)
+    return Result(
+        check="configuration",
+        state="bad",
+        found=f"{place}: {problem.key}: {told}" if problem.key else f"{place}: {told}",
+        remedy=problem.remedy or Message(id="cli.doctor.do.config"),
+    )
 
 
 # ---------------------------------------------------------------------------------------- programs

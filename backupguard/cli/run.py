@@ -52,7 +52,10 @@ def _explain_missing(path: Path | None) -> bool:
 
 
 def pause(
-    reason: Annotated[str, typer.Option("--reason", help="Why; it stands in the report.")] = "",
+    reason: Annotated[
+        str,
+        typer.Option("--reason", help="Why, also with --end; it stands in the report. Required."),
+    ] = "",
     until: Annotated[
         str | None,
         typer.Option("--until", metavar="TIME", help="2026-03-05T18:00, 18:00 or 4h."),

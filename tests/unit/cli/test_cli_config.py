@@ -170,6 +170,19 @@ def test_doctor_without_a_configuration(tmp_path: Path, capsys: pytest.CaptureFi
     assert "none.toml" in capsys.readouterr().out
 
 
+def test_doctor_names_each_mistake_with_its_line_and_remedy(
+    path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path.write_text(GOOD.replace('every = "24h"', 'evry = "24h"\nrepozitory = "nas"'))
+    assert call(path, "doctor", "--json") == 2
+    checks = json.loads(capsys.readouterr().out)["checks"]
+    wrong = [check for check in checks if check["check"] == "configuration"]
+    line = path.read_text().splitlines().index('evry = "24h"') + 1
+    assert any(f"{path}:{line}: " in one["found"] and "evry" in one["found"] for one in wrong)
+    assert any(f"{path}:{line + 1}: " in one["found"] for one in wrong)
+    assert all(one["state"] == "bad" and one["remedy"] for one in wrong)
+
+
 def test_doctor_asks_who_accepted_clear_text(
     path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
