@@ -6,7 +6,6 @@ what is derived can always be thrown away.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,7 +16,7 @@ from typing import Any
 from sqlalchemy import Connection, RowMapping, bindparam, delete, select, tuple_, update
 
 from backupguard.contracts import JobRun
-from backupguard.evidence.records import canonical
+from backupguard.evidence.records import canonical, sha256
 from backupguard.model import (
     Fact,
     Json,
@@ -104,7 +103,7 @@ def point_of(repository: str, data: Mapping[str, Json]) -> RecoveryPoint:
 
 def point_digest(data: Mapping[str, Json]) -> bytes:
     """Return what tells whether a point changed between two listings."""
-    return hashlib.sha256(canonical(data)).digest()
+    return sha256(canonical(data))
 
 
 def apply(connection: Connection, facts: Iterable[Fact], now: datetime, zone: tzinfo = UTC) -> None:
@@ -199,6 +198,7 @@ def _standing(row: Mapping[str, Any] | RowMapping) -> Standing:
 
 
 def _row(repository: str, data: Mapping[str, Json], seq: int, zone: tzinfo) -> dict[str, Any]:
+    text = canonical(data)
     return {
         "repository": repository,
         "job": data["job"],
@@ -208,8 +208,8 @@ def _row(repository: str, data: Mapping[str, Json], seq: int, zone: tzinfo) -> d
         "day": summaries.day_of(data["at"], zone),
         "state": data["state"],
         "bytes": data["bytes"],
-        "data": canonical(data).decode("utf-8"),
-        "digest": point_digest(data),
+        "data": text.decode("utf-8"),
+        "digest": sha256(text),
         "appeared_seq": seq,
         "vanished_seq": None,
     }

@@ -232,6 +232,8 @@ def _counted(
     connection: Connection, repository: str, jobs: Collection[str], horizon: int
 ) -> Iterator[dict[str, Any]]:
     """Yield the summaries of jobs by counting all their points."""
+    if not jobs:
+        return
     point = recovery_points.c
     usable = point.state.in_(_USABLE)
     past = and_(usable, point.at <= horizon)
@@ -240,23 +242,45 @@ def _counted(
         point.job.in_(list(jobs)),
         point.vanished_seq.is_(None),
     )
-    counts: dict[str, dict[str, Any]] = {job: {"points": 0, "standing": 0} for job in jobs}
-    if jobs:
-        statement = select(
-            point.job, func.count().label("standing"), func.count(case((past, 1))).label("points")
+    counted = (
+        select(
+            point.job,
+            func.count().label("standing"),
+            func.count(case((past, 1))).label("points"),
+            func.max(case((past, point.at))).label("newest"),
+            func.min(case((past, point.at))).label("oldest"),
+            func.min(case((and_(usable, point.at > horizon), point.at))).label("next_at"),
         )
-        for row in connection.execute(statement.where(*here).group_by(point.job)).mappings():
-            counts[row["job"]].update(row)
+        .where(*here)
+        .group_by(point.job)
+    )
+    counts = {row["job"]: dict(row) for row in connection.execute(counted).mappings()}
     days: dict[str, list[int]] = defaultdict(list)
-    if jobs:
-        for job, day in connection.execute(
-            select(point.job, point.day).where(*here, past).distinct().order_by(point.day)
-        ):
-            days[job].append(day)
-    for job, found in counts.items():
-        summary = {"job": job, "repository": repository, **found}
-        summary |= {"days": len(days[job]), "point_days": packed(days[job])}
-        yield summary | _ends(connection, summary, horizon)
+    for job, day in connection.execute(
+        select(point.job, point.day).where(*here, past).distinct().order_by(point.day)
+    ):
+        days[job].append(day)
+    ends = counted.subquery()
+    newest: dict[str, dict[str, Any]] = {}
+    for job, size, state in connection.execute(
+        select(point.job, point.bytes, point.state)
+        .join(ends, and_(ends.c.job == point.job, ends.c.newest == point.at))
+        .where(*here, past)
+        .order_by(point.native_id)
+    ):
+        newest.setdefault(job, {"newest_bytes": size, "newest_state": state})
+    for job in jobs:
+        yield {
+            **dict.fromkeys(_COLUMNS),
+            "points": 0,
+            "standing": 0,
+            "job": job,
+            "repository": repository,
+            **counts.get(job, {}),
+            **newest.get(job, {}),
+            "days": len(days[job]),
+            "point_days": packed(days[job]),
+        }
 
 
 def _write(connection: Connection, rows: Iterable[dict[str, Any]]) -> None:
