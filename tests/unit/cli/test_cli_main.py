@@ -134,7 +134,7 @@ def raising(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
     def doctor() -> None:
         raise error
 
-    monkeypatch.setattr("backupguard.cli.doctor.doctor", doctor)
+    monkeypatch.setattr("backupguard.cli.doctor.app", doctor)
 
 
 @pytest.mark.parametrize("code", sorted(errors.all_codes()))
@@ -197,7 +197,7 @@ def test_an_interrupt_exits_130(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_a_command_returns_is_the_exit_code(
     returned: int | None, code: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("backupguard.cli.doctor.doctor", lambda: returned)
+    monkeypatch.setattr("backupguard.cli.doctor.app", lambda: returned)
 
     assert cli.main(["doctor"]) == code
 
