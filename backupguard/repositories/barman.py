@@ -7,30 +7,21 @@ the log leads from each backup; gaps are reckoned from the segments that are the
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 from backupguard.contracts import (
-    Capability,
     Context,
-    Fetched,
-    FetchRequest,
-    JobRun,
     JobSelector,
     LockSeen,
-    Protection,
     Repository,
     RepositoryState,
-    VerifiedUnit,
-    VerifyPlan,
 )
 from backupguard.errors import (
     ConfigurationError,
     ConfigurationProblem,
-    MissingMeans,
     Misunderstood,
 )
 from backupguard.model import Json, Message, PointKind, PointState, RecoveryPoint
@@ -43,16 +34,16 @@ from backupguard.repositories.barman_catalogue import (
 )
 from backupguard.repositories.barman_settings import BarmanSettings
 from backupguard.repositories.devices import device_of_path
+from backupguard.repositories.listing_only import ListingOnly
 from backupguard.repositories.lockfiles import lock_of
 from backupguard.repositories.opening import ReadingType
 from backupguard.repositories.wal import parse_segment
 from backupguard.repositories.wal_points import Covered, Physical, cover
 
-_CAPABILITIES: frozenset[Capability] = frozenset()
-#: Barman's `BackupInfo` statuses. What is copied but waits for its log is not restorable yet.
+#: Barman's `BackupInfo` statuses.
 _STATES: Mapping[str, PointState] = {
     "DONE": PointState.COMPLETE,
-    "WAITING_FOR_WALS": PointState.WARNING,
+    "WAITING_FOR_WALS": PointState.WARNING,  # running, as long as that is true
     "FAILED": PointState.FAILED,
     "EMPTY": PointState.RUNNING,
     "STARTED": PointState.RUNNING,
@@ -83,15 +74,12 @@ def server_name(selector: JobSelector) -> str:
     return selector.name
 
 
-class BarmanRepository:
+class BarmanRepository(ListingOnly):
     """Barman's home directory."""
 
-    capabilities = _CAPABILITIES
-
     def __init__(self, identifier: str, settings: BarmanSettings, context: Context) -> None:
-        self._identifier = identifier
+        super().__init__(identifier, context)
         self._settings = settings
-        self._context = context
 
     def inspect(self) -> RepositoryState:
         """Return room, device and held locks; raises Unreachable, AccessRefused."""
@@ -125,22 +113,6 @@ class BarmanRepository:
                     whole = {info.identifier, *needs[info.identifier]} <= present
                     point = self._point(selector, info, covered.get(info.identifier), whole=whole)
                     yield replace(point, needs=needs[info.identifier])
-
-    def runs(self, since: datetime) -> Iterator[JobRun]:  # noqa: ARG002 - the protocol's
-        """Yield nothing: a run of Barman's that failed stands among the points."""
-        return iter(())
-
-    def verify(self, plan: VerifyPlan) -> Iterator[VerifiedUnit]:  # noqa: ARG002
-        """Yield nothing: listings only (capability `verify` is absent)."""
-        return iter(())
-
-    def fetch(self, request: FetchRequest, into: Path) -> Fetched:  # noqa: ARG002
-        """Raise MissingMeans: listings only (capability `fetch` is absent)."""
-        raise MissingMeans("plugin_missing", name="fetch")
-
-    def protection(self, points: Iterable[RecoveryPoint]) -> Iterator[Protection]:  # noqa: ARG002
-        """Yield nothing: a catalogue cannot tell (capability `protection` is absent)."""
-        return iter(())
 
     # ---- details
 
@@ -196,8 +168,9 @@ class BarmanRepository:
             if covered is not None and covered.gap is not None:
                 extra["wal_gap"] = covered.gap
             # Barman waits for the log by a status of its own; done, all of it has to be there.
-            if state is PointState.COMPLETE and (covered is None or not covered.restorable):
-                state = PointState.FAILED
+            if covered is None or not covered.restorable:
+                waits = state is PointState.WARNING
+                state = PointState.RUNNING if waits else PointState.FAILED
             if not whole:
                 state = PointState.FAILED
                 extra["missing_object"] = True
@@ -252,4 +225,4 @@ def _open(identifier: str, settings: Any, context: Context) -> Repository:
 
 
 #: The entry point `barman`.
-BARMAN = ReadingType("barman", BarmanSettings, _open, capabilities=_CAPABILITIES)
+BARMAN = ReadingType("barman", BarmanSettings, _open, capabilities=ListingOnly.capabilities)

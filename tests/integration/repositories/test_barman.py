@@ -217,6 +217,8 @@ def test_a_backup_without_its_own_log_cannot_be_restored(
     first, second = points(barman, here, broken)
     assert (first.state, second.state) == (PointState.COMPLETE, PointState.FAILED)
     assert second.covers_until == second.at
+    edit(newest_info(broken), "status=DONE", "status=WAITING_FOR_WALS")
+    assert points(barman, here, broken)[-1].state is PointState.RUNNING
 
 
 def test_a_backup_whose_data_is_gone(barman: Barman, here: TestContext, broken: Path):
