@@ -90,9 +90,9 @@ def test_the_twin_is_silent(borg_14: Borg, here: TestContext, tmp_path: Path):
 
 
 def test_a_damaged_list_of_archives_makes_no_shorter_list(
-    borg: Borg, here: TestContext, tmp_path: Path
+    borg_14: Borg, here: TestContext, tmp_path: Path
 ):
-    broken = borg.copied(tmp_path / "broken")
+    broken = borg_14.copied(tmp_path / "broken")
     segments = (path for path in (broken.root / "data").rglob("*") if path.is_file())
     # the last but the commit holds the list
     last = sorted(segments, key=lambda path: int(path.name))[-2]

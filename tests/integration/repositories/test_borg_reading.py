@@ -72,11 +72,11 @@ def test_a_writer_in_another_zone_through_its_hour_twice(here: TestContext, tmp_
     ]
 
 
-def test_jobs_are_told_by_name_and_host(borg: Borg, here: TestContext):
+def test_jobs_are_told_by_name_and_host(borg_14: Borg, here: TestContext):
     labo = job("stdin", job="labo.nightly", name="labo-{1}")
     elsewhere = job(job="dpi.elsewhere", host="another-host")
     whole = job(job="all.nightly", name=None)
-    found = points(borg, here, labo, elsewhere, whole)
+    found = points(borg_14, here, labo, elsewhere, whole)
     assert [point.job for point in found].count("labo.nightly") == 1
     assert [point.job for point in found].count("all.nightly") == 3
     assert not [point for point in found if point.job == "dpi.elsewhere"]
@@ -134,17 +134,17 @@ def test_a_repository_without_a_passphrase_where_one_is_expected(here: TestConte
     assert caught.value.message.id == "repositories.borg-unencrypted"
 
 
-def test_a_repository_that_was_put_elsewhere(borg: Borg, here: TestContext, tmp_path: Path):
-    points(borg, here)
-    moved = borg.copied(tmp_path / "moved")
+def test_a_repository_that_was_put_elsewhere(borg_14: Borg, here: TestContext, tmp_path: Path):
+    points(borg_14, here)
+    moved = borg_14.copied(tmp_path / "moved")
     with pytest.raises(AccessRefused) as caught:
         points(moved, here)
     assert caught.value.message.id == "repositories.borg-relocated"
 
 
-def test_the_passphrase_is_in_no_argument_and_no_variable(borg: Borg, here: TestContext):
+def test_the_passphrase_is_in_no_argument_and_no_variable(borg_12: Borg, here: TestContext):
     watched = Watching(here)
-    points(borg, here)
+    points(borg_12, here)
     for command in watched.commands:
         assert PASSPHRASE not in " ".join(command.argv) + repr(command.environment)
 
@@ -164,31 +164,31 @@ def test_a_whole_archive_with_links_a_pipe_and_odd_names(
     assert (into / "etc" / "out").readlink() == Path("/nowhere/passwd")
 
 
-def test_a_link_whose_file_is_not_selected(borg: Borg, here: TestContext, tmp_path: Path):
+def test_a_link_whose_file_is_not_selected(borg_14: Borg, here: TestContext, tmp_path: Path):
     into = tmp_path / "into"
     into.mkdir()
-    selector = job(str(borg.source / "etc" / "hard"))
-    with BORG.open("nas", borg.settings(), here) as repository:
+    selector = job(str(borg_14.source / "etc" / "hard"))
+    with BORG.open("nas", borg_14.settings(), here) as repository:
         newest = max(repository.points([selector]), key=lambda point: point.at)
         fetched = repository.fetch(FetchRequest(point=newest, selector=selector), into)
     assert (fetched.files, fetched.bytes) == (1, 23)
 
 
-def test_a_dump_that_came_by_standard_input(borg: Borg, here: TestContext, tmp_path: Path):
+def test_a_dump_that_came_by_standard_input(borg_12: Borg, here: TestContext, tmp_path: Path):
     into = tmp_path / "into"
     into.mkdir()
     selector = job("stdin", name="labo-*")
-    with BORG.open("nas", borg.settings(), here) as repository:
+    with BORG.open("nas", borg_12.settings(), here) as repository:
         (point,) = repository.points([selector])
         fetched = repository.fetch(FetchRequest(point=point, selector=selector), into)
     assert (into / fetched.artifact).read_text() == "-- PostgreSQL database dump\n"
 
 
-def test_a_selection_that_is_not_there(borg: Borg, here: TestContext, tmp_path: Path):
+def test_a_selection_that_is_not_there(borg_14: Borg, here: TestContext, tmp_path: Path):
     into = tmp_path / "into"
     into.mkdir()
     selector = job("/srv/nothing")
-    with BORG.open("nas", borg.settings(), here) as repository:
+    with BORG.open("nas", borg_14.settings(), here) as repository:
         point = next(repository.points([selector]))
         with pytest.raises(BackupDefect) as caught:
             repository.fetch(FetchRequest(point=point, selector=selector), into)
