@@ -281,11 +281,40 @@ class Tools(Protocol):
         """Return where `program` is found on the fixed path, or None."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trust:
+    """Which certificate of a server is believed: one signed by `ca`, or the one with a fingerprint.
+
+    `fingerprint` is the SHA-256 of the certificate in hexadecimal, colons allowed; with it names and
+    dates of the certificate are not looked at. Without either, the system's authorities decide.
+    """
+
+    ca: Path | None = None
+    fingerprint: str | None = None
+
+
+#: The system's own authorities.
+SYSTEM_TRUST = Trust()
+
+
 class Http(Protocol):
     """Bounded HTTP for plug-ins whose tool has an HTTP interface."""
 
-    def get(self, url: str, *, headers: Mapping[str, str], timeout_s: int) -> tuple[int, bytes]:
+    def get(
+        self, url: str, *, headers: Mapping[str, str], timeout_s: int, trust: Trust = ...
+    ) -> tuple[int, bytes]:
         """Return status and body (at most 16 MiB); raises Unreachable, AccessRefused."""
+
+    def post(
+        self,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        body: bytes,
+        timeout_s: int,
+        trust: Trust = ...,
+    ) -> tuple[int, bytes]:
+        """Post once, to log in: nothing else is ever posted. Returns and raises as `get` does."""
 
 
 class Cancel(Protocol):

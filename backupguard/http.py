@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from backupguard.contracts import Cancel, Http
+from backupguard.contracts import SYSTEM_TRUST, Cancel, Http, Trust
 from backupguard.errors import Misunderstood, Unreachable
 
 BODY_LIMIT = 16 << 20
@@ -18,30 +19,71 @@ class BoundedHttp(Http):
 
     cancel: Cancel
 
-    def get(self, url: str, *, headers: Mapping[str, str], timeout_s: int) -> tuple[int, bytes]:
+    def get(
+        self, url: str, *, headers: Mapping[str, str], timeout_s: int, trust: Trust = SYSTEM_TRUST
+    ) -> tuple[int, bytes]:
         """Return status and body, whatever the status.
 
         Raises Unreachable (timeout, dns, tls, refused), Misunderstood (output_unparsable) for a body
         over the limit, Cancelled. No error holds the URL or a header: they may carry credentials.
         """
+        return self._ask("GET", url, headers, None, timeout_s, trust)
+
+    def post(
+        self,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        body: bytes,
+        timeout_s: int,
+        trust: Trust = SYSTEM_TRUST,
+    ) -> tuple[int, bytes]:
+        """Post once; returns and raises as `get` does."""
+        return self._ask("POST", url, headers, body, timeout_s, trust)
+
+    def _ask(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        timeout_s: int,
+        trust: Trust,
+    ) -> tuple[int, bytes]:
         import urllib3  # here, because the idle daemon imports this module too
 
         self.cancel.raise_if_set()
         retries = urllib3.Retry(connect=1, read=0, redirect=False, status=0, backoff_factor=0.2)
         try:
-            with urllib3.PoolManager(retries=retries) as pool:
+            with urllib3.PoolManager(retries=retries, **_tls(trust)) as pool:
                 answer = pool.request(
-                    "GET", url, headers=dict(headers), timeout=timeout_s, preload_content=False
+                    method,
+                    url,
+                    body=body,
+                    headers=dict(headers),
+                    timeout=timeout_s,
+                    preload_content=False,
                 )
-                body = bytearray()
+                received = bytearray()
                 for chunk in answer.stream(_CHUNK):
                     self.cancel.raise_if_set()
-                    body += chunk
-                    if len(body) > BODY_LIMIT:
+                    received += chunk
+                    if len(received) > BODY_LIMIT:
                         raise Misunderstood("output_unparsable")
-                return answer.status, bytes(body)
+                return answer.status, bytes(received)
         except urllib3.exceptions.HTTPError as error:
             raise Unreachable(_code(error)) from None
+
+
+def _tls(trust: Trust) -> dict[str, Any]:
+    """Return what the pool is told of the certificates to believe."""
+    if trust.fingerprint is not None:
+        return {
+            "cert_reqs": "CERT_NONE",  # the fingerprint names the one certificate there may be
+            "assert_hostname": False,
+            "assert_fingerprint": trust.fingerprint.replace(":", "").lower(),
+        }
+    return {"ca_certs": str(trust.ca)} if trust.ca is not None else {}
 
 
 def _code(error: BaseException) -> str:
