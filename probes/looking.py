@@ -178,6 +178,7 @@ def _inspected(
             "encrypted": state.encrypted if state else None,
             "locks": [_lock(lock) for lock in state.locks] if state else [],
             "device": state.device if state else None,
+            **({"warnings": list(state.warnings)} if state and state.warnings else {}),
         },
     )
 

@@ -95,10 +95,14 @@ class BareosRepository(ListingOnly):
 
         One statement, sorted by the server and put into a file of the run's directory.
         """
-        self._jobs = tuple(jobs)
+        self._asked_for(jobs)
         if jobs:
             self._tool()
             yield from self._read(jobs)
+
+    def _asked_for(self, jobs: Sequence[JobSelector]) -> None:
+        """Remember whose runs are meant: all jobs ever asked for, since some are asked for twice."""
+        self._jobs = tuple(dict.fromkeys((*self._jobs, *jobs)))
 
     def _read(
         self, jobs: Sequence[JobSelector], chains_of: int | None = None
@@ -115,7 +119,8 @@ class BareosRepository(ListingOnly):
         The mark is the newest job's number and the numbers of those under way. How many stand is
         counted by the server, without the recycled ones.
         """
-        self._jobs = tuple(jobs)
+        self._asked_for(jobs)
+        self._tool()
         before = _parsed(mark)
         condition = bareos_sql.asked(jobs) if jobs else "1 = 0"
         newest, pending = before or (0, ())
@@ -159,7 +164,7 @@ class BareosRepository(ListingOnly):
         return dict(counted)
 
     def runs(self, since: datetime) -> Iterator[JobRun]:
-        """Yield what became of the runs since then, of the jobs that were last asked for."""
+        """Yield what became of the runs since then, of the jobs that were asked for before."""
         if not self._jobs:
             return
         rows = self._catalogue.rows(
