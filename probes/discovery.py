@@ -61,6 +61,9 @@ class Discovery:
 def look(subject: Subject, plan: Plan, host: Host, context: Context) -> Iterator[Observation]:
     """Yield the observations about `host` under a plan."""
     found = Found(host=host.name)
+    if not host.sees_all:
+        # Sockets show all the same; a server without one would be missed.
+        found.lack("processes", "processes", "ProtectProc=default", "databases")
     steps = _steps(plan, host, found, context)
     for number, (name, step) in enumerate(steps):
         context.cancel.raise_if_set()

@@ -17,6 +17,7 @@ NEEDS: Mapping[str, str] = {
     "role": "role that may log in: {about}",
     "rights": "right to see every database: {about}",
     "hidden": "[discovery.servers] entry for {about}",
+    "processes": "sight of other users' processes: {about}",
     "not_declared": "[discovery.servers] entry for {about}",
     "program_missing": "program {about}",
     "secret": "secret {about}",

@@ -33,19 +33,25 @@ class Process:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Host:
-    """A host as it was seen. `open_files` yields the files that visible processes hold open."""
+    """A host as it was seen. `open_files` yields the files that visible processes hold open.
+
+    `sees_all` is False where other users' processes are hidden (hidepid, ProtectProc).
+    """
 
     name: str
     processes: tuple[Process, ...] = ()
     sockets: tuple[str, ...] = ()
+    sees_all: bool = True
     open_files: Callable[[], Iterator[Path]] = lambda: iter(())
 
 
 def look() -> Host:
     """Return this host as this process may see it."""
-    processes = []
+    processes, sees_all = [], False
     for process in psutil.process_iter(["pid", "name", "cmdline"]):
         argv = process.info["cmdline"]
+        # The first process is somebody else's, and always there for who may see it.
+        sees_all = sees_all or (process.info["pid"] == 1 and argv is not None)
         if argv:
             processes.append(
                 Process(pid=process.info["pid"], name=process.info["name"] or "", argv=tuple(argv))
@@ -59,6 +65,7 @@ def look() -> Host:
         name=socket.gethostname(),
         processes=tuple(processes),
         sockets=tuple(sockets),
+        sees_all=sees_all,
         open_files=_open_files,
     )
 

@@ -36,6 +36,11 @@ select json_array('database', s.schema_name,
   from information_schema.schemata s
   where s.schema_name not in ('mysql', 'information_schema', 'performance_schema', 'sys');
 """
+#: MariaDB's client goes on in clear where the server has no TLS, unless it also verifies.
+_ENCRYPTED = """
+select json_array('tls', variable_value <> '') from information_schema.session_status
+  where variable_name = 'Ssl_cipher';
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +61,7 @@ class _Answer:
     port: int
     directory: str
     all: bool
+    encrypted: bool
     databases: tuple[tuple[str, int | None], ...]
 
 
@@ -64,7 +70,7 @@ def client(session: Session, sql: str, context: Context) -> Completed:
 
     Raises MissingMeans (program_missing), TimedOut, Cancelled.
     """
-    program = "mariadb" if context.tools.which("mariadb") else "mysql"
+    program = _program(context)
     secret = session.password is not None
     argv = [program, f"--defaults-file={SECRETS}/{_OPTIONS}" if secret else "--no-defaults"]
     argv += [f"--user={session.user}", "--connect-timeout=10", "--batch", "--raw"]
@@ -84,6 +90,10 @@ def client(session: Session, sql: str, context: Context) -> Completed:
             timeout_s=_TIMEOUT_S,
         )
     )
+
+
+def _program(context: Context) -> str:
+    return "mariadb" if context.tools.which("mariadb") else "mysql"
 
 
 def _tls(program: str, session: Session) -> list[str]:
@@ -147,9 +157,14 @@ def _is_ours(process: Process) -> bool:
 def _ask(session: Session, what: str, about: str, found: Found, context: Context) -> _Answer | None:
     """Return a server's catalogue, or note why it could not be read, or not to its end."""
     try:
-        completed = client(session, QUERY, context)
+        program = _program(context)
+        asked = _ENCRYPTED + QUERY if session.tls == "require" and program == "mariadb" else QUERY
+        completed = client(session, asked, context)
         if completed.returncode == 0 and not completed.truncated:
             answer = _parsed(completed.stdout)
+            if asked is not QUERY and not answer.encrypted:
+                found.lack(what, "tls", about, "databases")
+                return None
             if not answer.all:
                 found.lack(what, "rights", f"SHOW DATABASES, {about}", "databases")
             return answer
@@ -178,12 +193,14 @@ def _why(completed: Completed) -> str:
 
 
 def _parsed(output: bytes) -> _Answer:
-    port, directory, everything = 0, "", False
+    port, directory, everything, encrypted = 0, "", False, False
     databases: list[tuple[str, int | None]] = []
     for line in output.decode("utf-8").splitlines():
         row = json.loads(line)
         if row[0] == "server":
             port, directory = int(row[1]), str(row[2]).rstrip("/")
+        elif row[0] == "tls":
+            encrypted = bool(int(row[1]))
         elif row[0] == "all":
             everything = int(row[1]) > 0
         else:
@@ -191,7 +208,11 @@ def _parsed(output: bytes) -> _Answer:
     if not directory:
         raise ValueError("no server")
     return _Answer(
-        port=port, directory=directory, all=everything, databases=tuple(sorted(databases))
+        port=port,
+        directory=directory,
+        all=everything,
+        encrypted=encrypted,
+        databases=tuple(sorted(databases)),
     )
 
 

@@ -10,7 +10,7 @@ import base64
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from backupguard.contracts import Command, Context
 from backupguard.errors import Cancelled, MissingMeans, TimedOut
@@ -26,9 +26,7 @@ _SUFFIX = re.compile(r'^\s*suffix\s+"?([^"\n]+?)"?\s*$', re.MULTILINE)
 
 def local(host: Host, etc: Path, found: Found, context: Context) -> None:
     """Add the suffixes of every slapd of this host: from its configuration, else by asking it."""
-    for process in host.processes:
-        if process.name != "slapd" or (process.option("-F") or "").startswith("/scratch/"):
-            continue
+    for process in _servers(host):
         urls = (process.option("-h") or "ldap:///").split()
         port = next((_port(url) for url in urls if not url.startswith("ldapi:")), None)
         suffixes = _configured(process, etc)
@@ -46,6 +44,20 @@ def local(host: Host, etc: Path, found: Found, context: Context) -> None:
                 for suffix in suffixes
             ],
         )
+
+
+def _servers(host: Host) -> list[Process]:
+    """Return the servers: their processes, or where these are hidden their sockets."""
+    seen = [
+        process
+        for process in host.processes
+        if process.name == "slapd" and not (process.option("-F") or "").startswith("/scratch/")
+    ]
+    sockets = [path for path in host.sockets if path.endswith("/ldapi") and Path(path).exists()]
+    return seen or [
+        Process(pid=0, name="slapd", argv=("slapd", "-h", f"ldapi://{quote(path, safe='')}"))
+        for path in sockets
+    ]
 
 
 def _port(url: str) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import socket as socketlib
 import subprocess
 import tempfile
 import time
@@ -96,7 +97,7 @@ def slapd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Directory]:
     )
     try:
         deadline = time.monotonic() + 30
-        while not socket.exists():
+        while not _answers(socket):
             assert process.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.02)
@@ -105,6 +106,11 @@ def slapd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Directory]:
         process.terminate()
         process.wait(30)
         shutil.rmtree(socket.parent, ignore_errors=True)
+
+
+def _answers(path: Path) -> bool:
+    with socketlib.socket(socketlib.AF_UNIX) as one:
+        return one.connect_ex(str(path)) == 0
 
 
 def host_with(*places: Path) -> Host:

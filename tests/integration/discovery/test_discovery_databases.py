@@ -280,7 +280,8 @@ def test_a_declared_mariadb_is_read_with_its_readers_password(
     for wrong, code in (
         (replace(declared, reader=password_file(tmp_path, "wrong")), "role"),
         (replace(declared, port=1), "unreachable"),
-        (replace(declared, tls="require", reader=password_file(tmp_path)), "tls"),
+        (replace(declared, tls="require"), "tls"),
+        (replace(declared, tls="verify"), "tls"),
     ):
         data = seen(tmp_path, Plan(servers=(wrong,)))
         assert [one["code"] for one in data["lacking"]] == [code]
@@ -319,6 +320,20 @@ def test_the_suffixes_of_slapd_come_from_its_configuration_or_from_itself(
         slapd.configuration.chmod(0o600)
     assert names(asked) == wanted
     assert asked["lacking"] == []
+
+
+def test_hidden_processes_are_a_lack_and_sockets_tell_all_the_same(
+    tmp_path: Path, slapd: Directory, cluster: Cluster
+) -> None:
+    host = host_with(slapd.place, slapd.socket.parent, cluster.directory, cluster.socket)
+    data = seen(
+        tmp_path,
+        Plan(roles={"postgresql": "lecteur"}),
+        replace(host, processes=(), sees_all=False),
+    )
+    assert len(names(data)) == 4
+    assert [(one["what"], one["hides"]) for one in data["lacking"]] == [("processes", "databases")]
+    assert discovery_host.look().sees_all
 
 
 def test_a_slapd_that_cannot_be_asked_is_a_lack(tmp_path: Path, slapd: Directory) -> None:

@@ -353,3 +353,21 @@ def test_a_name_on_a_command_line_is_shown_only_where_such_a_database_exists(
 def test_what_names_no_database_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="ENGINE"):
         parse_database_pattern(text)
+
+
+def test_a_mistake_in_one_part_hides_neither_the_others_nor_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from probes import discovery_borgmatic
+
+    def broken(*_arguments: object) -> None:
+        raise ValueError(f"invalid literal: {SECRET}")
+
+    monkeypatch.setattr(discovery_borgmatic, "look", broken)
+    write(tmp_path / "etc/pgbackrest.conf", "[dpi]\npg1-path=/x\n")
+    with structlog.testing.capture_logs() as logged:
+        data = seen(tmp_path)
+    assert [(one["what"], one["code"]) for one in data["lacking"]] == [("borgmatic", "bug")]
+    assert [one["tool"] for one in data["jobs"]] == ["pgbackrest"]
+    assert logged[0]["event"] == "discovery.bug"
+    assert SECRET not in repr(logged)
