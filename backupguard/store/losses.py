@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
-
-from sqlalchemy import Connection, and_, func, or_, select
+from sqlalchemy import Connection, RowMapping, and_, func, or_, select
 
 from backupguard.model import PointsLost, PointState, RecoveryPoint, from_us
 from backupguard.store import derived
@@ -30,37 +27,30 @@ def gone_points(core: Core, job: str, repository: str, limit: int) -> tuple[Reco
 
 
 def since(core: Core, after: int) -> tuple[PointsLost, ...]:
-    """Return the usable points that vanished by facts newer than `after`, one per job and listing."""
+    """Return the usable points that vanished by facts newer than `after`, one per job and listing.
+
+    A long listing is several facts, which say the same time.
+    """
     statement = (
-        select(_point.repository, _point.job, _point.vanished_seq)
+        select(
+            _point.repository,
+            _point.job,
+            func.min(_point.vanished_seq).label("first"),
+            func.max(_point.vanished_seq).label("last"),
+            facts.c.observed_at,
+        )
+        .join(facts, facts.c.seq == _point.vanished_seq)
         .where(_point.vanished_seq.is_not(None), _point.vanished_seq > after, _USABLE)
-        .distinct()
-        .order_by(_point.repository, _point.job, _point.vanished_seq)
+        .group_by(_point.repository, _point.job, facts.c.observed_at)
     )
     with core.read() as connection:
-        rows = connection.execute(statement).all()
-        found = [
-            _lost(connection, repository, job, first, last)
-            for repository, job, first, last in _listings([tuple(row) for row in rows])
-        ]
+        rows = connection.execute(statement).mappings().all()
+        found = [_lost(connection, row) for row in rows]
     return tuple(sorted(found, key=lambda one: (one.seq, one.job)))
 
 
-def _listings(rows: Sequence[tuple[Any, ...]]) -> Iterator[tuple[str, str, int, int]]:
-    """Yield (repository, job, first, last fact): a long listing is several facts in a row."""
-    current: tuple[str, str, int, int] | None = None
-    for repository, job, seq in rows:
-        if current is not None and (repository, job, seq - 1) == (*current[:2], current[3]):
-            current = (*current[:3], seq)
-            continue
-        if current is not None:
-            yield current
-        current = (repository, job, seq, seq)
-    if current is not None:
-        yield current
-
-
-def _lost(connection: Connection, repository: str, job: str, first: int, last: int) -> PointsLost:
+def _lost(connection: Connection, row: RowMapping) -> PointsLost:
+    repository, job, first, last = (row[name] for name in ("repository", "job", "first", "last"))
     own = and_(_point.repository == repository, _point.job == job, _USABLE)
     count = func.count()
 
@@ -81,12 +71,11 @@ def _lost(connection: Connection, repository: str, job: str, first: int, last: i
     ).one()
     before, _ = standing(first - 1, first - 1)
     left, left_oldest = standing(last, last)
-    seen_at = connection.execute(select(facts.c.observed_at).where(facts.c.seq == last)).scalar()
     return PointsLost(
         job=job,
         repository=repository,
         seq=last,
-        seen_at=from_us(seen_at or 0),
+        seen_at=from_us(row["observed_at"]),
         lost=lost,
         before=before,
         after=left,
@@ -98,16 +87,12 @@ def _lost(connection: Connection, repository: str, job: str, first: int, last: i
 
 
 def _at_first(connection: Connection, repository: str, job: str) -> int:
-    """Return how many points the first listing showed: those of the first facts in a row."""
-    rows = connection.execute(
-        select(_point.appeared_seq, func.count())
-        .where(_point.repository == repository, _point.job == job, _USABLE)
-        .group_by(_point.appeared_seq)
-        .order_by(_point.appeared_seq)
-    ).all()
-    total, previous = 0, None
-    for seq, number in rows:
-        if previous is not None and seq != previous + 1:
-            break
-        total, previous = total + number, seq
-    return total
+    """Return how many points the first listing showed."""
+    own = and_(_point.repository == repository, _point.job == job, _USABLE)
+    first = select(func.min(_point.appeared_seq)).where(own).scalar_subquery()
+    at = select(facts.c.observed_at).where(facts.c.seq == first).scalar_subquery()
+    return connection.execute(
+        select(func.count())
+        .join_from(recovery_points, facts, facts.c.seq == _point.appeared_seq)
+        .where(own, facts.c.observed_at == at)
+    ).scalar_one()

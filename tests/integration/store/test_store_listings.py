@@ -185,3 +185,32 @@ def test_what_is_derived_can_be_rebuilt(store: SqlStore, clock: SetClock) -> Non
     store.rebuild_derived()
     assert content(store) == before
     assert store.head() == head
+
+
+def test_what_vanished_is_told_listing_by_listing(store: SqlStore, clock: SetClock) -> None:
+    every = [point(number) for number in range(10)]
+    merge(store, *every)
+    assert store.losses(0) == ()
+    head = store.head()[0]
+    clock.time += timedelta(days=1)
+    merge(store, *every[:7], point(20, 1), at=clock.time)
+    (lost,) = store.losses(head)
+    assert (lost.job, lost.repository, lost.lost) == (JOB, "nas", 3)
+    assert (lost.before, lost.after, lost.at_first) == (10, 8, 10)
+    assert (lost.oldest, lost.newest) == (every[9].at, every[7].at)
+    assert (lost.standing_oldest, lost.seen_at) == (every[6].at, clock.time)
+    assert [one.native_id for one in store.gone_points(JOB, "nas", 2)] == ["p7", "p8"]
+    assert store.losses(store.head()[0]) == ()
+
+
+def test_a_long_loss_is_one_and_what_failed_is_none(store: SqlStore, clock: SetClock) -> None:
+    failed = point(5000, state=PointState.FAILED)
+    every = [point(number, number) for number in range(1200)]
+    merge(store, failed, *every)
+    clock.time += timedelta(days=1)
+    merge(store, *every[:10], at=clock.time)
+    (lost,) = store.losses(0)
+    assert (lost.lost, lost.before, lost.after, lost.at_first) == (1190, 1200, 10, 1200)
+    merge(store, *every, at=clock.time)  # they come back
+    assert store.losses(0) == ()
+    assert store.gone_points(JOB, "nas", 9) == (failed,)
