@@ -168,7 +168,7 @@ class BarmanRepository(ListingOnly):
             if covered is not None and covered.gap is not None:
                 extra["wal_gap"] = covered.gap
             # Barman waits for the log by a status of its own; done, all of it has to be there.
-            if covered is None or not covered.restorable:
+            if info.status in _STATES and (covered is None or not covered.restorable):
                 waits = state is PointState.WARNING
                 state = PointState.RUNNING if waits else PointState.FAILED
             if not whole:
