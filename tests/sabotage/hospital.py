@@ -63,6 +63,8 @@ name = "Dossier patient"
 criticality = "C1"
 rpo = "24h"
 rto = "4h"
+declared-by = "direction des soins"
+declared-on = {declared}
 [applications.dpi.backups.nuit]
 repository = "nas"
 select.paths = ["{dump}"]
@@ -156,7 +158,12 @@ class Site:
 def opened(root: Path, dump: Path) -> Iterator[Site]:
     """Write the configuration of a site below `root` and open its store."""
     file = root / "backupguard.toml"
-    file.write_text(_CONFIGURATION.format(root=root, dump=dump, restic=RESTIC), encoding="utf-8")
+    file.write_text(
+        _CONFIGURATION.format(
+            root=root, dump=dump, restic=RESTIC, declared=datetime.now(UTC).date()
+        ),
+        encoding="utf-8",
+    )
     chosen = settings.load(file, environ={})
     store = open_store(chosen.state_directory)
     try:
