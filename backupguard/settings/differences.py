@@ -127,6 +127,11 @@ def _lower_number(before: Any, after: Any) -> bool:
     return before is not None and (after is None or after < before)
 
 
+def _lower_where_default_is_unknown(before: Any, after: Any) -> bool:
+    """As `_lower_number`, where leaving it out means a figure of the catalogue's."""
+    return before is None or after is None or after < before
+
+
 def _higher_number(before: Any, after: Any) -> bool:
     return before is not None and (after is None or after > before)
 
@@ -181,6 +186,7 @@ _RULES: tuple[tuple[str, Callable[[Any, Any], bool]], ...] = (
     (f"{_APPLICATION}/criticality", _less_critical),
     (f"{_APPLICATION}/rpo", _longer),
     (f"{_APPLICATION}/rto", _longer),
+    (f"{_APPLICATION}/retention/*", _lower_where_default_is_unknown),
     (f"{_APPLICATION}/depends-on", _fewer),
     (f"{_APPLICATION}/recovery/steps", _gone),
     (f"{_APPLICATION}/recovery/steps/*", _gone),

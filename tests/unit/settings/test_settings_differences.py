@@ -57,6 +57,13 @@ def dump(directory: Path, text: str) -> dict[str, Any]:
 
 #: (what is replaced, by what, path, change, whether it weakens)
 CHANGES = {
+    "less retention": (
+        'rpo = "24h"',
+        'rpo = "24h"\nretention.daily = 3',
+        "applications.dpi.retention.daily",
+        "added",
+        True,
+    ),
     "longer rpo": ('rpo = "24h"', 'rpo = "48h"', "applications.dpi.rpo", "changed", True),
     "shorter rpo": ('rpo = "24h"', 'rpo = "12h"', "applications.dpi.rpo", "changed", False),
     "no rto": ('rto = "4h"\n', "", "applications.dpi.rto", "removed", True),
