@@ -133,10 +133,18 @@ _NOISE = re.compile(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Defect:
-    """What accuses the backup: the code and the ids of the objects named, and nothing else."""
+    """What accuses the backup: the code and the ids of the objects named, and nothing else.
+
+    `cut` says that nothing but the early end of a transfer does.
+    """
 
     code: str
     objects: tuple[str, ...]
+    cut: bool = False
+
+
+class CutShort(BackupDefect):
+    """An object ended too early: its bytes are missing, or a connection on the way to it broke."""
 
 
 def messages(done: Completed) -> tuple[str, ...]:
@@ -181,23 +189,27 @@ def host_trouble(texts: Sequence[str]) -> BackupGuardError | None:
 def defect(texts: Sequence[str]) -> Defect | None:
     """Return what accuses the backup in `texts`, or None."""
     worst: str | None = None
+    cut, seen = False, False
     objects: dict[str, None] = {}
     for text in texts:
-        if _MISSING_OBJECT.search(text) and not _METADATA.search(text):
-            worst = worst or "missing_object"
-        elif _CORRUPT.search(text) or (_CUT.search(text) and _OBJECT.search(text)):
-            worst = "corrupt"
+        if _CUT.search(text) and _OBJECT.search(text):
+            worst, cut = "corrupt", True
+        elif _MISSING_OBJECT.search(text) and not _METADATA.search(text):
+            worst, seen = worst or "missing_object", True
+        elif _CORRUPT.search(text):
+            worst, seen = "corrupt", True
         elif _DAMAGED.search(text):
             worst = worst or "corrupt"
         objects.update(dict.fromkeys(_OBJECT.findall(text)))
     if worst is None:
         return None
-    return Defect(code=worst, objects=tuple(objects)[:20])
+    return Defect(code=worst, objects=tuple(objects)[:20], cut=cut and not seen)
 
 
 def defect_error(found: Defect, repository: str) -> BackupDefect:
     """Return the error for a defect, naming objects by id only."""
-    return BackupDefect(
+    cls = CutShort if found.cut else BackupDefect
+    return cls(
         found.code, repository=repository, objects=" ".join(name[:10] for name in found.objects[:5])
     )
 

@@ -9,15 +9,24 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from backupguard.contracts import Fetched, FetchRequest
-from backupguard.errors import BackupDefect, Changing, MissingMeans, Misunderstood
+from backupguard.errors import (
+    BackupDefect,
+    Changing,
+    MissingMeans,
+    Misunderstood,
+    Unreachable,
+)
 from backupguard.repositories.fetched import empty, measure
 from backupguard.repositories.restic_calls import Call, ResticProgram
 from backupguard.repositories.restic_errors import (
+    CutShort,
+    defect,
     failure,
     host_trouble,
     messages,
     unexplained,
 )
+from backupguard.repositories.restic_settings import Backend
 from backupguard.repositories.restic_state import ResticState, unchanged
 from backupguard.repositories.selecting import Held, Located, located, selected
 
@@ -109,8 +118,26 @@ def fetch(program: ResticProgram, state: ResticState, request: FetchRequest, int
             and standing
             and unchanged(indexes, state.names("index") or frozenset())
         ):
+            if isinstance(second, CutShort):
+                need_damage(program, second)
             raise
         raise Changing("repository_changed", repository=program.identifier) from second
+
+
+def need_damage(program: ResticProgram, cut: CutShort) -> None:
+    """Raise Unreachable (timeout) unless what ended too early is shorter in the repository itself.
+
+    A proxy that cuts transfers looks the same from here. `restic check` compares the size of every
+    pack with the index and reads no data, so that nothing on the way can cut it short.
+    """
+    if program.settings.backend is Backend.LOCAL:
+        return
+    done = program.run(
+        Call(verb="check", timeout_s=int(program.settings.fetch_timeout.total_seconds()))
+    )
+    found = defect(messages(done)) if done.returncode != 0 else None
+    if found is None or found.cut:
+        raise Unreachable("timeout", repository=program.identifier) from cut
 
 
 def _attempt(program: ResticProgram, request: FetchRequest, into: Path) -> Fetched:

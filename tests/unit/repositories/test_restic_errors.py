@@ -12,6 +12,7 @@ from backupguard.errors import (
     Unreachable,
 )
 from backupguard.repositories.restic_errors import (
+    CutShort,
     defect,
     failure,
     ignored_snapshots,
@@ -48,7 +49,17 @@ def ended(status: int, *lines: str) -> Completed:
             "authentication",
         ),
         ((0, 18), ended(1, "Fatal: unexpected EOF"), Misunderstood, "unclassified_stderr"),
-        ((0, 18), ended(1, f"Load(<data/{PACK}>): unexpected EOF"), BackupDefect, "corrupt"),
+        ((0, 18), ended(1, f"Load(<data/{PACK}>): unexpected EOF"), CutShort, "corrupt"),
+        (
+            (0, 18),
+            ended(
+                1,
+                f"Load(<data/{PACK}>): unexpected EOF",
+                f"pack {PACK}: unexpected file size: got 5, expected 9",
+            ),
+            BackupDefect,
+            "corrupt",
+        ),
         ((0, 14), ended(12), Misunderstood, "unknown_exit"),
         ((0, 18), ended(11, "anything"), Locked, "lock_alive"),
         (
