@@ -6,30 +6,23 @@ Its points are that tool's word: they are marked as imported wherever they are s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from fnmatch import fnmatchcase
-from pathlib import Path
 
 from backupguard.contracts import (
-    Capability,
     Context,
-    Fetched,
-    FetchRequest,
-    JobRun,
     JobSelector,
-    Protection,
     RepositoryState,
-    VerifiedUnit,
-    VerifyPlan,
 )
-from backupguard.errors import MissingMeans, Unreachable
+from backupguard.errors import Unreachable
 from backupguard.model import Origin, PointKind, PointState, RecoveryPoint
 from backupguard.repositories.devices import device_of_record
 from backupguard.repositories.directory_names import percent
 from backupguard.repositories.imported_rows import Row, rows, written, wrong
 from backupguard.repositories.imported_settings import ImportSettings
+from backupguard.repositories.listing_only import ListingOnly
 from backupguard.repositories.local_times import resolve, zone_named
 from backupguard.repositories.opening import ReadingType
 
@@ -41,15 +34,12 @@ _SPACES = str.maketrans("", "", " \u00a0\u202f'")
 _EARLIEST = datetime(1980, 1, 1, tzinfo=UTC)
 
 
-class ImportRepository:
+class ImportRepository(ListingOnly):
     """One export."""
 
-    capabilities: frozenset[Capability] = frozenset()
-
     def __init__(self, identifier: str, settings: ImportSettings, context: Context) -> None:
-        self._identifier = identifier
+        super().__init__(identifier, context)
         self._settings = settings
-        self._context = context
         self._zone = zone_named(settings.timezone) if settings.timezone else None
 
     def inspect(self) -> RepositoryState:
@@ -187,24 +177,6 @@ class ImportRepository:
         if word in _YES | _NO:
             return word in _YES
         raise wrong(self._settings, line, "no-flag", name)
-
-    # ---- what an export cannot do
-
-    def runs(self, since: datetime) -> Iterator[JobRun]:  # noqa: ARG002 - the protocol's
-        """Yield nothing: every row is a point with its state."""
-        return iter(())
-
-    def verify(self, plan: VerifyPlan) -> Iterator[VerifiedUnit]:  # noqa: ARG002
-        """Yield nothing: there is no copy to look at."""
-        return iter(())
-
-    def fetch(self, request: FetchRequest, into: Path) -> Fetched:  # noqa: ARG002
-        """Refuse: there is no copy to bring. Raises MissingMeans (not_fetchable)."""
-        raise MissingMeans("not_fetchable", repository=self._identifier)
-
-    def protection(self, points: Iterable[RecoveryPoint]) -> Iterator[Protection]:  # noqa: ARG002
-        """Yield nothing: what the tool protects is not in its export."""
-        return iter(())
 
 
 #: The entry point `import`.

@@ -7,7 +7,7 @@ it ended; only a restore test of another repository proves what it left.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -16,24 +16,18 @@ from typing import Literal
 from pydantic import Field
 
 from backupguard.contracts import (
-    Capability,
     Context,
     Duration,
-    Fetched,
-    FetchRequest,
-    JobRun,
     JobSelector,
-    Protection,
     RepositorySettings,
     RepositoryState,
     SecretReference,
-    VerifiedUnit,
-    VerifyPlan,
 )
-from backupguard.errors import AccessRefused, MissingMeans, Unreachable
+from backupguard.errors import AccessRefused, Unreachable
 from backupguard.job_reports import SPOOL, JobReport, spooled, too_far_ahead
 from backupguard.model import Origin, PointKind, PointState, RecoveryPoint, require_utc
 from backupguard.repositories.devices import device_of_record
+from backupguard.repositories.listing_only import ListingOnly
 from backupguard.repositories.opening import ReadingType
 
 #: Code in `repository.inspected`: a file in the spool is no report of its job, or contradicts one.
@@ -55,15 +49,12 @@ class ReportedSettings(RepositorySettings):
     keep: Duration = timedelta(days=400)
 
 
-class ReportedRepository:
+class ReportedRepository(ListingOnly):
     """The reports of one repository's jobs: those in the spool, and those already recorded."""
 
-    capabilities: frozenset[Capability] = frozenset()
-
     def __init__(self, identifier: str, settings: ReportedSettings, context: Context) -> None:
-        self._identifier = identifier
+        super().__init__(identifier, context)
         self._settings = settings
-        self._context = context
         self._refused = 0
 
     def inspect(self) -> RepositoryState:
@@ -147,24 +138,6 @@ class ReportedRepository:
         if point.ended_at is not None:
             with suppress(OSError):
                 path.unlink()
-
-    # ---- what a report cannot do
-
-    def runs(self, since: datetime) -> Iterator[JobRun]:  # noqa: ARG002 - the protocol's
-        """Yield nothing: every reported run is a point with its state."""
-        return iter(())
-
-    def verify(self, plan: VerifyPlan) -> Iterator[VerifiedUnit]:  # noqa: ARG002
-        """Yield nothing: there is no copy to look at (capability `verify` is absent)."""
-        return iter(())
-
-    def fetch(self, request: FetchRequest, into: Path) -> Fetched:  # noqa: ARG002
-        """Refuse: there is no copy to bring. Raises MissingMeans (not_fetchable)."""
-        raise MissingMeans("not_fetchable", repository=self._identifier)
-
-    def protection(self, points: Iterable[RecoveryPoint]) -> Iterator[Protection]:  # noqa: ARG002
-        """Yield nothing: a report protects nothing."""
-        return iter(())
 
 
 #: The entry point `reported`.
