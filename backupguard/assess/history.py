@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
+from backupguard.assess.backups import Remembered
 from backupguard.contracts import Store
 from backupguard.model import Fact, PointsLost, Subject, Verdict, repository_subject, to_us
 
@@ -89,6 +90,7 @@ class History:
         self.places: dict[Subject, Fact] = {}  # the newest that says where a repository lies
         self.lost: dict[tuple[str, str], list[PointsLost]] = {}
         self._lost_seq: int | None = None
+        self.backups = Remembered(store)
         self.reported: str | None = None
         self.pause: Fact | None = None
 
@@ -113,6 +115,7 @@ class History:
 
         self._forget_vanished()
         self._losses()
+        self.backups.update()
 
     def failed_points(self, subject: Subject) -> Mapping[str, Fact]:
         """Return per repository the newest failed test of a point that stands and never passed since.

@@ -180,12 +180,9 @@ class Views:
         repository = repository_subject(backup.repository)
         seen = self.latest.get(repository, {})
         summary = self._summaries.get((job, backup.repository))
-        recent = self._store.points(job, backup.repository, limit=job_known.RECENT)
         lost = self._history.lost.get((job, backup.repository), ())
-        gone = self._store.gone_points(job, backup.repository, job_known.RECENT) if lost else ()
-        runs = self._store.job_runs(job, backup.repository, limit=job_known.RECENT)
-        backups = job_known.outcomes(recent, runs)
-        remembered = job_known.outcomes((*recent, *gone), runs) if gone else backups
+        kept = self._history.backups.of(job, backup.repository, lost=bool(lost))
+        recent, backups, remembered = kept.recent, kept.outcomes, kept.remembered
         inspected = seen.get("repository.inspected")
         schedule, zone, now = backup.schedule or backup.every, self._timezone, self._now
         interval = interval_s(schedule, self._settings, now)

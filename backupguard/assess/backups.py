@@ -1,0 +1,74 @@
+"""What is known of each job's newest backups, read again only where something new was recorded.
+
+A judgement of everything would otherwise read and put together the newest points of every job, every
+minute, for nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from backupguard.assess import job_known
+from backupguard.contracts import Store
+from backupguard.model import RecoveryPoint, Subject, repository_subject
+
+_KINDS = ("inventory.listed", "backup.runs")
+_CHANGES = ("appeared", "changed", "vanished", "runs")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backups:
+    """A job's newest standing points, what became of its newest backups, and the same with points gone.
+
+    `lost`: whether points that are gone were asked for.
+    """
+
+    recent: Sequence[RecoveryPoint]
+    outcomes: Sequence[job_known.Outcome]
+    remembered: Sequence[job_known.Outcome]
+    lost: bool
+
+
+class Remembered:
+    """`Backups` per job and repository. Not for several threads at once."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._seq: int | None = None
+        self._kept: dict[tuple[str, Subject], Backups] = {}
+
+    def update(self) -> None:
+        """Forget the jobs that something was recorded about since the last call."""
+        head, _ = self._store.head()
+        if self._seq is not None:
+            for fact in self._store.facts(after=self._seq, kinds=_KINDS):
+                head = max(head, fact.seq)
+                data = fact.observation.data
+                if data is None:  # pruned: nobody knows what it said
+                    self._kept.clear()
+                    continue
+                for entry in (one for name in _CHANGES for one in data.get(name, ())):
+                    self._kept.pop((entry["job"], fact.observation.subject), None)
+        self._seq = head
+
+    def of(self, job: str, repository: str, *, lost: bool) -> Backups:
+        """Return what is known of a job in a repository; `lost`: with points that are gone."""
+        key = (job, repository_subject(repository))
+        kept = self._kept.get(key)
+        if kept is None or kept.lost is not lost:
+            kept = self._kept[key] = self._read(job, repository, lost)
+        return kept
+
+    def _read(self, job: str, repository: str, lost: bool) -> Backups:
+        most = job_known.RECENT
+        recent = self._store.points(job, repository, limit=most)
+        gone = self._store.gone_points(job, repository, most) if lost else ()
+        runs = self._store.job_runs(job, repository, limit=most)
+        outcomes = job_known.outcomes(recent, runs)
+        return Backups(
+            recent=recent,
+            outcomes=outcomes,
+            remembered=job_known.outcomes((*recent, *gone), runs) if gone else outcomes,
+            lost=lost,
+        )
