@@ -664,6 +664,13 @@ class Repositories(Protocol):
     def parallelism_per_host(self) -> int:
         """Return how many of one host may be open at the same time."""
 
+    def allowance(self, identifier: str) -> int | None:
+        """Return how many bytes may still be read from a repository today; None: any number.
+
+        By `limits.max-bytes-per-day`. Listings are not counted; what does not fit is not begun, and
+        is told with the code `daily_limit`.
+        """
+
 
 @runtime_checkable
 class Probe(Protocol):

@@ -124,7 +124,7 @@ class MissingMeans(BackupGuardError):
 class TimedOut(BackupGuardError):
     """A limit of ours was reached."""
 
-    codes = frozenset({"phase_limit", "run_limit", "output_limit", "scratch_limit"})
+    codes = frozenset({"phase_limit", "run_limit", "output_limit", "scratch_limit", "daily_limit"})
 
 
 class Cancelled(BackupGuardError):

@@ -12,12 +12,14 @@ import fcntl
 import os
 import socket
 import time
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
 
 import psutil
 import structlog
@@ -146,6 +148,7 @@ class ConfiguredRepositories:
     settings: Settings
     context: Context
     only: tuple[str, ...] | None = None
+    store: Store | None = None  # knows what was read today
 
     def identifiers(self) -> Sequence[str]:
         """Return the ids that are asked for."""
@@ -180,6 +183,36 @@ class ConfiguredRepositories:
         """Return how many repositories of one host may be open together."""
         return self.settings.daemon.parallel_per_host
 
+    def allowance(self, identifier: str) -> int | None:
+        """Return how many bytes may still be read from a repository on this day of the site."""
+        limit = self.settings.repositories[identifier].limits.max_bytes_per_day
+        if limit is None or self.store is None:
+            return limit
+        now = self.context.now().astimezone(ZoneInfo(self.settings.site.timezone))
+        midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
+        return max(0, limit - bytes_read(self.store, identifier, midnight))
+
+
+def bytes_read(store: Store, repository: str, since: datetime) -> int:
+    """Return how much integrity probes and restore tests read from a repository since then."""
+    head, _ = store.head()
+
+    def recorded(seq: int) -> datetime:
+        fact = store.fact(seq)
+        return fact.recorded_at if fact is not None else since
+
+    before = bisect_left(range(1, head + 1), since, key=recorded)
+    total = 0
+    for fact in store.facts(after=before, kinds=("repository.verified", "restore-test.result")):
+        data = fact.observation.data
+        if data is None:
+            continue
+        if fact.observation.subject == repository_subject(repository):
+            total += sum(unit["bytes"] for unit in data["units"])
+        elif data.get("repository") == repository:
+            total += data["bytes"]
+    return total
+
 
 @dataclass(slots=True, kw_only=True)
 class TaskContext:
@@ -205,7 +238,10 @@ class TaskContext:
     def repositories(self, *identifiers: str) -> ConfiguredRepositories:
         """Return the repositories a task may open; without ids all of them."""
         return ConfiguredRepositories(
-            settings=self.settings, context=self.context, only=identifiers or None
+            settings=self.settings,
+            context=self.context,
+            store=self.store,
+            only=identifiers or None,
         )
 
 

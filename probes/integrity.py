@@ -19,7 +19,7 @@ from backupguard.contracts import (
     VerifiesInUnits,
     VerifyPlan,
 )
-from backupguard.errors import BackupGuardError, Cancelled, Interrupted, verdict_of
+from backupguard.errors import BackupGuardError, Cancelled, Interrupted, TimedOut, verdict_of
 from backupguard.model import (
     Listing,
     Observation,
@@ -54,10 +54,14 @@ class Integrity:
         Raises Cancelled, and whatever nobody foresaw; what was read until then is yielded before.
         """
         identifier = subject.partition("/")[2]
+        left = repositories.allowance(identifier)
+        budget = min(
+            (limit for limit in (settings.max_bytes, left) if limit is not None), default=None
+        )
         plan = VerifyPlan(
             structure=True,
             data_percent=settings.data_percent,
-            max_bytes=settings.max_bytes,
+            max_bytes=budget,
             jobs=tuple(repositories.jobs(identifier)),
         )
         units: list[VerifiedUnit] = []
@@ -68,10 +72,14 @@ class Integrity:
                 if Capability.VERIFY not in repository.capabilities:
                     yield _verified(identifier, context, (), (), (Verdict.SKIPPED, None))
                     return
+                if left == 0:
+                    raise TimedOut("daily_limit", left=left or 0)
                 names = _unit_names(repository, plan)
                 for unit in repository.verify(plan):
                     units.append(unit)
                     context.cancel.raise_if_set()
+                if budget is not None and budget == left and not _data_was_read(units, settings):
+                    raise TimedOut("daily_limit", left=left or 0)
         except Exception as raised:  # noqa: BLE001 - what was found until then must not be lost
             error = raised
         verdicts = [unit.verdict for unit in units]
@@ -84,6 +92,11 @@ class Integrity:
         expected = isinstance(error, BackupGuardError)
         if error is not None and (not expected or isinstance(error, Cancelled | Interrupted)):
             raise error
+
+
+def _data_was_read(units: Sequence[VerifiedUnit], settings: IntegritySettings) -> bool:
+    """Tell whether a run read any of the data that it was to read."""
+    return settings.data_percent == 0 or any(unit.unit != "structure" for unit in units)
 
 
 def _unit_names(repository: Repository, plan: VerifyPlan) -> Sequence[str]:

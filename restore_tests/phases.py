@@ -42,6 +42,7 @@ from backupguard.errors import (
     Cancelled,
     Changing,
     MissingMeans,
+    TimedOut,
     UsageError,
     verdict_of,
 )
@@ -281,6 +282,7 @@ class _Test:
                 repository, point = self._select(opened)
             with self._phase(Phase.FETCH):
                 self._need_room(point.bytes or 0)
+                self._need_allowance(point.bytes or 0)
                 self.into.mkdir(mode=0o700, parents=True)
                 request = FetchRequest(point=point, selector=self._selector(point))
                 self.fetched = repository.fetch(request, self.into)
@@ -326,6 +328,13 @@ class _Test:
         free = psutil.disk_usage(str(self.context.work)).free
         if free < needed + RESERVE_BYTES:
             raise MissingMeans("no_disk", needed=needed + RESERVE_BYTES, free=free)
+
+    def _need_allowance(self, needed: int) -> None:
+        """Raise TimedOut when this point is more than may be read from its repository today."""
+        assert self.repository is not None
+        left = self.repositories.allowance(self.repository)
+        if left is not None and (left == 0 or needed > left):
+            raise TimedOut("daily_limit", needed=needed, left=left)
 
     # -- prepare
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
 
 from backupguard.contracts import Capability
 from backupguard.model import (
@@ -231,13 +232,21 @@ def _candidate(schedule: Schedule, last: LastSlot | None, now: datetime) -> Due 
     return _retry(schedule, last, now)
 
 
+def _another_day(ended: datetime | None, now: datetime, timezone: str) -> bool:
+    """Tell whether a day began at the site since; also when the clock was set back."""
+    zone = ZoneInfo(timezone)
+    return ended is None or ended.astimezone(zone).date() != now.astimezone(zone).date()
+
+
 def _retry(schedule: Schedule, last: LastSlot, now: datetime) -> Due | None:
-    """Return the next attempt of a slot whose process died, or that a stop took away."""
+    """Return the next attempt of a slot whose process died, or that a stop or a limit took away."""
     if last.attempt >= ATTEMPTS_LIMIT:
         return None
     again = Due(schedule=schedule, slot=last.slot, attempt=last.attempt + 1)
     if last.state is RunState.CANCELLED and last.code == "by_stop":
         return again
+    if last.code == "daily_limit":
+        return again if _another_day(last.ended_at, now, schedule.timezone) else None
     if last.state is not RunState.INTERRUPTED or not 1 <= last.interruptions <= len(RETRY_AFTER):
         return None
     ended = last.ended_at

@@ -156,6 +156,7 @@ class TestRepositories(Repositories):
     entries: Mapping[str, tuple[RepositoryType, Any, Sequence[JobSelector]]]
     bound: int = 2
     bound_per_host: int = 2
+    allowed: Mapping[str, int] = field(default_factory=dict)
     opened: list[str] = field(default_factory=list)
     _guard: threading.Lock = field(default_factory=threading.Lock)
 
@@ -193,3 +194,7 @@ class TestRepositories(Repositories):
     def parallelism_per_host(self) -> int:
         """Return `bound_per_host`."""
         return self.bound_per_host
+
+    def allowance(self, identifier: str) -> int | None:
+        """Return what the test put there; None where it put nothing."""
+        return self.allowed.get(identifier)

@@ -185,3 +185,20 @@ def test_complete_since_the_unit_that_was_read_first(restic_018: Restic, here: T
     )
     assert [unit["unit"] for unit in seen.data["units"]] == ["structure", "data/002of002"]
     assert seen.data["complete_at"] == int(long_ago.timestamp() * 1_000_000)
+
+
+@pytest.mark.parametrize(
+    ("left", "verdict", "read"),
+    [(0, "could_not_verify", 0), (1, "could_not_verify", 1), (None, "passed", 2)],
+    ids=["nothing-left", "too-little-left", "no-limit"],
+)
+def test_what_a_daily_limit_leaves_no_room_for_is_told(
+    restic_018: Restic, here: TestContext, left: int | None, verdict: str, read: int
+):
+    asked = repositories(restic_018, here, "nas")
+    asked.allowed = {} if left is None else {"nas": left}
+    settings = IntegritySettings(data_percent=100)
+    (seen,) = INTEGRITY.observe("repository/nas", asked, here, settings)
+    assert seen.data["verdict"] == verdict
+    assert seen.data["code"] == (None if left is None else "daily_limit")
+    assert len({unit["unit"].split("/")[0] for unit in seen.data["units"]}) == read

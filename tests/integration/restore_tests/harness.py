@@ -79,6 +79,9 @@ class OneRepository:
     def parallelism(self) -> int:
         return 1
 
+    def allowance(self, identifier: str) -> int | None:
+        return None
+
 
 @dataclass
 class Trials:

@@ -25,14 +25,14 @@ from backupguard.contracts import (
 )
 from backupguard.daemon.tasks import TASKS, _keep
 from backupguard.errors import Unreachable
-from backupguard.model import Fact, RecoveryPoint, RunRequest, Verdict
+from backupguard.model import Fact, Observation, RecoveryPoint, RunRequest, Verdict
 from backupguard.processes import Cancellation
-from backupguard.runs import StoreKnown, perform
+from backupguard.runs import StoreKnown, bytes_read, perform
 from backupguard.settings import load
 from backupguard.store import open_store
 from backupguard.store.sql import SqlStore
 from backupguard.testing import TestContext, TestRepositories
-from backupguard.testing.contexts import context
+from backupguard.testing.contexts import SetClock, context
 from probes import inventory, looking, spool
 from probes.inventory import INVENTORY
 
@@ -102,6 +102,41 @@ class Telling(Catalogue):
             mark=str(min(one.bytes or 0 for one in held)),
             complete=whole,
         )
+
+
+def test_what_was_read_today_is_counted_per_repository(tmp_path: Path) -> None:
+    clock = SetClock(START)
+    store = open_store(tmp_path, now=clock)
+    number = iter(range(99))
+
+    def verified(repository: str, *sizes: int) -> None:
+        units = [
+            {"unit": f"u{n}", "verdict": "passed", "bytes": size, "code": None}
+            for n, size in enumerate(sizes)
+        ]
+        data = {"units": units, "units_total": 9, "verdict": "passed", "code": None}
+        store.append(
+            [
+                Observation(
+                    kind="repository.verified",
+                    subject=f"repository/{repository}",
+                    observed_at=clock(),
+                    data={**data, "complete_at": None},
+                    key=f"test/{next(number)}",
+                )
+            ]
+        )
+
+    verified("nas", 1000)
+    clock.advance(timedelta(days=1))
+    verified("nas", 5, 6)
+    verified("tape", 70)
+    since = START + timedelta(hours=1)
+    assert bytes_read(store, "nas", since) == 11
+    assert bytes_read(store, "tape", since) == 70
+    assert bytes_read(store, "nas", START) == 1011
+    assert bytes_read(store, "nas", clock() + timedelta(hours=1)) == 0
+    store.close()
 
 
 @dataclass

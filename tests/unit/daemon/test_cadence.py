@@ -60,6 +60,18 @@ def test_nothing_is_due_while_the_last_slot_waits_or_runs() -> None:
         assert one(HOURLY, last(NOW - timedelta(days=7), state)) is None
 
 
+def test_what_a_daily_limit_held_back_is_due_again_the_next_day_of_the_site() -> None:
+    slot = datetime(2026, 3, 5, 9, 0, tzinfo=UTC)
+    held = last(slot, code="daily_limit")
+    assert one(MONTHLY, held, slot + timedelta(hours=13)) is None  # 23:00 in Paris
+    again = one(MONTHLY, held, slot + timedelta(hours=14))
+    assert again is not None
+    assert (again.slot, again.attempt) == (slot, 2)
+    assert one(MONTHLY, last(slot, code="corrupt"), slot + timedelta(days=2)) is None
+    often = last(slot, code="daily_limit", attempt=ATTEMPTS_LIMIT)
+    assert one(MONTHLY, often, slot + timedelta(days=20)) is None
+
+
 def test_a_monthly_slot_comes_at_its_local_time() -> None:
     before = last(datetime(2026, 2, 5, 9, tzinfo=UTC))
     assert one(MONTHLY, before, datetime(2026, 3, 5, 8, 59, tzinfo=UTC)) is None

@@ -73,6 +73,10 @@ class Repository:
 @dataclass
 class Repositories:
     entries: dict[str, Repository | Exception]
+    left: int | None = None
+
+    def allowance(self, identifier: str) -> int | None:
+        return self.left
 
     @contextmanager
     def open(self, identifier: str) -> Iterator[Any]:
@@ -135,6 +139,7 @@ class Bench:
     facts: list[Any] = field(default_factory=list)
     sandboxes: list[str] = field(default_factory=list)
     limit: Exception | None = None
+    left: int | None = None
 
     def run(self, **plan: Any) -> RestoreTestResult:
         names = self.repositories or {"nas": Repository([point("p1", 4)])}
@@ -153,7 +158,7 @@ class Bench:
         values = {"run": "01JRUN", "application": "dpi", "selectors": selectors, **plan}
         return restore_test(
             RestoreTestPlan(**values),
-            repositories=Repositories(names),  # type: ignore[arg-type]
+            repositories=Repositories(names, self.left),  # type: ignore[arg-type]
             engines={"stub": self.engine},  # type: ignore[dict-item]
             sandbox=sandbox,
             context=self.context,
@@ -204,6 +209,22 @@ def test_the_class_of_the_error_decides_and_discard_happens(
     assert bench.sandboxes == ["opened", "closed"]
     assert not list(bench.context.work.iterdir())
     assert "Dupont" not in "".join(capfd.readouterr()) + repr(result) + repr(bench.facts)
+
+
+@pytest.mark.parametrize("left", [0, 3, 4, None], ids=["none", "too-little", "just", "no-limit"])
+def test_a_point_larger_than_what_may_be_read_today_is_not_fetched(
+    bench: Bench, left: int | None
+) -> None:
+    repository = Repository([point("p1", 4, bytes=4)])
+    bench.repositories = {"nas": repository}
+    bench.left = left
+    result = bench.run()
+    if left in {0, 3}:
+        assert (result.verdict, result.code) == (Verdict.COULD_NOT_VERIFY, "daily_limit")
+        assert repository.fetched == []
+        assert phases(result) == [Phase.SELECT, Phase.FETCH, Phase.DISCARD]
+    else:
+        assert (result.verdict, repository.fetched) == (Verdict.PASSED, ["p1"])
 
 
 def test_a_limit_of_the_sandbox_explains_what_it_ended(bench: Bench) -> None:
