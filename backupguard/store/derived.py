@@ -13,7 +13,7 @@ from dataclasses import fields
 from datetime import UTC, datetime, tzinfo
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, bindparam, delete, select, tuple_, update
+from sqlalchemy import Connection, RowMapping, bindparam, delete, select, update
 
 from backupguard.contracts import JobRun
 from backupguard.evidence.records import canonical, sha256
@@ -29,7 +29,7 @@ from backupguard.model import (
     to_us,
 )
 from backupguard.store import summaries
-from backupguard.store.engine import upsert
+from backupguard.store.engine import matching, upsert
 from backupguard.store.schema import (
     coverage,
     job_runs,
@@ -183,13 +183,17 @@ def _stood(
     found: dict[tuple[str, str], Standing] = {}
     for start in range(0, len(names), _AT_ONCE):
         rows = connection.execute(
-            select(point.job, point.native_id, point.at, point.day, point.state, point.bytes).where(
-                point.repository == repository,
-                tuple_(point.job, point.native_id).in_(names[start : start + _AT_ONCE]),
-                point.vanished_seq.is_(None),
+            select(point.job, point.native_id, point.at, point.day, point.state, point.bytes)
+            .select_from(
+                matching(connection, recovery_points, repository, names[start : start + _AT_ONCE])
             )
+            .where(point.vanished_seq.is_(None))
         ).mappings()
-        found |= {(row["job"], row["native_id"]): _standing(row) for row in rows}
+        found |= {
+            (row["job"], row["native_id"]): _standing(row)
+            for row in rows
+            if row["job"] is not None  # none of that name
+        }
     return found
 
 

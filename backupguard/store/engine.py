@@ -7,14 +7,31 @@ write fails at once when another process wrote in between.
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Table, create_engine, event, exc
+from sqlalchemy import (
+    JSON,
+    ColumnElement,
+    Connection,
+    Engine,
+    Join,
+    Table,
+    Text,
+    and_,
+    cast,
+    create_engine,
+    event,
+    exc,
+    func,
+    literal,
+    literal_column,
+)
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from backupguard.errors import Busy, StoreError
@@ -160,3 +177,27 @@ def upsert(
     else:
         statement = made.on_conflict_do_nothing(index_elements=list(keys))
     connection.execute(statement, list(rows))
+
+
+def matching(
+    connection: Connection, table: Table, repository: str, names: Iterable[tuple[str, str]]
+) -> Join:
+    """Return `table` joined from many (job, native_id) of a repository, one index search for each.
+
+    All names go in one parameter, so that the statement is the same however many there are. A row of
+    a table comes out for each name, all NULL where there is none. An `IN` of pairs would be read by
+    SQLite as all rows of the repository.
+    """
+    document = literal(json.dumps(list(names)), Text)
+    if connection.dialect.name == "sqlite":
+        each = func.json_each(document).table_valued("value", name="named")
+        job: ColumnElement[Any] = func.json_extract(each.c.value, "$[0]")
+        native_id: ColumnElement[Any] = func.json_extract(each.c.value, "$[1]")
+    else:
+        each = func.json_array_elements(cast(document, JSON)).table_valued("value", name="named")
+        job = each.c.value.op("->>")(literal_column("0"))
+        native_id = each.c.value.op("->>")(literal_column("1"))
+    same = and_(
+        table.c.repository == repository, table.c.job == job, table.c.native_id == native_id
+    )
+    return each.outerjoin(table, same)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import IO, Any
 
-from sqlalchemy import Connection, func, select, tuple_
+from sqlalchemy import Connection, func, select
 
 from backupguard.evidence.records import canonical
 from backupguard.model import (
@@ -31,6 +31,7 @@ from backupguard.model import (
 )
 from backupguard.store import derived, sightings, summaries
 from backupguard.store.core import Core, check, lock_head
+from backupguard.store.engine import matching
 from backupguard.store.schema import facts, job_summaries, latest, recovery_points
 
 #: Points in one fact at most: a record stays small enough to be read and shown.
@@ -106,13 +107,11 @@ def _digests(
     """Return the digests of those of the named points that stand."""
     point = recovery_points.c
     rows = connection.execute(
-        select(point.job, point.native_id, point.digest).where(
-            point.repository == repository,
-            tuple_(point.job, point.native_id).in_(list(names)),
-            point.vanished_seq.is_(None),
-        )
+        select(point.job, point.native_id, point.digest)
+        .select_from(matching(connection, recovery_points, repository, names))
+        .where(point.vanished_seq.is_(None))
     )
-    return {(job, native_id): bytes(digest) for job, native_id, digest in rows}
+    return {(job, native_id): bytes(digest) for job, native_id, digest in rows if job is not None}
 
 
 @dataclass(slots=True, kw_only=True)

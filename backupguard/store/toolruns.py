@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from itertools import islice
 
-from sqlalchemy import Connection, func, select, tuple_
+from sqlalchemy import Connection, func, select
 
 from backupguard.contracts import JobRun, JobRuns
 from backupguard.evidence.records import canonical
 from backupguard.model import Fact, Json, Observation, PointState, from_us, repository_subject
 from backupguard.store import derived
 from backupguard.store.core import Core, check, lock_head
+from backupguard.store.engine import matching
 from backupguard.store.schema import job_runs, latest
 
 #: Runs in one fact at most.
@@ -46,11 +47,11 @@ def _differing(connection: Connection, repository: str, batch: list[JobRun]) -> 
     column = job_runs.c
     named = {(one.job, one.native_id): derived.run_data(one) for one in batch}
     rows = connection.execute(
-        select(column.job, column.native_id, column.digest).where(
-            column.repository == repository, tuple_(column.job, column.native_id).in_(list(named))
+        select(column.job, column.native_id, column.digest).select_from(
+            matching(connection, job_runs, repository, named)
         )
     )
-    known = {(job, native_id): bytes(digest) for job, native_id, digest in rows}
+    known = {(job, native_id): bytes(digest) for job, native_id, digest in rows if job is not None}
     for name, data in sorted(named.items()):
         if known.get(name) != derived.point_digest(data):
             yield data
