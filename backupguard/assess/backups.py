@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from zoneinfo import ZoneInfo
 
 from backupguard.assess import job_known
 from backupguard.contracts import Store
-from backupguard.model import RecoveryPoint, Subject, repository_subject
+from backupguard.model import Json, RecoveryPoint, Subject, repository_subject
 
 _KINDS = ("inventory.listed", "backup.runs")
 _CHANGES = ("appeared", "changed", "vanished", "runs")
@@ -21,12 +22,15 @@ _CHANGES = ("appeared", "changed", "vanished", "runs")
 class Backups:
     """A job's newest standing points, what became of its newest backups, and the same with points gone.
 
-    `lost`: whether points that are gone were asked for.
+    `exposures` and `samples` go with `remembered`, one by one. `lost`: whether points that are gone
+    were asked for.
     """
 
     recent: Sequence[RecoveryPoint]
     outcomes: Sequence[job_known.Outcome]
     remembered: Sequence[job_known.Outcome]
+    exposures: Sequence[list[int] | None]
+    samples: Sequence[dict[str, Json] | None]
     lost: bool
 
 
@@ -36,7 +40,7 @@ class Remembered:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._seq: int | None = None
-        self._kept: dict[tuple[str, Subject], Backups] = {}
+        self._kept: dict[tuple[str, Subject], tuple[str, Backups]] = {}
 
     def update(self) -> None:
         """Forget the jobs that something was recorded about since the last call."""
@@ -52,23 +56,27 @@ class Remembered:
                     self._kept.pop((entry["job"], fact.observation.subject), None)
         self._seq = head
 
-    def of(self, job: str, repository: str, *, lost: bool) -> Backups:
+    def of(self, job: str, repository: str, timezone: str, *, lost: bool) -> Backups:
         """Return what is known of a job in a repository; `lost`: with points that are gone."""
         key = (job, repository_subject(repository))
-        kept = self._kept.get(key)
-        if kept is None or kept.lost is not lost:
-            kept = self._kept[key] = self._read(job, repository, lost)
+        known_in, kept = self._kept.get(key, (None, None))
+        if kept is None or kept.lost is not lost or known_in != timezone:
+            kept = self._read(job, repository, ZoneInfo(timezone), lost)
+            self._kept[key] = timezone, kept
         return kept
 
-    def _read(self, job: str, repository: str, lost: bool) -> Backups:
+    def _read(self, job: str, repository: str, zone: ZoneInfo, lost: bool) -> Backups:
         most = job_known.RECENT
         recent = self._store.points(job, repository, limit=most)
         gone = self._store.gone_points(job, repository, most) if lost else ()
         runs = self._store.job_runs(job, repository, limit=most)
         outcomes = job_known.outcomes(recent, runs)
+        remembered = job_known.outcomes((*recent, *gone), runs) if gone else outcomes
         return Backups(
             recent=recent,
             outcomes=outcomes,
-            remembered=job_known.outcomes((*recent, *gone), runs) if gone else outcomes,
+            remembered=remembered,
+            exposures=[job_known.exposure_of(one) for one in remembered],
+            samples=[job_known.sample_of(one, zone) for one in remembered],
             lost=lost,
         )

@@ -273,27 +273,34 @@ def _asked_days(schedule: str, today: date, count: int, timezone: str) -> tuple[
     return tuple(sorted({day_of(slot.last, timezone) for slot in asked if slot.exists}))
 
 
-def of_exposure(seen: Sequence[Outcome], now: datetime) -> list[list[int]]:
-    """Return (what a point holds reaches to, when it was there) of the month's points, oldest first.
+def exposure_of(one: Outcome) -> list[int] | None:
+    """Return what a restorable point holds reaches to, and when it was there; None for others.
 
     Just before a point is there, everything since the one before it would be lost.
     """
-    return [
-        [to_us(one.at), to_us(max(one.at, one.ended or one.at))]
-        for one in reversed(seen)
-        if one.state in _RESTORABLE and now - MONTH <= one.at <= now
-    ]
+    if one.state not in _RESTORABLE:
+        return None
+    return [to_us(one.at), to_us(max(one.at, one.ended or one.at))]
 
 
-def samples(seen: Sequence[Outcome], now: datetime, timezone: str) -> list[dict[str, Json]]:
-    """Return the numbers of a job's completed backups, newest first, each with its weekday."""
-    zone = ZoneInfo(timezone)
-    return [
-        {"at": to_us(one.at), "weekday": one.at.astimezone(zone).isoweekday(), "kind": one.kind}
-        | dict(one.numbers)
-        for one in seen
-        if one.state in _RESTORABLE and one.at <= now
-    ][:RECENT]
+def of_exposure(exposures: Sequence[list[int] | None], now: datetime) -> list[list[int]]:
+    """Return the exposures of the month's points, oldest first; `exposures` are newest first."""
+    first, last = to_us(now - MONTH), to_us(now)
+    return [one for one in reversed(exposures) if one is not None and first <= one[0] <= last]
+
+
+def sample_of(one: Outcome, zone: ZoneInfo) -> dict[str, Json] | None:
+    """Return the numbers of a completed backup with its weekday; None for any other."""
+    if one.state not in _RESTORABLE:
+        return None
+    weekday = one.at.astimezone(zone).isoweekday()
+    return {"at": to_us(one.at), "weekday": weekday, "kind": one.kind} | dict(one.numbers)
+
+
+def samples(found: Sequence[dict[str, Json] | None], now: datetime) -> list[dict[str, Json]]:
+    """Return the newest completed backups' numbers, those of the future left out."""
+    last = to_us(now)
+    return [one for one in found if one is not None and one["at"] <= last][:RECENT]
 
 
 # ------------------------------------------------------------------------------------------- losses

@@ -181,7 +181,7 @@ class Views:
         seen = self.latest.get(repository, {})
         summary = self._summaries.get((job, backup.repository))
         lost = self._history.lost.get((job, backup.repository), ())
-        kept = self._history.backups.of(job, backup.repository, lost=bool(lost))
+        kept = self._history.backups.of(job, backup.repository, self._timezone, lost=bool(lost))
         recent, backups, remembered = kept.recent, kept.outcomes, kept.remembered
         inspected = seen.get("repository.inspected")
         schedule, zone, now = backup.schedule or backup.every, self._timezone, self._now
@@ -223,11 +223,11 @@ class Views:
                     zone,
                 ),
                 **job_known.of_losses(lost, summary, now),
-                exposure=job_known.of_exposure(ever, now),
+                exposure=job_known.of_exposure(kept.exposures[: len(ever)], now),
                 asked_days=job_known.asked_days(
                     schedule, now, max(job_known.ASKED_DAYS, owner.retention.daily or 0), zone
                 ),
-                samples=job_known.samples(remembered, now, zone),
+                samples=job_known.samples(kept.samples, now),
             ),
         )
 
