@@ -7,7 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from backupguard.cli import common
+from backupguard.cli import common, locks
 from backupguard.errors import StoreError
 from backupguard.model import Criticality, Fact, Json, Message, to_us
 
@@ -141,6 +141,9 @@ def explained(document: Json, finding: Json, words: Words) -> Explained:
         never = words.text("status.why.never")
         good = words.text("status.time", moment_at=good_at) if good_at is not None else never
         rows.append(("status.why.good", good))
+    held = [line for fact in facts for line in locks.said(fact, words)]
+    if held:
+        rows.append(("status.why.locks", " ".join(held)))
     entry = load_catalogue().entries.get(finding["control"])
     if entry is not None:
         criticality = Criticality(finding["criticality"])

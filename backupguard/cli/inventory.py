@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from backupguard.cli import common, inventory_copies
+from backupguard.cli import common, inventory_copies, locks
 from backupguard.cli.acting import Wanted, act, exit_code, sentence
 from backupguard.errors import EXIT_DONE
 from backupguard.model import SITE, Fact, JobSummary, job_subject, repository_subject
 
 if TYPE_CHECKING:
+    from backupguard.assess.counted import CopiesOf
     from backupguard.settings import Settings
 
 
@@ -22,6 +23,8 @@ def inventory(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> int:
     """Show every application's jobs and copies, after asking the repositories."""
+    from backupguard.assess.counted import copies_of
+
     settings = common.settings()
     code = EXIT_DONE
     if not no_refresh:
@@ -32,7 +35,7 @@ def inventory(
         seen = store.latest(
             [repository_subject(name) for name in settings.repositories], ["repository.inspected"]
         )
-        copies = inventory_copies.copies_of(store, settings)
+        copies = copies_of(store, settings)
     finally:
         store.close()
     inspected = {subject: kinds.get("repository.inspected") for subject, kinds in seen.items()}
@@ -60,6 +63,9 @@ def inventory(
             for one in [summaries.get((f"{identifier}.{job}", backup.repository))]
         ],
     )
+    for name in settings.repositories:
+        for line in locks.said(inspected.get(repository_subject(name)), words):
+            print(f"{name}: {line}")
     print()
     inventory_copies.show(copies, settings)
     return code
@@ -80,7 +86,7 @@ def _as_json(
     settings: Settings,
     summaries: dict[tuple[str, str], JobSummary],
     inspected: dict[str, Fact | None],
-    copies: list[inventory_copies.CopiesOf],
+    copies: list[CopiesOf],
 ) -> Any:
     applications = []
     for identifier, application in settings.applications.items():
