@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -52,7 +53,9 @@ def look(identifier: str, repositories: Repositories, context: Context) -> Seque
     try:
         with repositories.open(identifier) as repository:
             jobs = tuple(repositories.jobs(identifier))
-            seen.extend(_listings(identifier, repository, jobs, context))
+            found = _listings(identifier, repository, jobs, context)
+            word = repositories.origin_of(identifier)
+            seen.extend(replace(listing, origin=word) for listing in found)
             if Capability.RUNS in repository.capabilities:
                 seen.append(_runs(identifier, repository, context))
             state = repository.inspect()
