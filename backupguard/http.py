@@ -53,7 +53,10 @@ class BoundedHttp(Http):
         import urllib3  # here, because the idle daemon imports this module too
 
         self.cancel.raise_if_set()
-        retries = urllib3.Retry(connect=1, read=0, redirect=False, status=0, backoff_factor=0.2)
+        # other=0: a certificate that does not hold now does not hold a second later.
+        retries = urllib3.Retry(
+            connect=1, read=0, redirect=False, status=0, other=0, backoff_factor=0.2
+        )
         try:
             with urllib3.PoolManager(retries=retries, **_tls(trust)) as pool:
                 answer = pool.request(
