@@ -3,54 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from backupguard.cli import common
-from backupguard.model import Json, application_subject
+from backupguard.model import Json
 
 if TYPE_CHECKING:
-    from backupguard.contracts import Store
-    from backupguard.controls.copies import Copy, Count
+    from backupguard.assess.counted import CopiesOf
+    from backupguard.controls.copies import Count
     from backupguard.settings import Settings
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CopiesOf:
-    """The copies of an application, or of one database of it that jobs say they cover."""
-
-    application: str
-    part: str  # "" for the whole
-    needed: int
-    copies: tuple[Copy, ...]
-    count: Count
-
-
-def copies_of(store: Store, settings: Settings) -> list[CopiesOf]:
-    """Return the copies of every application as control 321-01 counts them now."""
-    from backupguard.assess import History
-    from backupguard.assess.views import Views
-    from backupguard.controls import load_catalogue
-    from backupguard.controls.copies import copies_of as copies_in
-    from backupguard.controls.copies import count, parts
-
-    now = datetime.now(UTC)
-    history = History(store)
-    history.update()
-    views, catalogue = Views(store, settings, history, now), load_catalogue()
-    found = []
-    for name, owner in settings.applications.items():
-        demanded = catalogue.policy("321-01", owner.criticality).thresholds
-        for part, copies in parts(copies_in(views.of(application_subject(name)))).items():
-            counted = count(
-                copies, owner.failure_domain, now, attested_s=int(demanded["attestation"])
-            )
-            needed = int(demanded["copies"])
-            found.append(
-                CopiesOf(application=name, part=part, needed=needed, copies=copies, count=counted)
-            )
-    return found
 
 
 def show(every: list[CopiesOf], settings: Settings) -> None:

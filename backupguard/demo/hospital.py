@@ -1,89 +1,81 @@
-"""Makes the hospital: its databases, their dumps, and the two places their copies are kept in."""
+"""Makes the hospital: databases on two servers, images and letters. All of it is invented."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import random
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
-from pathlib import Path
 
 from backupguard.demo import programs
-from backupguard.demo.layout import Layout, write_secret
+from backupguard.demo.configuration import ROLE
+from backupguard.demo.layout import Layout
+from backupguard.demo.programs import Source
+
+#: The database that nobody backs up.
+UNCOVERED = "bloc_operatoire"
+_IMAGES = 12
+_IMAGE_BYTES = 200_000
+_LETTERS = 60
 
 
 def script(name: str) -> str:
-    """Return one of the SQL scripts: "dpi" or "labo"."""
+    """Return one of the SQL scripts: "dpi", "labo", "pharmacie" or "bloc"."""
     return (resources.files("backupguard.demo") / "sql" / f"{name}.sql").read_text("utf-8")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Made:
-    """What was made: sizes in bytes per database, and the version of the server."""
+    """What was made: sizes in bytes per database, and the version of the servers."""
 
     sizes: Mapping[str, int]
     rows: int
     version: str
 
 
-def make_dumps(layout: Layout, observations: int, results: int) -> Made:
-    """Start a PostgreSQL, load the hospital into it, dump it, and stop the server again."""
-    with programs.postgresql(layout.source / "server") as source:
-        source.create("dpi", script("dpi"), observations=observations)
-        source.create("labo", script("labo"), results=results)
-        for database in ("dpi", "labo"):
-            source.dump(database, layout.dumps / f"{database}.dump")
-        sizes = {database: source.bytes_of(database) for database in ("dpi", "labo")}
-        version = source.psql("postgres", "-c", "show server_version").split()[0]
-    return Made(sizes=sizes, rows=observations, version=version)
+@contextmanager
+def servers(layout: Layout, archive_command: str) -> Iterator[tuple[Source, Source]]:
+    """Run the hospital's two database servers until the block ends.
+
+    The first one is dumped; of the second every write is archived by `archive_command`.
+    """
+    archived = {
+        "wal_level": "replica",
+        "max_wal_senders": "4",
+        "archive_mode": "on",
+        "archive_command": archive_command,
+        "full_page_writes": "on",
+        "shared_buffers": "32MB",
+        "maintenance_work_mem": "32MB",
+        "max_wal_size": "1GB",
+    }
+    with (
+        programs.postgresql(layout.source / "server", port=programs.free_port()) as server,
+        programs.postgresql(layout.source / "pharma", archived, programs.free_port()) as pharma,
+    ):
+        for source in (server, pharma):
+            # The right that docs/discovery.md asks for: it sees catalogues and sizes, no data.
+            source.psql("postgres", "-c", f"create role {ROLE} login in role pg_monitor")
+        yield server, pharma
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Restic:
-    """restic as the hospital's own backup job calls it: with write rights, unlike BackupGuard."""
-
-    program: Path
-    repository: str
-    password_file: Path
-
-    def call(self, *arguments: str | Path) -> str:
-        """Run restic on this repository and return what it printed."""
-        environment = {
-            "RESTIC_REPOSITORY": self.repository,
-            "RESTIC_PASSWORD_FILE": str(self.password_file),
-        }
-        argv = [self.program, "--no-cache", "-q", *arguments]
-        return programs.call(argv, environment=environment)
-
-    def back_up(self, dumps: Path) -> None:
-        """Make the repository if need be, and a snapshot of each dump on its own."""
-        self.call("init")
-        for dump in sorted(dumps.glob("*.dump")):
-            self.call("backup", "--tag", dump.stem, "--host", "belle-rive", dump)
-
-
-def back_up(layout: Layout, restic: Path, coffre_port: int | None) -> None:
-    """Back the dumps up into the directory and, if it has a port, into the rest-server."""
-    nas = Restic(
-        program=restic, repository=str(layout.nas), password_file=write_secret(layout, "nas")
-    )
-    nas.back_up(layout.dumps)
-    if coffre_port is not None:
-        coffre = Restic(
-            program=restic,
-            repository=f"rest:http://127.0.0.1:{coffre_port}/",
-            password_file=write_secret(layout, "coffre"),
-        )
-        coffre.back_up(layout.dumps)
-
-
-def vault_argv(program: Path, layout: Layout, port: int) -> tuple[str, ...]:
-    """Return how the rest-server is started: append-only, on loopback, for this user only."""
-    return (
-        str(program),
-        "--append-only",
-        "--no-auth",  # on loopback, and restic encrypts: what it keeps is of no use to others
-        "--listen",
-        f"127.0.0.1:{port}",
-        "--path",
-        str(layout.coffre),
+def fill(layout: Layout, server: Source, pharma: Source, observations: int, results: int) -> Made:
+    """Load the hospital into its servers, and write its files."""
+    server.create("dpi", script("dpi"), observations=observations)
+    server.create("labo", script("labo"), results=results)
+    server.create(UNCOVERED, script("bloc"))
+    pharma.create("pharmacie", script("pharmacie"), dispensations=results // 4)
+    chance = random.Random(36)  # noqa: S311 - pictures of nothing, the same each time
+    for number in range(1, _IMAGES + 1):
+        image = b"\0" * 128 + b"DICM" + chance.randbytes(_IMAGE_BYTES)
+        (layout.images / f"IMG{number:05}.dcm").write_bytes(image)
+    for number in range(1, _LETTERS + 1):
+        letter = f"Lettre de liaison n° {number}\n\nCher confrère,\n\n" + "…\n" * (number % 9)
+        (layout.documents / f"lettre-{number:04}.txt").write_text(letter, encoding="utf-8")
+    owners = {"dpi": server, "labo": server, UNCOVERED: server, "pharmacie": pharma}
+    return Made(
+        sizes={name: owner.bytes_of(name) for name, owner in owners.items()},
+        rows=observations,
+        version=server.psql("postgres", "-c", "show server_version").split()[0],
     )

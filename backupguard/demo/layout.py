@@ -1,9 +1,11 @@
-"""Where everything of a demonstration lies below its directory, and the configuration it leaves."""
+"""Where everything of a demonstration lies below its directory."""
 
 from __future__ import annotations
 
 import secrets
+import shlex
 import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,22 +17,36 @@ MARK = ".backupguard-demo"
 NAMES = (
     "anchors.txt",
     "backupguard.toml",
+    "barman",
+    "borg",
+    "cloud",
+    "cloud.sh",
     "coffre",
     "coffre.sh",
+    "disk",
+    "etc",
     "evidence",
+    "exports",
     "log",
     "metrics.prom",
     "nas",
+    "pgbackrest",
+    "reference",
     "reports",
     "secrets",
     "source",
+    "spool",
     "state",
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """The places of a demonstration."""
+    """The places of a demonstration.
+
+    Repositories lie in directories of their names: nas, coffre, exports, cloud, borg, pgbackrest,
+    barman, and spool for what jobs report.
+    """
 
     root: Path
 
@@ -61,7 +77,7 @@ class Layout:
 
     @property
     def source(self) -> Path:
-        """The hospital's own database server, while it runs."""
+        """The hospital's own database servers and files."""
         return self.root / "source"
 
     @property
@@ -83,6 +99,66 @@ class Layout:
     def coffre_script(self) -> Path:
         """Starts the rest-server again, once the demonstration is over."""
         return self.root / "coffre.sh"
+
+    @property
+    def exports(self) -> Path:
+        """Dumps in a directory."""
+        return self.root / "exports"
+
+    @property
+    def cloud(self) -> Path:
+        """What the S3 server keeps."""
+        return self.root / "cloud"
+
+    @property
+    def cloud_script(self) -> Path:
+        """Starts the S3 server again, once the demonstration is over."""
+        return self.root / "cloud.sh"
+
+    @property
+    def borg(self) -> Path:
+        """The borg repository."""
+        return self.root / "borg"
+
+    @property
+    def pgbackrest(self) -> Path:
+        """The pgBackRest repository."""
+        return self.root / "pgbackrest"
+
+    @property
+    def barman(self) -> Path:
+        """Barman's home."""
+        return self.root / "barman"
+
+    @property
+    def spool(self) -> Path:
+        """Where jobs lay reports of their own runs."""
+        return self.root / "spool"
+
+    @property
+    def disk(self) -> Path:
+        """What stands for a disk that is carried away: a job that reports itself writes it."""
+        return self.root / "disk"
+
+    @property
+    def images(self) -> Path:
+        """The hospital's images, as files."""
+        return self.source / "images"
+
+    @property
+    def documents(self) -> Path:
+        """The hospital's letters, as files."""
+        return self.source / "documents"
+
+    @property
+    def etc(self) -> Path:
+        """The configuration of the hospital's own backup tools."""
+        return self.root / "etc"
+
+    @property
+    def reference(self) -> Path:
+        """The hospital's list of its applications, as its CMDB would export it."""
+        return self.root / "reference"
 
     @property
     def metrics(self) -> Path:
@@ -117,162 +193,29 @@ def prepare(directory: Path) -> Layout:
             place.unlink(missing_ok=True)
     (root / MARK).touch(mode=0o600)
     layout = Layout(root=root)
-    for place in (layout.state, layout.reports, layout.dumps, layout.log, root / "secrets"):
+    made = (layout.state, layout.reports, layout.dumps, layout.images, layout.documents, layout.log)
+    kept = (layout.exports, layout.disk, layout.etc, layout.reference, root / "secrets")
+    for place in (*made, *kept):
         place.mkdir(mode=0o700, parents=True)
     return layout
 
 
-def write_secret(layout: Layout, name: str) -> Path:
-    """Write a new random password into a file that only its owner may read; return the file."""
+def write_secret(layout: Layout, name: str, content: str | None = None) -> Path:
+    """Write a secret, by default a new random password, that only its owner may read.
+
+    Returns its file.
+    """
     place = layout.secret(name)
     place.touch(mode=0o600)
-    place.write_text(secrets.token_urlsafe(24) + "\n", encoding="ascii")
+    place.write_text(content or secrets.token_urlsafe(24) + "\n", encoding="ascii")
     return place
 
 
-_SITE = """\
-# Written by `backupguard demo`. Every other command works on it:
-#   backupguard --config {configuration} status
-
-[site]
-name = "CH de Belle-Rive (démonstration)"
-timezone = "Europe/Paris"
-language = "{language}"
-
-[store]
-directory = "{state}"
-
-[http]
-listen = "127.0.0.1:{http_port}"
-
-[scratch]
-clear-text-accepted-by = "backupguard demo: invented data"
-
-[probes.integrity]
-data-percent = 100  # small enough to be read whole each time
-
-[repositories.nas]
-type = "restic"
-url = "{nas}"
-program = "{restic}"
-data-buckets = 1  # small enough to be read in one piece
-credentials.reader.file = "{nas_secret}"
-medium-kind = "disk"
-failure-domain = "campus-nord/baie-2"
-"""
-
-_COFFRE = """
-[repositories.coffre]
-type = "restic"
-url = "rest:http://127.0.0.1:{coffre_port}/"
-program = "{restic}"
-data-buckets = 1  # small enough to be read in one piece
-credentials.reader.file = "{coffre_secret}"
-medium-kind = "disk"
-failure-domain = "campus-sud/coffre"
-claimed-protection = ["append-only"]
-"""
-
-_APPLICATIONS = """
-[applications.dpi]
-name = "Dossier patient informatisé"
-criticality = "C1"
-rpo = "24h"
-rto = "4h"
-declared-by = "direction des soins"
-declared-on = 2026-03-02
-bia-reference = "BIA-2026-04"
-depends-on = ["labo"]
-
-[applications.dpi.restore-test]
-engine = "postgresql"
-required-tables = ["patients", "stays", "observations", "prescriptions"]
-
-[[applications.dpi.restore-test.checks]]
-name = "admissions récentes"
-sql = "select max(admitted_at) from stays"
-newer-than = "26h"
-
-[[applications.dpi.restore-test.checks]]
-name = "observations en nombre"
-sql = "select count(*) from observations"
-at-least = {observations}
-
-[[applications.dpi.restore-test.checks]]
-name = "aucun séjour sans patient"
-sql = "select count(*) from stays s left join patients p on p.id = s.patient_id where p.id is null"
-equals = 0
-
-[applications.labo]
-name = "Laboratoire"
-criticality = "C2"
-rpo = "24h"
-rto = "8h"
-declared-by = "chef de service du laboratoire"
-declared-on = 2026-03-02
-bia-reference = "BIA-2026-07"
-
-[applications.labo.restore-test]
-engine = "postgresql"
-
-[[applications.labo.restore-test.checks]]
-name = "résultats récents"
-sql = "select max(validated_at) from results"
-newer-than = "26h"
-"""
-
-_JOB = """
-[applications.{application}.backups.{job}]
-repository = "{repository}"
-select.paths = ["{dump}"]
-every = "24h"
-grace = "2h"
-"""
-
-
-def write_configuration(
-    layout: Layout,
-    *,
-    language: str,
-    restic: Path,
-    http_port: int,
-    coffre_port: int | None,
-    observations: int,
+def write_script(
+    place: Path, argv: Sequence[str | Path], environment: Mapping[str, str] | None = None
 ) -> None:
-    """Write the configuration of the demonstration; without a port there is no second repository."""
-    values = {
-        "configuration": layout.configuration,
-        "language": language,
-        "state": layout.state,
-        "http_port": http_port,
-        "nas": layout.nas,
-        "restic": restic,
-        "nas_secret": layout.secret("nas"),
-        "coffre_secret": layout.secret("coffre"),
-        "coffre_port": coffre_port,
-        "observations": observations * 9 // 10,
-    }
-    parts = [_SITE.format(**values)]
-    if coffre_port is not None:
-        parts.append(_COFFRE.format(**values))
-    parts.append(_APPLICATIONS.format(**values))
-    for application in ("dpi", "labo"):
-        jobs = {"nuit": "nas"} | ({"nuit-coffre": "coffre"} if coffre_port is not None else {})
-        parts += [
-            _JOB.format(
-                application=application,
-                job=job,
-                repository=repository,
-                dump=layout.dumps / f"{application}.dump",
-            )
-            for job, repository in jobs.items()
-        ]
-    layout.configuration.touch(mode=0o600)
-    layout.configuration.write_text("".join(parts), encoding="utf-8")
-
-
-def write_coffre_script(layout: Layout, argv: tuple[str, ...]) -> None:
-    """Write the script that starts the rest-server again as the demonstration had it."""
-    quoted = " ".join("'" + part.replace("'", "'\\''") + "'" for part in argv)
-    layout.coffre_script.write_text(f"#!/bin/sh\nexec {quoted}\n", encoding="utf-8")
-    layout.coffre_script.chmod(0o700)
+    """Write a script that starts a server again as the demonstration had it."""
+    given = [f"{name}={value}" for name, value in (environment or {}).items()]
+    command = shlex.join([*(["env", *given] if given else []), *map(str, argv)])
+    place.write_text(f"#!/bin/sh\nexec {command}\n", encoding="utf-8")
+    place.chmod(0o700)

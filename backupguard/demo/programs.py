@@ -1,4 +1,4 @@
-"""The programs the demonstration plays with: a PostgreSQL of its own, restic, a rest-server."""
+"""Runs the programs the demonstration plays with: PostgreSQL servers of its own, backup tools."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ def newest_postgresql(root: Path = POSTGRESQL) -> Path:
     return max(majors, key=lambda place: int(place.parent.parent.name)).parent
 
 
-def restic() -> Path:
-    """Return where restic is. Raises MissingMeans (program_missing)."""
-    found = find("restic")
+def required(program: str, package: str | None = None) -> Path:
+    """Return where a program is. Raises MissingMeans (program_missing) with the package to install."""
+    found = find(program)
     if found is None:
-        raise _missing("restic", "restic")
+        raise _missing(program, package or program)
     return found
 
 
@@ -91,18 +91,28 @@ def _environment() -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """A running PostgreSQL of the demonstration's own, reached through its socket only."""
+    """A running PostgreSQL of the demonstration's own, reached through its socket only.
+
+    `port` is a part of the socket's name, and tells servers of one host apart.
+    """
 
     programs: Path
     socket: Path
+    port: int = 5432
 
-    def _connection(self, database: str) -> list[str]:
-        return ["-h", str(self.socket), "-U", "postgres", "-d", database]
+    @property
+    def conninfo(self) -> str:
+        """Return how libpq reaches it."""
+        return f"host={self.socket} port={self.port} user=postgres dbname=postgres"
+
+    def connection(self, database: str) -> list[str]:
+        """Return the options by which PostgreSQL's programs reach a database."""
+        return ["-h", str(self.socket), "-p", str(self.port), "-U", "postgres", "-d", database]
 
     def psql(self, database: str, *arguments: str, script: str | None = None) -> str:
         """Run psql, with a script on its standard input if one is given; return what it printed."""
         argv = [str(self.programs / "psql"), "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1"]
-        return call([*argv, *self._connection(database), *arguments], stdin=script)
+        return call([*argv, *self.connection(database), *arguments], stdin=script)
 
     def create(self, database: str, script: str, **variables: int) -> None:
         """Create a database and fill it by a SQL script with these psql variables."""
@@ -114,7 +124,7 @@ class Source:
         """Dump a database with pg_dump; the custom format with fast compression by default."""
         chosen = options or ("-Fc", "-Z1")
         argv = [str(self.programs / "pg_dump"), *chosen, "-f", str(into)]
-        call([*argv, *self._connection(database)])
+        call([*argv, *self.connection(database)])
 
     def bytes_of(self, database: str) -> int:
         """Return the size of a database in bytes."""
@@ -122,19 +132,23 @@ class Source:
 
 
 @contextmanager
-def postgresql(directory: Path, programs: Path | None = None) -> Iterator[Source]:
-    """Run a PostgreSQL server with its data and socket below `directory` until the block ends.
+def postgresql(
+    directory: Path, settings: Mapping[str, str] | None = None, port: int = 5432
+) -> Iterator[Source]:
+    """Run a PostgreSQL server with its data below `directory` until the block ends.
 
-    It listens on no port and writes without fsync: its data is made again by the next run.
+    It listens on its socket alone and writes without fsync: its data is made again by the next run.
+    `settings` take the place of those that make loading quick.
     """
-    programs = programs or newest_postgresql()
+    programs = newest_postgresql()
     data, log = directory / "data", directory / "log"
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     meeting = tempfile.mkdtemp(prefix="backupguard-demo-")
     initdb = [str(programs / "initdb"), "-D", str(data), "-U", "postgres"]
     call([*initdb, "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync"])
-    settings = {
+    chosen = {
         "listen_addresses": "",
+        "port": str(port),
         # A socket's path is bound to 107 bytes, and `directory` is not ours to choose.
         "unix_socket_directories": meeting,
         "fsync": "off",
@@ -147,28 +161,42 @@ def postgresql(directory: Path, programs: Path | None = None) -> Iterator[Source
         "maintenance_work_mem": "256MB",
         "autovacuum": "off",
         "jit": "off",
+        **(settings or {}),
     }
-    options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+    options = [part for name, value in chosen.items() for part in ("-c", f"{name}={value}")]
+    source = Source(programs=programs, socket=Path(meeting), port=port)
+    argv = (str(programs / "postgres"), "-D", str(data), *options)
+    try:
+        with running(argv, lambda: _answers(source), log):
+            yield source
+    finally:
+        shutil.rmtree(meeting, ignore_errors=True)
+
+
+@contextmanager
+def running(argv: Sequence[str | Path], ready: Callable[[], bool], log: Path) -> Iterator[None]:
+    """Run a program from when it is ready until the block ends; what it says goes into `log`.
+
+    Raises MissingMeans (server_refused) when it ends before, or is not ready within a minute.
+    """
     with log.open("wb") as output:
-        server = subprocess.Popen(
-            [str(programs / "postgres"), "-D", str(data), *options],
+        process = subprocess.Popen(
+            [str(part) for part in argv],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
             env=_environment(),
         )
     try:
-        source = Source(programs=programs, socket=Path(meeting))
-        _wait_for(lambda: _answers(source), server, "postgres", log)
-        yield source
+        _wait_for(ready, process, Path(argv[0]).name, log)
+        yield
     finally:
-        _stop(server)
-        shutil.rmtree(meeting, ignore_errors=True)
+        _stop(process)
 
 
 def _answers(source: Source) -> bool:
     done = subprocess.run(
-        [str(source.programs / "pg_isready"), "-q", "-h", str(source.socket), "-U", "postgres"],
+        [str(source.programs / "pg_isready"), "-q", *source.connection("postgres")],
         env=_environment(),
         check=False,
         timeout=10,
@@ -195,6 +223,16 @@ def _wait_for(
     raise MissingMeans("server_refused", Message(id="demo.program_failed", values=values))
 
 
+def wait_until(ready: Callable[[], bool], program: str, seconds: int = 60) -> None:
+    """Wait until something that a program does is done. Raises MissingMeans (server_refused)."""
+    end = time.monotonic() + seconds
+    while not ready():
+        if time.monotonic() > end:
+            values = {"program": program, "said": "…"}
+            raise MissingMeans("server_refused", Message(id="demo.program_failed", values=values))
+        time.sleep(0.05)
+
+
 def _stop(process: subprocess.Popen[bytes]) -> None:
     process.terminate()
     try:
@@ -218,25 +256,8 @@ def free_port(wanted: int | None = None) -> int:
     raise MissingMeans("server_refused", Message(id="demo.no_port"))
 
 
-@contextmanager
-def vault(argv: Sequence[str], port: int, log: Path) -> Iterator[None]:
-    """Run a rest-server until the block ends."""
-    with log.open("wb") as output:
-        server = subprocess.Popen(
-            list(argv),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env=_environment(),
-        )
-    try:
-        _wait_for(lambda: _listens(port), server, "rest-server", log)
-        yield
-    finally:
-        _stop(server)
-
-
-def _listens(port: int) -> bool:
+def listens(port: int) -> bool:
+    """Tell whether somebody listens on a port of 127.0.0.1."""
     with socket.socket() as client:
         client.settimeout(1)
         return client.connect_ex(("127.0.0.1", port)) == 0

@@ -12,13 +12,14 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from backupguard.errors import MissingMeans
+from backupguard.model import Message
 
 _RIGHTS = {
     "admin": ["Admin", "Read", "Write", "List", "Tagging"],
@@ -30,9 +31,14 @@ _WITHIN_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class S3Server:
-    """A running server. Each identity's access key is its name, its secret key "NAME-secret"."""
+    """A running server. Each identity's access key is its name, its secret key "NAME-secret".
+
+    `argv` and `environment` start it again.
+    """
 
     endpoint: str
+    argv: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     def credentials(self, identity: str) -> str:
         """Return a shared credentials file."""
@@ -53,11 +59,15 @@ class S3Server:
         )
 
 
-def _program() -> Path:
-    """Return SeaweedFS' program, which the extra `demo` puts beside the interpreter."""
+def program() -> Path:
+    """Return SeaweedFS' program, which the extra `demo` puts beside the interpreter.
+
+    Raises MissingMeans (program_missing).
+    """
     found = Path(sys.executable).with_name("weed")
     if not found.exists():
-        raise MissingMeans("program_missing", program="weed")
+        remedy = Message(id="demo.install_extra")
+        raise MissingMeans("program_missing", remedy=remedy, program="weed", package="demo")
     return found
 
 
@@ -80,8 +90,11 @@ def _free_ports(count: int) -> list[int]:
 
 
 @contextmanager
-def running(directory: Path) -> Iterator[S3Server]:
-    """Run a server whose files lie in `directory`, which is removed afterwards."""
+def running(directory: Path, *, keep: bool = False) -> Iterator[S3Server]:
+    """Run a server whose files lie in `directory`, which is removed afterwards unless `keep`.
+
+    Raises MissingMeans (program_missing, server_refused).
+    """
     directory.mkdir(parents=True)
     identities = [
         {
@@ -92,30 +105,39 @@ def running(directory: Path) -> Iterator[S3Server]:
         for name, actions in _RIGHTS.items()
     ]
     (directory / "s3.json").write_text(json.dumps({"identities": identities}))
-    s3, master, volume, filer = _free_ports(4)
+    made = _server(directory)
     with (directory / "log").open("wb") as log:
-        server = subprocess.Popen(
-            [
-                *(str(_program()), "server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"),
-                *(f"-dir={directory}", "-s3", f"-s3.port={s3}", "-s3.iam=false"),
-                *(f"-s3.config={directory}/s3.json", f"-master.port={master}"),
-                *(f"-volume.port={volume}", f"-filer.port={filer}", "-volume.max=500"),
-                *("-master.volumeSizeLimitMB=64", "-master.telemetry=false"),
-            ],
-            # Without it each bucket takes seven volumes.
-            env=os.environ | {"WEED_MASTER_VOLUME_GROWTH_COPY_1": "1"},
+        process = subprocess.Popen(
+            made.argv,
+            env=os.environ | made.environment,
             stdout=log,
             stderr=subprocess.STDOUT,
             cwd=directory,
         )
-    made = S3Server(f"http://127.0.0.1:{s3}")
     try:
-        _wait(made, server, directory / "log")
+        _wait(made, process, directory / "log")
         yield made
     finally:
-        server.kill()  # it does not end on one SIGTERM
-        server.wait()
-        shutil.rmtree(directory, ignore_errors=True)
+        process.kill()  # it does not end on one SIGTERM
+        process.wait()
+        if not keep:
+            shutil.rmtree(directory, ignore_errors=True)
+
+
+def _server(directory: Path) -> S3Server:
+    s3, master, volume, filer = _free_ports(4)
+    return S3Server(
+        endpoint=f"http://127.0.0.1:{s3}",
+        argv=(
+            *(str(program()), "server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"),
+            *(f"-dir={directory}", "-s3", f"-s3.port={s3}", "-s3.iam=false"),
+            *(f"-s3.config={directory}/s3.json", f"-master.port={master}"),
+            *(f"-volume.port={volume}", f"-filer.port={filer}", "-volume.max=500"),
+            *("-master.volumeSizeLimitMB=64", "-master.telemetry=false"),
+        ),
+        # Without it each bucket takes seven volumes.
+        environment={"WEED_MASTER_VOLUME_GROWTH_COPY_1": "1"},
+    )
 
 
 def _wait(server: S3Server, process: subprocess.Popen[bytes], log: Path) -> None:

@@ -12,13 +12,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 
-from backupguard import metrics, runs, settings
+from backupguard import metrics, plugins, runs, settings
 from backupguard.assess import Assessment, Assessor
+from backupguard.assess.counted import CopiesOf, copies_of
+from backupguard.contracts import Capability
 from backupguard.controls import Catalogue, load_catalogue
 from backupguard.daemon import configuration
 from backupguard.daemon.requests import author, request
 from backupguard.daemon.tasks import TASKS
-from backupguard.demo import hospital, layout, programs
+from backupguard.demo import backups, hospital, layout, programs, s3_server
+from backupguard.demo import configuration as written
 from backupguard.errors import MissingMeans
 from backupguard.evidence.seals import anchor_line
 from backupguard.model import (
@@ -30,11 +33,13 @@ from backupguard.model import (
     Origin,
     Run,
     Subject,
+    Verdict,
     application_subject,
     repository_subject,
 )
 from backupguard.processes import Cancellation
 from backupguard.reports.history import month_of
+from backupguard.settings.proposal import address
 from backupguard.store import open_store
 from backupguard.store.bundle import write_bundle
 from backupguard.store.sql import SqlStore
@@ -42,7 +47,6 @@ from backupguard.store.sql import SqlStore
 HTTP_PORT = 9789
 OBSERVATIONS = 1_000_000
 RESULTS = 120_000
-APPLICATIONS = ("dpi", "labo")
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -58,6 +62,8 @@ class Told:
     made: hospital.Made
     runs: list[Run] = field(default_factory=list)
     tests: list[Fact] = field(default_factory=list)
+    uncovered: tuple[str, ...] = ()
+    lacking: int = 0
     assessment: Assessment | None = None
     reports: tuple[Path, ...] = ()
     bundle: Path | None = None
@@ -65,7 +71,14 @@ class Told:
     fingerprint: str = ""
     metrics: Path | None = None
     coffre: bool = False
+    copies: tuple[CopiesOf, ...] = ()
     duration_ms: int = 0
+
+    @property
+    def proved(self) -> bool:
+        """Tell whether all went as it should; what this machine hides from discovery is no fault."""
+        verdicts = {run.verdict for run in self.runs if run.request.task != "discovery"}
+        return verdicts == {Verdict.PASSED} and self.bundle_verified and bool(self.uncovered)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,36 +114,38 @@ def play(
 ) -> Told:
     """Make the hospital in `directory`, run everything on it, and return what was seen.
 
-    `stay`, if given, is called at the end while the rest-server still runs. Raises errors of
+    `stay`, if given, is called at the end while the hospital's servers still run. Raises errors of
     `backupguard.errors`: UsageError for a directory in use, MissingMeans for a missing program,
     Cancelled after Ctrl-C.
     """
     began = time.monotonic()
+    tools = backups.tools()
     place = layout.prepare(directory)
-    restic, server = programs.restic(), programs.rest_server()
     with ExitStack() as stack:
         cancel = stack.enter_context(_cancelled_by_signals())
         tell(Message(id="demo.step.hospital", values={"rows": observations}))
-        made = hospital.make_dumps(place, observations, results)
+        archive = backups.archive_command(place, tools.pgbackrest)
+        server, pharma = stack.enter_context(hospital.servers(place, archive))
+        made = hospital.fill(place, server, pharma, observations, results)
         cancel.raise_if_set()
-        port = None
-        if server is None:
-            tell(Message(id="demo.no_rest_server"))
-        else:
-            port = programs.free_port()
-            argv = hospital.vault_argv(server, place, port)
-            layout.write_coffre_script(place, argv)
-            stack.enter_context(programs.vault(argv, port, place.log / "coffre.log"))
         tell(Message(id="demo.step.backup"))
-        hospital.back_up(place, restic, port)
-        layout.write_configuration(
-            place,
+        port, endpoint = _back_up(stack, place, tools, (server, pharma), tell)
+        cancel.raise_if_set()
+        parts = written.Parts(
             language=language,
-            restic=restic,
+            restic=tools.restic,
+            borg=tools.borg,
             http_port=programs.free_port(HTTP_PORT),
             coffre_port=port,
+            cloud_endpoint=endpoint,
+            bucket=backups.BUCKET,
+            server_port=server.port,
+            pharma_port=pharma.port,
             observations=observations,
         )
+        today = datetime.now(UTC).date()
+        written.write_reference(place, today)
+        written.write_configuration(place, parts, today)
         chosen = settings.load(place.configuration, environ={})
         told = Told(layout=place, settings=chosen, made=made, coffre=port is not None)
         store = open_store(chosen.state_directory, chosen.store.url)
@@ -143,6 +158,35 @@ def play(
             with _interrupted_by_signals():
                 stay(told)
     return told
+
+
+def _back_up(
+    stack: ExitStack,
+    place: layout.Layout,
+    tools: backups.Tools,
+    sources: tuple[programs.Source, programs.Source],
+    tell: Teller,
+) -> tuple[int | None, str]:
+    """Run the hospital's backup jobs; what serves copies runs until the stack ends.
+
+    Returns the rest-server's port, if there is one, and the S3 server's address.
+    """
+    server, pharma = sources
+    backups.dump(place, server, pharma)
+    port = None
+    if tools.rest_server is None:
+        tell(Message(id="demo.no_rest_server"))
+    else:
+        port = stack.enter_context(backups.vault(place, tools.rest_server))
+    backups.with_restic(place, tools.restic, port)
+    backups.with_borg(place, tools.borg)
+    cloud = stack.enter_context(s3_server.running(place.cloud, keep=True))
+    backups.to_cloud(place, cloud)
+    backups.reporting(place)
+    stack.enter_context(backups.streaming(place, tools.barman, pharma))
+    backups.with_pgbackrest(place, tools.pgbackrest, pharma)
+    backups.with_barman(place, tools.barman, pharma)
+    return port, cloud.endpoint
 
 
 @contextmanager
@@ -182,25 +226,43 @@ def _steps(stage: _Stage) -> None:
     configuration.accept(store, chosen, catalogue, author=author(), now=datetime.now(UTC))
     tell(Message(id="demo.step.inventory"))
     stage.perform("inventory", SITE)
+    tell(Message(id="demo.step.discovery"))
+    _discover(stage)
     tell(Message(id="demo.step.integrity"))
-    for identifier in chosen.repositories:
-        stage.perform("integrity", repository_subject(identifier))
+    for identifier, repository in chosen.repositories.items():
+        if Capability.VERIFY in plugins.capabilities(repository.type):
+            stage.perform("integrity", repository_subject(identifier))
     tell(Message(id="demo.step.first"))
-    for application in APPLICATIONS:
-        _restore(stage, application, "nas")
+    for application, repositories in written.TESTED.items():
+        _restore(stage, application, repositories[0])
     tell(Message(id="demo.step.baseline"))
-    for application in APPLICATIONS:
+    for application in written.TESTED:
         _accept_baseline(stage, application)
     tell(Message(id="demo.step.second"))
-    for application in APPLICATIONS:
-        for identifier in chosen.repositories:
-            _restore(stage, application, identifier)
+    for application, repositories in written.TESTED.items():
+        for identifier in repositories:
+            if identifier in chosen.repositories:
+                _restore(stage, application, identifier)
     tell(Message(id="demo.step.assess"))
     _judge(stage, catalogue)
     tell(Message(id="demo.step.report"))
     _report(stage)
     tell(Message(id="demo.step.evidence"))
     _evidence(stage)
+
+
+def _discover(stage: _Stage) -> None:
+    """Look at what runs here. What this machine does not let us see is told, and is no failure."""
+    told = stage.told
+    stage.perform("discovery", SITE)
+    seen = stage.store.latest([SITE], ["discovery.seen"]).get(SITE, {}).get("discovery.seen")
+    if seen is None:
+        return
+    data = seen.observation.data
+    told.lacking = len(data["lacking"])
+    told.uncovered = tuple(
+        address(one) for one in data["databases"] if not one["covered_by"] and not one["ignored"]
+    )
 
 
 def _restore(stage: _Stage, application: str, repository: str) -> None:
@@ -235,6 +297,7 @@ def _judge(stage: _Stage, catalogue: Catalogue) -> None:
     told = stage.told
     assessor = Assessor(stage.store, stage.settings, catalogue)
     told.assessment = assessor.assess(datetime.now(UTC))
+    told.copies = tuple(copies_of(stage.store, stage.settings))
     stage.store.seal()
     told.metrics = told.layout.metrics
     told.metrics.write_bytes(metrics.render(told.assessment))

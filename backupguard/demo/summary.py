@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
+from backupguard.controls.copies import Count
 from backupguard.demo.story import Told
 from backupguard.language import Words
-from backupguard.model import Finding, Phase, Status, Verdict
+from backupguard.model import Finding, Phase, Status, Verdict, from_us
 
 _SHOWN_PHASES = (Phase.FETCH, Phase.LOAD, Phase.VERIFY)
 _STYLES = {
@@ -39,18 +40,78 @@ def show(told: Told, words: Words, console: Console) -> None:
         ),
         soft_wrap=True,
     )
+    console.print(Text(words.text("demo.summary.copies"), "bold"))
+    console.print(_copies(told, words, console))
+    _uncovered(told, words, console)
+    console.print(Text(words.text("demo.summary.tests"), "bold"))
     console.print(_tests(told, words, console))
+    _untested(told, words, console)
     _findings(told, words, console)
     _places(told, words, console)
 
 
-def _table(words: Words, columns: Sequence[str], console: Console) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    for number, column in enumerate(columns):
-        right = number >= 4
-        table.add_column(
-            words.text(f"demo.column.{column}"), justify="right" if right else "left", no_wrap=True
+def _copies(told: Told, words: Words, console: Console) -> Table:
+    """Return what every repository holds of every application, and which of it 321-01 counts."""
+    columns = ("application", "copy", "type", "newest", "points", "copies", "counts")
+    table = _table(words, columns, console, right=("points", "copies"))
+    for one in told.copies:
+        owner = told.settings.applications[one.application]
+        total = f"{len(one.count.independent)}/{one.needed}"
+        for number, copy in enumerate(one.copies):
+            newest = copy.get("newest_at")
+            table.add_row(
+                "" if number else f"{one.application} ({owner.criticality})",
+                str(copy["repository"]),
+                str(copy["type"]),
+                words.time(from_us(newest)) if newest is not None else "—",
+                str(copy["points"]),
+                "" if number else total,
+                _counts(str(copy["repository"]), one.count, words),
+            )
+    return table
+
+
+def _counts(repository: str, count: Count, words: Words) -> str:
+    """Return in words whether a copy counts, and why not."""
+    why = count.excluded.get(repository)
+    if why is not None:
+        return words.text(f"inventory.why.{why.value}")
+    if repository in count.contradicted:
+        return words.text("inventory.why.one_place")
+    return words.text("demo.counts")
+
+
+def _uncovered(told: Told, words: Words, console: Console) -> None:
+    """Name the databases that no job saves, which discovery found by asking the servers."""
+    for name in told.uncovered:
+        console.print(Text(words.text("demo.summary.uncovered", name=name), "bold red"))
+    if told.lacking:
+        console.print(Text(words.text("demo.summary.lacking", count=told.lacking)), soft_wrap=True)
+    console.print()
+
+
+def _untested(told: Told, words: Words, console: Console) -> None:
+    """Name the copies that no engine of this version restores."""
+    tested = {(fact.observation.data["application"], fact.observation.data["repository"])
+              for fact in told.tests}  # fmt: skip
+    names = [
+        f"{name} ({', '.join(missing)})"
+        for name, owner in told.settings.applications.items()
+        for repositories in [dict.fromkeys(job.repository for job in owner.backups.values())]
+        if (missing := [one for one in repositories if (name, one) not in tested])
+    ]
+    if names:
+        console.print(
+            Text(words.text("demo.summary.untested", names=", ".join(names))), soft_wrap=True
         )
+    console.print()
+
+
+def _table(words: Words, columns: Sequence[str], console: Console, right: Collection[str]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    for column in columns:
+        justify: JustifyMethod = "right" if column in right else "left"
+        table.add_column(words.text(f"demo.column.{column}"), justify=justify, no_wrap=True)
     if not console.is_terminal:
         table.box = None
     return table
@@ -59,7 +120,7 @@ def _table(words: Words, columns: Sequence[str], console: Console) -> Table:
 def _tests(told: Told, words: Words, console: Console) -> Table:
     phases = [phase.value for phase in _SHOWN_PHASES]
     columns = ("application", "copy", "verdict", "level", *phases, "total", "loss")
-    table = _table(words, columns, console)
+    table = _table(words, columns, console, right=(*phases, "total", "loss"))
     for fact in told.tests:
         data: Mapping[str, Any] = fact.observation.data
         took = {phase["phase"]: phase["duration_ms"] for phase in data["phases"]}
@@ -88,13 +149,16 @@ def _findings(told: Told, words: Words, console: Console) -> None:
     console.print(
         words.text("demo.summary.findings", **{status.value: counts[status] for status in Status})
     )
+    together: dict[tuple[Status, str, str], list[str]] = {}
     for finding in sorted(assessment.findings, key=_worst_first):
         if finding.status in _BAD:
-            line = Text("  ")
-            style = _STYLES.get(finding.status, "dim")
-            line.append(words.text(f"report.status.{finding.status}"), style)
-            line.append(f"  {finding.control}  {finding.subject}  {words.say(finding.reason)}")
-            console.print(line, soft_wrap=True)
+            said = (finding.status, finding.control, words.say(finding.reason))
+            together.setdefault(said, []).append(finding.subject)
+    for (status, control, reason), subjects in together.items():
+        line = Text("  ")
+        line.append(words.text(f"report.status.{status}"), _STYLES.get(status, "dim"))
+        line.append(f"  {control}  {', '.join(subjects)}  {reason}")
+        console.print(line, soft_wrap=True)
 
 
 def _worst_first(finding: Finding) -> tuple[int, str, str]:
@@ -113,6 +177,7 @@ def _places(told: Told, words: Words, console: Console) -> None:
     lines.append(("demo.summary.configuration", str(place.configuration)))
     if told.coffre:
         lines.append(("demo.summary.coffre", str(place.coffre_script)))
+    lines.append(("demo.summary.cloud", str(place.cloud_script)))
     console.print()
     for identifier, path in lines:
         console.print(Text(words.text(identifier, path=path)), soft_wrap=True)
@@ -120,6 +185,8 @@ def _places(told: Told, words: Words, console: Console) -> None:
     console.print(Text(words.text("demo.summary.next")))
     for identifier, call in (
         ("demo.next.status", f"{command} status"),
+        ("demo.next.inventory", f"{command} inventory --no-refresh"),
+        ("demo.next.uncovered", f"{command} why INV-01 site"),
         ("demo.next.why", f"{command} why RST-01 application/dpi"),
         ("demo.next.break", _breaking(told)),
         ("demo.next.integrity", f"{command} probe integrity --repository nas; {command} status"),

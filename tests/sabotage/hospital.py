@@ -21,7 +21,7 @@ from backupguard.contracts import Store
 from backupguard.controls import load_catalogue
 from backupguard.daemon.requests import request
 from backupguard.daemon.tasks import TASKS
-from backupguard.demo import hospital, programs
+from backupguard.demo import backups, hospital, programs
 from backupguard.model import (
     SITE,
     Finding,
@@ -111,9 +111,9 @@ class Site:
     settings: settings.Settings
 
     @property
-    def restic(self) -> hospital.Restic:
+    def restic(self) -> backups.Restic:
         """The backup job's own restic."""
-        return hospital.Restic(
+        return backups.Restic(
             program=RESTIC,
             repository=str(self.root / "nas"),
             password_file=self.root / "password",

@@ -1,34 +1,66 @@
 from __future__ import annotations
 
+import subprocess
+from datetime import date
 from pathlib import Path
 
 import pytest
 
 from backupguard import settings
-from backupguard.demo import layout
+from backupguard.demo import configuration, hospital, layout
 from backupguard.errors import UsageError
+
+TODAY = date(2026, 11, 22)
 
 
 def _configuration(place: layout.Layout, coffre_port: int | None) -> settings.Settings:
-    for name in ("nas", "coffre"):
+    for name in ("nas", "coffre", "cloud", "borg", "pgbackrest"):
         layout.write_secret(place, name)
-    layout.write_configuration(
-        place,
+    parts = configuration.Parts(
         language="fr",
         restic=Path("/usr/bin/restic"),
+        borg=Path("/usr/bin/borg"),
         http_port=9789,
         coffre_port=coffre_port,
+        cloud_endpoint="http://127.0.0.1:8333",
+        bucket="belle-rive",
+        server_port=5433,
+        pharma_port=5434,
         observations=1000,
     )
+    configuration.write_configuration(place, parts, TODAY)
     return settings.load(place.configuration, environ={})
 
 
 def test_the_configuration_loads_with_and_without_the_vault(tmp_path: Path) -> None:
     place = layout.prepare(tmp_path / "demo")
-    assert set(_configuration(place, 8000).repositories) == {"nas", "coffre"}
+    whole = _configuration(place, 8000)
+    assert {one.type for one in whole.repositories.values()} == {
+        *("restic", "borg", "pgbackrest", "barman", "directory", "s3", "reported"),
+    }
+    assert len(whole.applications) == 5
     alone = _configuration(place, None)
-    assert set(alone.repositories) == {"nas"}
-    assert all(len(application.backups) == 1 for application in alone.applications.values())
+    assert set(whole.repositories) - set(alone.repositories) == {"coffre"}
+    assert list(alone.applications["dpi"].backups) == ["nuit"]
+
+
+def test_only_the_reference_knows_what_nobody_saves(tmp_path: Path) -> None:
+    place = layout.prepare(tmp_path / "demo")
+    chosen = _configuration(place, None)
+    configuration.write_reference(place, TODAY)
+    (listed,) = place.reference.iterdir()
+    assert hospital.UNCOVERED in listed.read_text(encoding="utf-8")
+    covers = [text for one in chosen.applications.values() for job in one.backups.values()
+              for text in job.covers]  # fmt: skip
+    assert "postgresql://localhost:5433/dpi" in covers
+    assert not any(hospital.UNCOVERED in text or text.endswith("/*") for text in covers)
+
+
+def test_a_script_starts_a_server_again_whatever_its_path_holds(tmp_path: Path) -> None:
+    place = layout.prepare(tmp_path / "it's a demo")
+    layout.write_script(place.cloud_script, ("echo", str(place.cloud)), {"A": "b c"})
+    done = subprocess.run([place.cloud_script], capture_output=True, text=True, check=True)
+    assert done.stdout == f"{place.cloud}\n"
 
 
 def test_secrets_are_for_their_owner_only(tmp_path: Path) -> None:
