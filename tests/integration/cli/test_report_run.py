@@ -128,7 +128,7 @@ class _Taker(BaseHTTPRequestHandler):
 def taker() -> Iterator[tuple[str, type[_Taker]]]:
     handler = type("Taker", (_Taker,), {"taken": []})
     with HTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
         thread.start()
         yield f"http://127.0.0.1:{server.server_port}/api/v1/runs", handler
         server.shutdown()

@@ -113,7 +113,7 @@ def serving(directory: Path, **about: Any) -> Iterator[RestServer]:
         )
         server.daemon_threads = True
         made.url = f"https://localhost:{server.server_port}"
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
         thread.start()
         try:
             yield made

@@ -298,7 +298,7 @@ class _Flipping(BaseHTTPRequestHandler):
 def flipping(server: S3Server) -> Iterator[Callable[[int], str]]:
     handler = type("Flipping", (_Flipping,), {"upstream": server.endpoint, "times": 0})
     proxy = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=proxy.serve_forever)
+    thread = threading.Thread(target=proxy.serve_forever, args=(0.02,))
     thread.start()
 
     def times(count: int) -> str:
@@ -428,7 +428,7 @@ def test_answers_that_are_none(
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Strange) as strange:
-        thread = threading.Thread(target=strange.serve_forever)
+        thread = threading.Thread(target=strange.serve_forever, args=(0.02,))
         thread.start()
         try:
             endpoint = f"http://127.0.0.1:{strange.server_port}"
