@@ -194,12 +194,15 @@ class BarmanRepository(ListingOnly):
         )
 
     def _locks(self, names: Sequence[str]) -> tuple[LockSeen, ...]:
-        """Return the locks that somebody holds; Barman leaves the files lying when it is done."""
+        """Return the locks that somebody holds; Barman leaves the files lying when it is done.
+
+        That of `receive-wal` is none of them: it is held for as long as log is streamed, always.
+        """
         directory = self._settings.lock_path or self._settings.path
         seen = (
             lock_of(directory / f".{name}-{kind}.lock")
             for name in names
-            for kind in ("backup", "archive-wal", "receive-wal", "cron", "sync-backup")
+            for kind in ("backup", "archive-wal", "cron", "sync-backup")
         )
         return tuple(lock for lock in seen if lock is not None and lock.alive is not False)
 

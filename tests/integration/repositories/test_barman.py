@@ -334,6 +334,13 @@ def test_links_are_not_followed(barman: Barman, here: TestContext, broken: Path)
     assert isinstance(refused(barman, here, broken), AccessRefused)
 
 
+def test_receiving_log_all_the_time_is_no_lock(barman: Barman, here: TestContext):
+    path = barman.directory / "lock" / ".dpi-receive-wal.lock"
+    with path.open("w") as file, BARMAN.open("bm", barman.settings(), here) as repository:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert repository.inspect().locks == ()
+
+
 def test_only_a_lock_that_is_held_is_told(barman: Barman, here: TestContext):
     path = barman.directory / "lock" / ".dpi-backup.lock"
     assert path.exists()  # Barman leaves it lying
