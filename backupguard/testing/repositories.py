@@ -215,9 +215,12 @@ class RepositoryContract:
             case.context.cancel.set("by_operator")  # type: ignore[attr-defined]
             into = tmp_path / "into"
             into.mkdir()
+
+            def work() -> object:
+                if Capability.FETCH not in repository.capabilities:
+                    return list(repository.points(case.jobs))
+                return repository.fetch(FetchRequest(point=point, selector=case.jobs[0]), into)
+
             with pytest.raises(Cancelled) as caught:
-                if Capability.FETCH in repository.capabilities:
-                    repository.fetch(FetchRequest(point=point, selector=case.jobs[0]), into)
-                else:
-                    list(repository.points(case.jobs))
+                work()
         assert not isinstance(caught.value, BackupDefect)

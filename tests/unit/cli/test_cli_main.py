@@ -28,8 +28,8 @@ HEAVY = (
 
 #: The commands the design lists for now, in its order.
 IN_HELP = [
-    "run", "config", "doctor", "discover", "inventory", "probe", "restore-test", "baseline", "pause", "status",
-    "why", "report", "report-run", "evidence", "demo",
+    "run", "config", "doctor", "discover", "inventory", "probe", "restore-test", "baseline",
+    "pause", "status", "why", "report", "report-run", "evidence", "demo",
 ]  # fmt: skip
 
 
