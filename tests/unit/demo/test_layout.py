@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from backupguard import settings
-from backupguard.demo import configuration, hospital, layout
-from backupguard.errors import UsageError
+from backupguard.demo import configuration, hospital, layout, story
+from backupguard.errors import MissingMeans, UsageError
 
 TODAY = date(2026, 11, 22)
 
@@ -85,3 +85,16 @@ def test_an_earlier_demonstration_is_made_again(tmp_path: Path) -> None:
     again = layout.prepare(tmp_path / "demo")
     assert list(again.state.iterdir()) == []
     assert (place.root / "notes.txt").exists()
+
+
+def test_a_missing_tool_is_told_before_anything_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("BACKUPGUARD_TOOLS", str(tmp_path))
+    for name in ("restic", "pgbackrest", "barman"):
+        (tmp_path / name).touch(mode=0o700)
+    with pytest.raises(MissingMeans) as raised:
+        story.play(tmp_path / "demo", language="fr", tell=lambda message: None)
+    assert raised.value.message.values["package"] == "borgbackup"
+    assert not (tmp_path / "demo").exists()
