@@ -1,7 +1,10 @@
 """ANO-01: does a job's newest backup look like the ones before it?
 
 Each number is held against the median of the job's own backups, of the same weekday where there are
-enough of them, and against their median absolute deviation. All arithmetic is on whole numbers.
+enough of them, and against their median absolute deviation. Sizes double and halve rather than grow
+by so much, so deviations are those of their logarithms: what changes from one day to the next by a
+factor of three does so every week, and must not wake anybody. The newest full backup is judged beside
+the newest incremental one, which would hide it the day after. All arithmetic is on whole numbers.
 """
 
 from __future__ import annotations
@@ -12,13 +15,18 @@ from datetime import datetime
 from typing import Any, ClassVar
 
 from backupguard.controls import facts
-from backupguard.model import Judgement, Policy, Scope, Severity, Status, View
+from backupguard.model import Judgement, PointKind, Policy, Scope, Severity, Status, View
 
 #: Fewer backups than this are no baseline; fewer of a weekday than that, and all days count.
 ENOUGH, ENOUGH_OF_A_WEEKDAY = 7, 4
+#: So many of the full backups that come once a week tell at least whether one is half as large.
+FEW = 4
+_ON_TOP = frozenset({PointKind.INCREMENTAL.value, PointKind.DIFFERENTIAL.value})
 #: A value that came twice before is no surprise, such as a full backup once a week.
 SEEN_BEFORE = 2
 _KIB, _MIB = 1024, 1024 * 1024
+#: Of a number, as a difference of `magnitude`.
+_FIVE_PERCENT = 70
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,19 +85,32 @@ class BackupAnomaly:
         samples = [one for one in view.known.get("samples") or () if isinstance(one, Mapping)]
         if not samples:
             return facts.never_set_up("reason.ANO-01.none", inspected)
-        newest, before = (
-            samples[0],
-            [s for s in samples[1:] if s.get("kind") == samples[0].get("kind")],
-        )
-        if len(before) < ENOUGH:
-            return facts.never_set_up("reason.ANO-01.young", inspected, wanted=ENOUGH)
-        measured = [m for m in MEASURES if _value(newest, m.name) is not None]
-        if not measured:
-            return facts.never_set_up("reason.ANO-01.no_numbers", inspected)
-        found = [a for m in measured if (a := _stray(m, newest, before, policy)) is not None]
-        if not found:
-            return facts.compliant("reason.ANO-01.usual", inspected)
-        return _told(found, policy, view, facts.number(newest.get("at")) or 0)
+        of_kind: dict[object, list[Mapping[str, Any]]] = {}
+        for one in samples:
+            of_kind.setdefault(one.get("kind"), []).append(one)
+        known = [same for same in of_kind.values() if len(same) > _least(of_kind)]
+        found = [_kind(same, view, policy) for same in known]
+        if all(same[0] is not samples[0] for same in known):
+            found.append(facts.never_set_up("reason.ANO-01.young", inspected, wanted=ENOUGH))
+        return facts.worst_of(found)
+
+
+def _least(of_kind: Mapping[object, object]) -> int:
+    """Return how many backups of a kind are needed: a job of several kinds has few of the rare one."""
+    return FEW if len(of_kind) > 1 else ENOUGH
+
+
+def _kind(samples: Sequence[Mapping[str, Any]], view: View, policy: Policy) -> Judgement:
+    """Judge the newest of a job's backups of one kind against the others, newest first."""
+    inspected = view.latest.get("repository.inspected")
+    newest, before = samples[0], samples[1:]
+    measured = [m for m in MEASURES if _value(newest, m.name) is not None]
+    if not measured:
+        return facts.never_set_up("reason.ANO-01.no_numbers", inspected)
+    found = [a for m in measured if (a := _stray(m, newest, before, policy)) is not None]
+    if not found:
+        return facts.compliant("reason.ANO-01.usual", inspected)
+    return _told(found, policy, view, facts.number(newest.get("at")) or 0)
 
 
 def _told(found: Sequence[Anomaly], policy: Policy, view: View, at: int) -> Judgement:
@@ -131,43 +152,70 @@ def _stray(
 ) -> Anomaly | None:
     """Return the anomaly of one number of the newest backup, None when it is as usual."""
     value = _value(newest, measure.name)
-    every = [v for one in before if (v := _value(one, measure.name)) is not None]
-    of_day = [
-        v
-        for one in before
-        if one.get("weekday") == newest.get("weekday")
-        and (v := _value(one, measure.name)) is not None
-    ]
-    values = of_day if len(of_day) >= ENOUGH_OF_A_WEEKDAY else every
-    if value is None or len(every) < ENOUGH:
+    told = [(s.get("weekday"), v) for s in before if (v := _value(s, measure.name)) is not None]
+    if value is None or len(told) < FEW:
         return None
+    by_day = _by_weekday(told)
+    values = by_day.get(newest.get("weekday")) or [v for _, v in told]
     usual = median(values)
     away = abs(value - usual)
+    # What a backup adds on top of another one is different every day, whatever it is counted in.
+    whole = measure.steady and (
+        measure.name == "packed_permille" or newest.get("kind") not in _ON_TOP
+    )
+    far = len(told) >= ENOUGH and _is_far(value, usual, _spread(told, by_day), policy)
     anomaly = Anomaly(
         measure=measure, value=value, usual=usual, days=len(values), fell=value < usual
     )
     if value < usual:
-        halved = (usual - value) * 100 >= usual * facts.count(policy, "fall", 50)
+        halved = away * 100 >= usual * facts.count(policy, "fall", 50)
         few = measure.name == "files" and usual < 4
-        far = away >= measure.least and _is_far(value, usual, values, policy)
-        return anomaly if measure.falls and not few and (halved or far) else None
-    seen_before = sum(3 * v >= 2 * value for v in every) >= SEEN_BEFORE
-    if away < measure.least or (values is every and seen_before):
+        if not measure.falls or few:
+            return None
+        stray = halved or (away >= measure.least and far) if whole else halved and far
+        return anomaly if stray else None
+    # A Sunday that is as busy as any Monday is no attack; a full backup twice as large may be one.
+    every_day = newest.get("weekday") not in by_day or not whole
+    seen_before = sum(3 * v >= 2 * value for _, v in told) >= SEEN_BEFORE
+    if away < measure.least or (every_day and seen_before):
         return None
     threefold = value >= usual * facts.count(policy, "rise", 3)
-    far = _is_far(value, usual, values, policy)
-    return anomaly if (threefold or far if measure.steady else threefold and far) else None
+    return anomaly if (threefold or far if whole else threefold and far) else None
 
 
-def _is_far(value: int, usual: int, values: Sequence[int], policy: Policy) -> bool:
-    """Tell whether a value lies many times the usual spread away from the median.
+def _by_weekday(told: Sequence[tuple[Any, int]]) -> dict[Any, list[int]]:
+    """Return the values of each weekday that has enough of them."""
+    found: dict[Any, list[int]] = {}
+    for weekday, value in told:
+        found.setdefault(weekday, []).append(value)
+    return {day: values for day, values in found.items() if len(values) >= ENOUGH_OF_A_WEEKDAY}
 
-    The spread is 1.4826 times the median absolute deviation, as for normally spread values, and a
-    twentieth of the median at least: what never varies must not make a trifle an alarm.
+
+def _spread(told: Sequence[tuple[Any, int]], by_day: Mapping[Any, Sequence[int]]) -> int:
+    """Return how far values usually lie from the median of their weekday, in `magnitude` times 10⁴.
+
+    All weekdays together, since the handful of values of one tell nothing of a spread. 1.4826 times
+    the median absolute deviation, as for normally spread values, a quarter more where medians are
+    those of few values, and five percent at least: what never varies must not make a trifle an alarm.
     """
-    spread = median([abs(v - usual) for v in values]) * 14_826
-    spread = max(spread, abs(usual) * 500, 10_000)
-    return abs(value - usual) * 10_000 >= spread * facts.count(policy, "deviation", 4)
+    usual = {day: magnitude(median(values)) for day, values in by_day.items()}
+    overall = magnitude(median([value for _, value in told]))
+    away = [abs(magnitude(value) - usual.get(day, overall)) for day, value in told]
+    return max(median(away) * 14_826 * (5 if usual else 4) // 4, _FIVE_PERCENT * 10_000)
+
+
+def _is_far(value: int, usual: int, spread: int, policy: Policy) -> bool:
+    """Tell whether a value lies many times the usual spread away from the median."""
+    away = abs(magnitude(value) - magnitude(usual))
+    return away * 10_000 >= spread * facts.count(policy, "deviation", 4)
+
+
+def magnitude(value: int) -> int:
+    """Return the logarithm of a number to base 2, in thousandths, right to within a hundredth."""
+    value = max(value, 1)
+    power = value.bit_length() - 1
+    rest = ((value - (1 << power)) * 1000) >> power
+    return power * 1000 + rest + 343 * rest * (1000 - rest) // 1_000_000
 
 
 def median(values: Sequence[int]) -> int:

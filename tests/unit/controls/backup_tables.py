@@ -474,6 +474,33 @@ def weekly_full(newest: int) -> View:
     return job(NOW - HOUR, samples=nights)
 
 
+#: What a job adds from day to day, in MiB: three times as much or a third are nothing unusual.
+_ADDED = (20, 35, 9, 24, 60, 14, 31, 11, 47, 18, 26, 7, 39, 22, 12, 53, 16, 28, 10, 33)
+
+
+def lively(newest: int, kind: str = "incremental") -> View:
+    """Return a job whose incremental backups differ much, the newest of `newest` MiB."""
+    sizes = [newest, *_ADDED, *_ADDED]
+    of = "bytes" if kind == "incremental" else "bytes_added"
+    return job(
+        NOW - HOUR,
+        samples=[
+            usual(n, kind=kind, files=300, bytes_stored=None) | {of: size * MIB}
+            for n, size in enumerate(sizes)
+        ],
+    )
+
+
+def weekly_chain(full: int) -> View:
+    """Return a job of one full backup a week, the newest of `full` MiB, with incrementals after it."""
+    nights = [usual(n, kind="incremental", bytes=30 * MIB) for n in range(40)]
+    for one in nights:
+        if one["weekday"] == 7:
+            one |= {"kind": "full", "bytes": 2000 * MIB}
+    next(one for one in nights if one["kind"] == "full")["bytes"] = full * MIB
+    return job(NOW - HOUR, samples=nights)
+
+
 def only(**numbers: int) -> View:
     samples = [
         {"at": to_us(NOW - n * DAY), "weekday": 1, "kind": None, **numbers} for n in range(9)
@@ -515,6 +542,16 @@ ANO_01: list[Row] = [
     (weekly_full(1), *FINE),  # a Sunday among Sundays
     (weekly_full(0), *FINE),
     (only(bytes_added=5, bytes=100), *FINE),
+    # what changed on a day is a third or three times of what changed on another, every week
+    *((lively(size), *FINE) for size in (7, 60, 75)),
+    *((lively(size, "snapshot"), *FINE) for size in (1, 7, 60, 75)),
+    (lively(900), *HIGH, "rose_bytes"),
+    (lively(900, "snapshot"), *HIGH, "rose_bytes"),
+    (lively(0), *HIGH, "fell_bytes"),
+    # a full backup is judged as long as others stand on it
+    (weekly_chain(2050), *FINE),
+    (weekly_chain(300), *HIGH, "fell_bytes"),
+    (weekly_chain(9000), *HIGH, "rose_bytes"),
     # a job whose files can be counted on one hand
     (job(NOW, samples=[usual(0, files=1), *(usual(n, files=3) for n in range(1, 9))]), *FINE),
     (
