@@ -37,6 +37,7 @@ from backupguard.settings.schedule import longest_gap
 #: How many of a job's newest runs tell how long it may take.
 GRACE_RUNS = 30
 _GRACE_BEYOND_LONGEST_S = 30 * 60
+_LONGEST_WAIT_S = 86_400
 _RESTORABLE = frozenset({PointState.COMPLETE, PointState.WARNING})
 
 
@@ -186,7 +187,7 @@ class Views:
         inspected = seen.get("repository.inspected")
         schedule, zone, now = backup.schedule or backup.every, self._timezone, self._now
         interval = interval_s(schedule, self._settings, now)
-        grace_s = self._grace_s(owner, backup, backups)
+        grace_s = self._grace_s(owner, backup, backups, interval)
         first_seen = self._history.first_seen(subject)
         ever = job_known.unthinned(remembered, first_seen, interval)
         seen_at = self._seen_at(repository, seen)
@@ -339,13 +340,22 @@ class Views:
         return max(times, default=None)
 
     def _grace_s(
-        self, owner: Application, backup: BackupJob, backups: Sequence[job_known.Outcome]
+        self,
+        owner: Application,
+        backup: BackupJob,
+        backups: Sequence[job_known.Outcome],
+        interval: int | None,
     ) -> int:
-        """Return how late a point may be seen: the job's grace, and until the next inventory."""
+        """Return how late a point may be seen: the job's grace, and until the next inventory.
+
+        A backup that hung for nine days, or whose host's clock jumped meanwhile, must not keep the
+        next thirty missed ones silent: no run is waited for beyond the one after it.
+        """
         look = int(self._settings.daemon.cadences.inventory.of(owner.criticality).total_seconds())
         if backup.grace is not None:
             return int(backup.grace.total_seconds()) + look
         longest = job_known.longest_s(backups[:GRACE_RUNS])
+        longest = min(longest, interval if interval is not None else _LONGEST_WAIT_S)
         return longest + _GRACE_BEYOND_LONGEST_S + look
 
 

@@ -84,7 +84,7 @@ class Select(SettingsModel):
 class BackupJob(SettingsModel):
     """Backups that somebody else makes: where, which, how often.
 
-    `grace` defaults to the longest of the last 30 runs plus 30 minutes.
+    `grace` defaults to the longest of the last 30 runs, the interval at most, plus 30 minutes.
     """
 
     repository: str

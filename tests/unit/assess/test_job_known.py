@@ -378,6 +378,19 @@ def test_an_application_may_demand_less(watched: Make) -> None:
     assert site.finding("RET-01", DPI).reason.values["gaps"] == "2026-05-20"
 
 
+def test_one_backup_that_hung_for_days_keeps_no_missed_run_silent(watched: Make) -> None:
+    evening = local(AUTUMN[0], 22, 0, -20)
+    site = watched(evening - HOUR)
+    for night in range(5):
+        began = evening + night * DAY
+        ended = began + (9 * DAY if night == 3 else HOUR)
+        site.back_up(began, started_at=began, ended_at=ended)
+    site.now = evening + 5 * DAY
+    assert site.said("JOB-01")[1] != "missed"
+    site.now = evening + 6 * DAY + 2 * HOUR  # the night after the one that was left out
+    assert site.said("JOB-01") == ("non_compliant", "missed")
+
+
 # ---------------------------------------------------------------------------------------- anomalies
 
 
