@@ -145,12 +145,16 @@ class Found:
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
+class OpenToAll(PermissionError):
+    """A job's directory into which anybody may write; its argument is the path."""
+
+
 def spooled(spool: Path, job: str) -> Iterator[Found]:
     """Yield what lies in a job's own directory, in order of names; nothing when it has none.
 
     Every file is hostile: only regular files with one name, owned by the directory's owner, by us or
     by root, of a bounded size, whose content names this job and their own id, are reports. Raises
-    OSError when the directory cannot be read, PermissionError when anybody may write into it.
+    OSError when the directory cannot be read, OpenToAll when anybody may write into it.
     """
     try:
         directory = os.open(
@@ -161,7 +165,7 @@ def spooled(spool: Path, job: str) -> Iterator[Found]:
     try:
         status = os.fstat(directory)
         if status.st_mode & stat.S_IWOTH:
-            raise PermissionError(str(spool / job))
+            raise OpenToAll(str(spool / job))
         trusted = {0, os.geteuid(), status.st_uid}
         with os.scandir(directory) as entries:
             names = sorted(

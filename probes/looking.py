@@ -49,6 +49,7 @@ def look(identifier: str, repositories: Repositories, context: Context) -> Seque
     seen: list[Seen] = []
     state: RepositoryState | None = None
     code: str | None = None
+    trouble: BackupGuardError | None = None
     reachable = True
     try:
         with repositories.open(identifier) as repository:
@@ -62,14 +63,15 @@ def look(identifier: str, repositories: Repositories, context: Context) -> Seque
     except (Cancelled, Interrupted):
         raise
     except BackupGuardError as error:
-        code = error.code
+        trouble, code = error, error.code
         # Who finds a damaged repository has reached it; whose listing came, too.
         reachable = bool(seen) or isinstance(error, BackupDefect)
     except Exception:
         # A mistake in one plug-in must not hide the other repositories.
         log.exception("repository.bug", repository=identifier)
         code, reachable = "bug", False
-    seen.append(_inspected(identifier, repositories, context, state, reachable, code))
+    inspected = _inspected(identifier, repositories, context, state, reachable, code)
+    seen.append(replace(inspected, data={**inspected.data, **_said(trouble)}))
     return seen
 
 
@@ -184,6 +186,18 @@ def _inspected(
             **({"warnings": list(state.warnings)} if state and state.warnings else {}),
         },
     )
+
+
+def _said(error: BackupGuardError | None) -> dict[str, Any]:
+    """Return what an error says beyond its code: file, line, what to do."""
+    if error is None:
+        return {}
+    message, remedy = error.message, error.remedy
+    more = message.id != f"error.{error.code}" or set(message.values) - {"repository"}
+    return {
+        **({"said": {"id": message.id, "values": dict(message.values)}} if more else {}),
+        **({"remedy": {"id": remedy.id, "values": dict(remedy.values)}} if remedy else {}),
+    }
 
 
 def _lock(lock: LockSeen) -> dict[str, Any]:

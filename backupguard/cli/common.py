@@ -249,15 +249,15 @@ def show_error(error: BackupGuardError) -> None:
         show_problems(error)
     else:
         spoken = words()
-        complain(f"backupguard: {printable(_sentence(spoken, error.message))}")
-        remedy = error.remedy or _usual_remedy(spoken, error.code)
+        complain(f"backupguard: {printable(sentence_of(spoken, error.message))}")
+        remedy = error.remedy or usual_remedy(spoken, error.code)
         if remedy is not None:
             complain(f"  → {printable(spoken.say(remedy))}")
     if _options.verbose:
         _traceback(error)
 
 
-def _sentence(spoken: Words, message: Message) -> str:
+def sentence_of(spoken: Words, message: Message) -> str:
     """Return a message's sentence, and behind it the values that have no place in it.
 
     The sentence of a code is one for all who raise it; what each of them knows differs.
@@ -277,7 +277,8 @@ def _sentence(spoken: Words, message: Message) -> str:
     return spoken.say(message) + (f" ({told})" if told else "")
 
 
-def _usual_remedy(spoken: Words, code: str) -> Message | None:
+def usual_remedy(spoken: Words, code: str) -> Message | None:
+    """Return what helps against a code wherever it comes from; None where nothing is known."""
     from backupguard.language import catalogue
     from backupguard.model import Message
 

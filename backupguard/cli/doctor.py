@@ -7,16 +7,16 @@ import os
 import platform
 import shutil
 import stat
-import tempfile
 from collections.abc import Iterator
-from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from backupguard.cli import common
+from backupguard.cli.doctor_needs import Result, missing, program, tools
+from backupguard.cli.doctor_needs import repositories as repositories_found
 from backupguard.cli.doctor_repositories import repositories
 from backupguard.errors import (
     EXIT_DONE,
@@ -39,24 +39,6 @@ _NAMESPACES = (
 _ENGINES = (Path("/usr/lib/postgresql"), Path("/opt/backupguard/engines/postgresql"))
 _TIME_ERROR = 5  # adjtimex(2): the clock is not synchronised
 _TIMEX_BYTES = 256  # more than struct timex has on any Linux
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
-    """One thing looked at. `state` is "ok", "note", "missing", "bad" or "unproven".
-
-    The last three ask for work.
-    """
-
-    check: str  # a program's name, or an id below `cli.doctor.check.`
-    state: str
-    found: str = ""
-    remedy: Message | None = None
-
-    @property
-    def well(self) -> bool:
-        """Tell whether nothing needs to be done."""
-        return self.state in {"ok", "note"}
 
 
 app = typer.Typer(
@@ -132,7 +114,7 @@ def _looked_at() -> Iterator[Result]:
         yield _state(settings)
         yield _disk(settings)
         yield _clear_text(settings)
-        yield from _unproven(settings)
+        yield from repositories_found(settings)
 
 
 def _configuration() -> tuple[Settings | None, list[Result]]:
@@ -158,10 +140,8 @@ def _wrong(problem: ConfigurationProblem) -> Result:
 
 
 def _programs(settings: Settings | None) -> Iterator[Result]:
-    yield _program("bwrap")
-    types = {place.type for place in settings.repositories.values()} if settings else {"restic"}
-    if "restic" in types:
-        yield _program("restic", "version")
+    yield program("bwrap")
+    yield from tools(settings)
     servers = sorted(
         {
             place.parent.parent.name
@@ -173,37 +153,7 @@ def _programs(settings: Settings | None) -> Iterator[Result]:
     if servers:
         yield Result(check="postgresql", state="ok", found=", ".join(servers))
     else:
-        yield _missing("postgresql", "postgresql")
-
-
-def _missing(check: str, package: str) -> Result:
-    remedy = Message(id="cli.doctor.do.install", values={"package": package})
-    return Result(check=check, state="missing", remedy=remedy)
-
-
-def _program(name: str, *version: str) -> Result:
-    from backupguard.processes import find_program
-    from backupguard.processes.programs import package_of
-
-    path = find_program(name)
-    if path is None:
-        return _missing(name, package_of(name))
-    return Result(check=name, state="ok", found=_version(path, version or ("--version",)))
-
-
-def _version(path: Path, arguments: tuple[str, ...]) -> str:
-    """Return what the program says of itself; where it cannot be run here, where it is."""
-    from backupguard.contracts import Command
-    from backupguard.processes import Cancellation, Jail
-
-    with tempfile.TemporaryDirectory(prefix="backupguard-doctor-") as work:
-        jail = Jail(Path(work), Cancellation(), cache=None)
-        try:
-            done = jail.run(Command(argv=(str(path), *arguments), timeout_s=20))
-        except BackupGuardError:
-            return str(path)
-    lines = done.stdout.decode("utf-8", "replace").strip().splitlines()
-    return lines[0][:60] if done.returncode == 0 and lines else str(path)
+        yield missing("postgresql", "postgresql")
 
 
 # -------------------------------------------------------------------------------------------- host
@@ -295,25 +245,6 @@ def _clear_text(settings: Settings) -> Result:
         return Result(check="clear-text", state="ok", found=accepted)
     remedy = Message(id="cli.doctor.do.clear-text")
     return Result(check="clear-text", state="note", found=str(place), remedy=remedy)
-
-
-def _unproven(settings: Settings) -> Iterator[Result]:
-    """Tell which repositories prove nothing until a person has confirmed what they list."""
-    from backupguard import plugins
-
-    if not any(plugins.unproven(place.type) for place in settings.repositories.values()):
-        return
-    try:
-        with closing(common.store(settings, replace_corrupt=False)) as store:
-            latest = store.latest(kinds=["repository.inspected", "repository.confirmed"])
-    except BackupGuardError:  # what is wrong with the state is said above
-        latest = {}
-    from backupguard.assess.unproven import unconfirmed
-
-    for name in sorted(unconfirmed(settings, latest)):
-        remedy = Message(id="next.confirm", values={"repository": name})
-        found = settings.repositories[name].type
-        yield Result(check=f"repository/{name}", state="unproven", found=found, remedy=remedy)
 
 
 def _filesystem(device: str) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from backupguard.cli import common
+from backupguard.cli.repository_notes import origin
 from backupguard.errors import EXIT_DONE, EXIT_NOT_PROVED, UsageError
 from backupguard.model import Fact, Message, Observation, Origin, RecoveryPoint, repository_subject
 
@@ -65,6 +66,7 @@ def _states(settings: Settings, latest: Mapping[str, Mapping[str, Fact]]) -> lis
                 "id": name,
                 "type": repository.type,
                 "tool_version": inspected.observation.data["tool_version"] if inspected else None,
+                "origin": origin(settings, name).value,
                 "unproven": unproven,
                 "confirmation_needed": needed,
                 "confirmed_at": confirmed.observation.observed_at if confirmed else None,
@@ -95,6 +97,8 @@ def _show_all(settings: Settings, as_json: bool) -> int:
 
 def _said(state: Mapping[str, Any]) -> str:
     words = common.words()
+    if state["origin"] == Origin.IMPORTED:
+        return words.text("cli.doctor.repositories.imported")
     if not state["unproven"]:
         return words.text("cli.doctor.repositories.proven")
     if state["confirmation_needed"]:

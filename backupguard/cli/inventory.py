@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from backupguard.cli import common, inventory_copies, locks
+from backupguard.cli import common, inventory_copies, repository_notes
 from backupguard.cli.acting import Wanted, act, exit_code, sentence
 from backupguard.errors import EXIT_DONE
 from backupguard.model import SITE, Fact, JobSummary, job_subject, repository_subject
@@ -52,7 +52,7 @@ def inventory(
             (
                 f"{application.name} ({application.criticality})",
                 job,
-                backup.repository,
+                repository_notes.label(settings, backup.repository),
                 str(one.points) if one else "0",
                 words.time(one.newest) if one else "—",
                 words.size(one.newest_bytes) if one else "—",
@@ -64,8 +64,11 @@ def inventory(
         ],
     )
     for name in settings.repositories:
-        for line in locks.said(inspected.get(repository_subject(name)), words):
-            print(f"{name}: {line}")
+        for line in repository_notes.notes(inspected.get(repository_subject(name))):
+            told = (
+                line if line.startswith(" ") else words.text("inventory.of", name=name, told=line)
+            )
+            print(common.printable(told))
     print()
     inventory_copies.show(copies, settings)
     return code
@@ -118,6 +121,7 @@ def _as_json(
             {
                 "id": name,
                 "type": settings.repositories[name].type,
+                "origin": repository_notes.origin(settings, name).value,
                 "inspected": fact.observation.data
                 if (fact := inspected.get(repository_subject(name)))
                 else None,

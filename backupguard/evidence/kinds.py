@@ -119,6 +119,8 @@ class RepositoryInspected(TypedDict):
     locks: list[LockData]
     device: str | None
     warnings: NotRequired[list[str]]  # codes
+    said: NotRequired[MessageData]  # where the code alone does not say what is wrong
+    remedy: NotRequired[MessageData]
 
 
 class RepositoryConfirmed(TypedDict):

@@ -24,8 +24,8 @@ from backupguard.contracts import (
     SecretReference,
 )
 from backupguard.errors import AccessRefused, Unreachable
-from backupguard.job_reports import SPOOL, JobReport, spooled, too_far_ahead
-from backupguard.model import Origin, PointKind, PointState, RecoveryPoint, require_utc
+from backupguard.job_reports import SPOOL, JobReport, OpenToAll, spooled, too_far_ahead
+from backupguard.model import Message, Origin, PointKind, PointState, RecoveryPoint, require_utc
 from backupguard.repositories.devices import device_of_record
 from backupguard.repositories.listing_only import ListingOnly
 from backupguard.repositories.opening import ReadingType
@@ -105,6 +105,13 @@ class ReportedRepository(ListingOnly):
                     self._refused += 1
                 else:
                     yield found.path, found.report
+        except OpenToAll as error:
+            values = {"path": str(error)}
+            raise AccessRefused(
+                "permission",
+                Message(id="repositories.reported.everybody", values=values),
+                Message(id="repositories.reported.close", values=values),
+            ) from error
         except OSError as error:
             raise AccessRefused("permission", repository=self._identifier) from error
 

@@ -16,6 +16,7 @@ from backupguard.errors import Misunderstood
 from backupguard.job_reports import (
     REPORT_LIMIT,
     JobReport,
+    OpenToAll,
     read_report,
     spooled,
     too_far_ahead,
@@ -151,7 +152,7 @@ def test_a_huge_file_is_refused_unread(tmp_path: Path) -> None:
 def test_a_directory_that_anybody_may_write_into_is_refused(tmp_path: Path) -> None:
     write_report(tmp_path, report())
     (tmp_path / JOB).chmod(0o777)
-    with pytest.raises(PermissionError):
+    with pytest.raises(OpenToAll):
         reports(tmp_path)
 
 
