@@ -41,6 +41,7 @@ from backupguard.errors import (
 )
 from backupguard.model import PointState, RecoveryPoint, Verdict
 from backupguard.repositories.devices import device_of_path
+from backupguard.repositories.directory_names import percent
 from backupguard.repositories.directory_points import DirectoryPoints
 from backupguard.repositories.directory_scan import Entry, Scanner
 from backupguard.repositories.directory_settings import DirectorySettings
@@ -109,8 +110,12 @@ class DirectoryRepository:
         )
 
     def points(self, jobs: Sequence[JobSelector]) -> Iterator[RecoveryPoint]:
-        """Yield a point per matching file or directory, also those that are empty or unfinished."""
-        self.inspect()
+        """Yield a point per matching file or directory, also those that are empty or unfinished.
+
+        Raises Unreachable (not_found) for an empty directory on another file system than before: a
+        mount that is not there has lost no backup.
+        """
+        self._require_mounted(self.inspect().device)
         listing = self._listing()
         for selector in jobs:
             entries = self._entries(selector)
@@ -187,10 +192,23 @@ class DirectoryRepository:
         """Yield nothing: nothing protects a file in a directory (capability is absent)."""
         return iter(())
 
+    def _require_mounted(self, device: str | None) -> None:
+        known = self._memory.with_name("device")
+        with os.scandir(self._settings.path) as listing:
+            filled = any(one.name != "lost+found" and one.name[0] != "." for one in listing)
+        before = known.read_text(encoding="utf-8") if known.is_file() else device
+        if not filled and before != device:
+            raise Unreachable("not_found", repository=self._identifier)
+        if filled and device is not None and (before != device or not known.is_file()):
+            known.write_text(device, encoding="utf-8")
+
     # ---- entries
 
     def _entries(self, selector: JobSelector) -> dict[str, Entry]:
-        """Return the entries of a job by native id; of two with one id, the newer keeps it."""
+        """Return the entries of a job by native id, which never depends on what else is there.
+
+        Two that differ only by what rotation changes in a name, of one second, keep their names.
+        """
         found: dict[str, Entry] = {}
         root = PurePosixPath(self._settings.path)
         for pattern in patterns_of(selector):
@@ -198,7 +216,9 @@ class DirectoryRepository:
             relative = str(path.relative_to(root)) if path.is_relative_to(root) else pattern
             for entry in self._scanner.entries(relative):
                 name = entry.native_id
-                found[name if name not in found else f"{name}+{len(found)}"] = entry
+                if name in found and found[name].relative != entry.relative:
+                    name = f"{name}+{percent(entry.relative)}"
+                found[name] = entry
         return found
 
     def _all_entries(self, jobs: Sequence[JobSelector]) -> dict[str, Entry]:

@@ -13,6 +13,7 @@ from backupguard.errors import (
     Changing,
     ConfigurationError,
     MissingMeans,
+    Unreachable,
 )
 from backupguard.model import PointState, Verdict
 from backupguard.repositories.directory import DIRECTORY
@@ -254,3 +255,40 @@ def test_a_pattern_that_cannot_be_read_back_is_the_settings_fault(
     with pytest.raises(ConfigurationError) as caught:
         points(tmp_path, here, "dpi-%Q.dump")
     assert caught.value.problems[0].key == "select.pattern"
+
+
+def test_a_mount_that_is_not_there_has_lost_no_backup(
+    here: TestContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    root = tmp_path / "dumps"
+    dump = put(root / "dpi-20260305-0230.dump")
+    assert len(points(root, here, "dpi-%Y%m%d-%H%M.dump")) == 1
+    dump.unlink()
+    # deleted, on the file system it was on
+    assert points(root, here, "dpi-%Y%m%d-%H%M.dump") == []
+    monkeypatch.setattr("backupguard.repositories.directory.device_of_path", lambda _: "fs:other")
+    for _ in range(2):
+        with pytest.raises(Unreachable) as caught:
+            points(root, here, "dpi-%Y%m%d-%H%M.dump")
+        assert caught.value.code == "not_found"
+    put(dump)  # a new disk, in use
+    assert len(points(root, here, "dpi-%Y%m%d-%H%M.dump")) == 1
+    dump.unlink()
+    assert points(root, here, "dpi-%Y%m%d-%H%M.dump") == []
+
+
+def test_a_name_does_not_depend_on_what_else_is_there(here: TestContext, tmp_path: Path):
+    twice = JobSelector(job="dpi.nightly", application="dpi", paths=("dpi-*.dump", "*.dump"))
+
+    def names() -> list[str]:
+        with DIRECTORY.open("dumps", settings(tmp_path), here) as repository:
+            return sorted(point.native_id for point in repository.points([twice]))
+
+    put(tmp_path / "dpi-a.dump")
+    put(tmp_path / "dpi-a.dump.1.gz")  # of the same second
+    before = names()
+    assert len(before) == 2
+    put(tmp_path / "dpi-b.dump", at=LONG_AGO - timedelta(days=1))
+    put(tmp_path / "aa.dump", at=LONG_AGO - timedelta(days=2))
+    assert set(before) < set(names())
+    assert len(names()) == 4
