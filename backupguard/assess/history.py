@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
+from backupguard.assess import record_clock
 from backupguard.assess.backups import Remembered
 from backupguard.contracts import Store
 from backupguard.model import Fact, PointsLost, Subject, Verdict, repository_subject, to_us
@@ -18,6 +19,7 @@ _KINDS = (
     "report.issued",
     "pause.started",
     "pause.ended",
+    *record_clock.KINDS,
 )
 _CONCLUSIVE = frozenset({Verdict.PASSED, Verdict.FAILED})
 
@@ -93,6 +95,7 @@ class History:
         self.backups = Remembered(store)
         self.reported: str | None = None
         self.pause: Fact | None = None
+        self.clock = record_clock.RecordClock(store)
 
     def update(self) -> None:
         """Read the facts recorded since the last call."""
@@ -112,6 +115,8 @@ class History:
                     self.pause = fact
                 case "pause.ended":
                     self.pause = None
+                case "clock.stepped" | "daemon.started":
+                    self.clock.learn(fact)
 
         self._forget_vanished()
         self._losses()

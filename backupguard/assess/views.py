@@ -96,8 +96,8 @@ class Views:
         self._evidence = evidence or EvidenceState()
         self.latest: Mapping[Subject, Mapping[str, Fact]] = store.latest()
         self._summaries = {(s.job, s.repository): s for s in store.summaries()}
-        head = store.fact(store.head()[0])
-        self._newest_record_at = to_us(head.recorded_at) if head is not None else None
+        newest = history.clock.newest()
+        self._newest_record_at = to_us(newest) if newest is not None else None
         self._inventory = self._last_complete_inventory()
         self._sightings = store.sightings()
         self._unconfirmed = unconfirmed(settings, self.latest)
