@@ -124,6 +124,17 @@ class SettingsModel(BaseModel):
     )
 
 
+def refused_setting(sentence: str, key: str = "", /, **values: str) -> ValueError:
+    """Return what a validator raises for a setting it refuses: said in the language of the reader.
+
+    `sentence` is the end of a message id, `settings.refuses.SENTENCE`; `key` what it is about, from
+    the model that is validated: "limits.bandwidth". A plug-in whose sentences are not in our
+    catalogues raises ValueError with its own words.
+    """
+    context = {"sentence": sentence, "key": key, "values": values}
+    return PydanticCustomError("refused_setting", "{key}: {sentence}", context)
+
+
 class SecretReference(SettingsModel):
     """Where a secret is: a systemd credential by name, or a file nobody else may read."""
 

@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from backupguard.contracts import Duration, RepositorySettings
+from backupguard.contracts import Duration, RepositorySettings, refused_setting
 from backupguard.repositories.local_times import zone_named
 
 _WORD = re.compile(r"[A-Za-z0-9_.:\[\]-]{1,253}\Z")
@@ -60,16 +60,16 @@ class BareosSettings(RepositorySettings):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if (self.path is None) == (self.database is None):
-            raise ValueError("give either path (SQLite) or database (PostgreSQL)")
+            raise refused_setting("either", first="path", second="database")
         if self.path is not None and not self.path.is_absolute():
-            raise ValueError("the path must be absolute")
+            raise refused_setting("absolute", "path")
         pattern = _SOCKET_DIRECTORY if self.by_socket else _WORD
         if not pattern.match(self.host):
-            raise ValueError("host: a name, an address, or the directory of a socket")
-        for text in (self.database, self.user):
+            raise refused_setting("socket", "host")
+        for key, text in (("database", self.database), ("user", self.user)):
             # libpq would read "a=b" or a URL here as a whole connection string.
             if text is not None and not _WORD.match(text):
-                raise ValueError("database and user: letters, digits, . _ - only")
+                raise refused_setting("word", key)
         if self.timezone is not None:
             zone_named(self.timezone)
         return self

@@ -8,7 +8,7 @@ from typing import Literal, Self
 
 from pydantic import model_validator
 
-from backupguard.contracts import Duration, RepositorySettings
+from backupguard.contracts import Duration, RepositorySettings, refused_setting
 
 
 class BarmanSettings(RepositorySettings):
@@ -28,5 +28,5 @@ class BarmanSettings(RepositorySettings):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if not self.path.is_absolute():
-            raise ValueError("the path must be absolute")
+            raise refused_setting("absolute", "path")
         return self

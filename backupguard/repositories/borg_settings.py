@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from pydantic import model_validator
 
-from backupguard.contracts import Duration, RepositorySettings, SecretReference
+from backupguard.contracts import Duration, RepositorySettings, SecretReference, refused_setting
 
 _TARGET = re.compile(
     r"ssh://([A-Za-z0-9_][\w.-]*@)?([A-Za-z0-9][\w.-]*|\[[0-9a-fA-F:]+\])(:\d{1,5})?/[^\0\n]+\Z",
@@ -55,24 +55,22 @@ class BorgSettings(RepositorySettings):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.path is not None and not self.url.startswith("/"):
-            raise ValueError("write an absolute path, or ssh://user@host/path")
+            raise refused_setting("example", "url", example="/srv/borg, ssh://user@host/path")
         if self.path is None and urlsplit(self.url).password is not None:
-            raise ValueError(
-                "a password does not belong in the url; use a key, credentials.backend"
-            )
+            raise refused_setting("in-url", "url", key_of="credentials.backend")
         if self.path is None and not _TARGET.match(self.url):
-            raise ValueError("write ssh://user@host/path or ssh://user@host:port/path")
+            raise refused_setting("example", "url", example="ssh://user@host:port/path")
         # borg would take "::" for an archive's name and put values into braces.
         if "::" in self.url.partition("]")[2] or ("]" not in self.url and "::" in self.url):
-            raise ValueError("a repository's url holds no archive: no ::")
+            raise refused_setting("archive", "url")
         if re.search(r"[{}\0\n]", self.url):
-            raise ValueError("a repository's url holds no braces and no line ends")
+            raise refused_setting("braces", "url")
         for name, path in (
             ("known-hosts", self.known_hosts),
             ("remote-program", self.remote_program),
         ):
             if path is not None and not _SAFE_PATH.match(str(path)):
-                raise ValueError(f"{name}: an absolute path of letters, digits, . _ and - only")
+                raise refused_setting("plain-path", name)
         if self.limits.bandwidth is not None:
-            raise ValueError("limits.bandwidth: borg cannot limit what it reads; use windows")
+            raise refused_setting("no-bandwidth", "limits.bandwidth", program="borg")
         return self

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import model_validator
 
-from backupguard.contracts import Duration, RepositorySettings
+from backupguard.contracts import Duration, RepositorySettings, refused_setting
 
 
 class DirectorySettings(RepositorySettings):
@@ -28,10 +28,10 @@ class DirectorySettings(RepositorySettings):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if not self.path.is_absolute():
-            raise ValueError("the path must be absolute")
+            raise refused_setting("absolute", "path")
         if self.timezone is not None:
             try:
                 ZoneInfo(self.timezone)
             except (ZoneInfoNotFoundError, ValueError) as error:
-                raise ValueError(f"{self.timezone!r} is no time zone") from error
+                raise refused_setting("timezone", "timezone") from error
         return self

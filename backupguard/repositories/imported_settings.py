@@ -9,7 +9,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from backupguard.contracts import Duration, RepositorySettings, SettingsModel
+from backupguard.contracts import Duration, RepositorySettings, SettingsModel, refused_setting
 from backupguard.model import PointState
 from backupguard.repositories.local_times import zone_named
 
@@ -86,17 +86,17 @@ class ImportSettings(RepositorySettings):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if not self.file.is_absolute():
-            raise ValueError("the path must be absolute")
+            raise refused_setting("absolute", "file")
         if self.format is None and self.file.suffix.lower() not in (".csv", ".json"):
-            raise ValueError("give format: the file's name ends neither in .csv nor in .json")
+            raise refused_setting("format", "format")
         if self.timezone is not None:
             zone_named(self.timezone)
         if self.size_unit not in _UNITS:
-            raise ValueError(f"size-unit is one of {', '.join(_UNITS)}")
+            raise refused_setting("one-of", "size-unit", known=", ".join(_UNITS))
         try:
             "".encode(self.encoding)
         except LookupError as error:
-            raise ValueError(f"{self.encoding!r} is no encoding") from error
+            raise refused_setting("encoding", "encoding") from error
         if (self.columns.state is None) != (not self.states):
-            raise ValueError("columns.state and states are given together")
+            raise refused_setting("together", first="columns.state", second="states")
         return self

@@ -10,6 +10,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from backupguard.contracts import refused_setting
+
 HOUR = timedelta(hours=1)
 
 
@@ -18,7 +20,7 @@ def zone_named(name: str) -> ZoneInfo:
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-        raise ValueError(f"{name!r} is no time zone") from error
+        raise refused_setting("timezone", "timezone") from error
 
 
 def candidates(local: datetime, zone: ZoneInfo | None) -> tuple[datetime, ...]:

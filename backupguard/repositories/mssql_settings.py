@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from backupguard.contracts import Duration, RepositorySettings
+from backupguard.contracts import Duration, RepositorySettings, refused_setting
 from backupguard.repositories.local_times import zone_named
 
 HOST = re.compile(r"[A-Za-z0-9_.:-]{1,253}\Z")
@@ -38,8 +38,8 @@ class MssqlSettings(RepositorySettings):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if not HOST.match(self.host):
-            raise ValueError("host: a name or an address; the port of an instance goes into port")
+            raise refused_setting("host", "host")
         if self.credentials.reader is None:
-            raise ValueError("credentials.reader is missing: the password of the login")
+            raise refused_setting("reader", "credentials.reader")
         zone_named(self.timezone)
         return self

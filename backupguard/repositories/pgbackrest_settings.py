@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from backupguard.contracts import Duration, RepositorySettings
+from backupguard.contracts import Duration, RepositorySettings, refused_setting
 
 
 class PgBackRestSettings(RepositorySettings):
@@ -35,10 +35,7 @@ class PgBackRestSettings(RepositorySettings):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.path is not None and not self.path.is_absolute():
-            raise ValueError("the path must be absolute")
+            raise refused_setting("absolute", "path")
         if (self.path is None) == (self.credentials.backend is None):
-            raise ValueError(
-                "give either path, a repository on this host, or credentials.backend, "
-                "a pgBackRest configuration that describes one"
-            )
+            raise refused_setting("either", first="path", second="credentials.backend")
         return self

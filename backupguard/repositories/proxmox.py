@@ -19,6 +19,7 @@ from backupguard.contracts import (
     JobRun,
     JobSelector,
     RepositoryState,
+    refused_setting,
 )
 from backupguard.errors import AccessRefused, MissingMeans, Unreachable
 from backupguard.model import PointKind, PointState, RecoveryPoint
@@ -53,7 +54,7 @@ class ProxmoxSettings(RestSettings):
     @model_validator(mode="after")
     def _check_names(self) -> Self:
         if not self.datastore:
-            raise ValueError("datastore is missing")
+            raise refused_setting("missing", "datastore")
         return self
 
 

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from pydantic import model_validator
 
-from backupguard.contracts import Duration, RepositorySettings, Trust
+from backupguard.contracts import Duration, RepositorySettings, Trust, refused_setting
 
 _SHA256 = re.compile(r"([0-9a-fA-F]{2}:?){31}[0-9a-fA-F]{2}\Z")
 
@@ -51,11 +51,11 @@ class RestSettings(RepositorySettings):
     def _check_server(self) -> Self:
         parts = urlsplit(self.url)
         if parts.scheme != "https" or not parts.hostname:
-            raise ValueError("write https://host:port: credentials never go in clear text")
+            raise refused_setting("https", "url")
         if parts.username or parts.password:
-            raise ValueError("credentials do not belong in the url; use credentials.reader")
+            raise refused_setting("in-url", "url", key_of="credentials.reader")
         if self.fingerprint is not None and _SHA256.match(self.fingerprint) is None:
-            raise ValueError("fingerprint: 64 hexadecimal digits, the SHA-256 of the certificate")
+            raise refused_setting("fingerprint", "fingerprint")
         if self.credentials.reader is None:
-            raise ValueError("credentials.reader is missing")
+            raise refused_setting("reader", "credentials.reader")
         return self

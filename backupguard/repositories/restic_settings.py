@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
-from backupguard.contracts import Duration, RepositorySettings
+from backupguard.contracts import Duration, RepositorySettings, refused_setting
 
 _BANDWIDTH = re.compile(r"(?P<number>\d+)\s*(?P<unit>k|K|M|G)?B/s\Z")
 _SAFE_TARGET = re.compile(r"([A-Za-z0-9_][\w.-]*@)?[A-Za-z0-9\[][\w.:\]-]*\Z", re.ASCII)
@@ -35,18 +35,16 @@ def backend_of(url: str) -> Backend:
     """
     scheme, colon, rest = url.partition(":")
     if not url or (colon and not rest):
-        raise ValueError("no repository is named; write for example /srv/backup or rest:https://…")
+        raise refused_setting("example", "url", example="/srv/backup, rest:https://host/path")
     if not colon or "/" in scheme or scheme == Backend.LOCAL:
         path = rest if colon and scheme == Backend.LOCAL else url
         if not path.startswith("/"):
-            raise ValueError("a local repository needs an absolute path")
+            raise refused_setting("absolute", "url")
         return Backend.LOCAL
     try:
         return Backend(scheme)
     except ValueError as error:
-        raise ValueError(
-            f"{scheme}: is no supported backend; use a path, rest:, sftp: or s3:"
-        ) from error
+        raise refused_setting("backend", "url", known="rest:, sftp:, s3:") from error
 
 
 def bytes_per_second(bandwidth: str) -> int:
@@ -56,7 +54,7 @@ def bytes_per_second(bandwidth: str) -> int:
     """
     match = _BANDWIDTH.match(bandwidth.strip())
     if match is None:
-        raise ValueError(f"{bandwidth!r} is no bandwidth; write for example 50MB/s")
+        raise refused_setting("example", "limits.bandwidth", example="50MB/s")
     return int(match["number"]) * _POWERS[match["unit"]]
 
 
@@ -111,20 +109,18 @@ class ResticSettings(RepositorySettings):
         if backend is Backend.REST:
             parts = urlsplit(self.http_url)
             if parts.scheme not in {"http", "https"} or not parts.hostname:
-                raise ValueError("write rest:https://host/path")
+                raise refused_setting("example", "url", example="rest:https://host/path")
         # sftp://user@host and sftp:user@host:/path carry a name, never a password; the others may.
         if backend in {Backend.REST, Backend.S3} and "@" in self.url:
-            raise ValueError("credentials do not belong in the url; use credentials.backend")
+            raise refused_setting("in-url", "url", key_of="credentials.backend")
         if backend is Backend.SFTP and re.match(r"sftp:(//)?[^@/]*:[^@/]*@", self.url):
-            raise ValueError(
-                "a password does not belong in the url; use a key, credentials.backend"
-            )
+            raise refused_setting("in-url", "url", key_of="credentials.backend")
         if backend is Backend.SFTP and not _SAFE_TARGET.match(ssh_target(self.url)[0]):
-            raise ValueError("write sftp:user@host:/path or sftp://user@host:port/path")
+            raise refused_setting("example", "url", example="sftp://user@host:port/path")
         if self.known_hosts is not None and not _SAFE_PATH.match(str(self.known_hosts)):
-            raise ValueError("known-hosts: an absolute path of letters, digits, . _ and - only")
+            raise refused_setting("plain-path", "known-hosts")
         if self.credentials.reader is None:
-            raise ValueError("credentials.reader is missing: restic's password")
+            raise refused_setting("reader", "credentials.reader")
         if self.limits.bandwidth is not None:
             bytes_per_second(self.limits.bandwidth)
         return self

@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from backupguard.contracts import Duration, RepositorySettings
+from backupguard.contracts import Duration, RepositorySettings, refused_setting
 from backupguard.repositories.local_times import zone_named
 
 _HOST = re.compile(r"[A-Za-z0-9_.:-]{1,253}\Z")
@@ -43,14 +43,14 @@ class RmanSettings(RepositorySettings):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if not _HOST.match(self.host):
-            raise ValueError("host: a name or an address")
+            raise refused_setting("host", "host")
         if not _SERVICE.match(self.service):
-            raise ValueError("service: the name of a service, as the listener knows it")
+            raise refused_setting("service", "service")
         if self.catalogue_owner is not None and not _OWNER.match(self.catalogue_owner):
-            raise ValueError("catalogue-owner: the schema that owns the recovery catalogue")
+            raise refused_setting("owner", "catalogue-owner")
         if self.user.upper() in {"SYS", "SYSTEM"}:
-            raise ValueError("user: not the administrator's; see the least role in the manual")
+            raise refused_setting("administrator", "user")
         if self.credentials.reader is None:
-            raise ValueError("credentials.reader is missing: the password of the user")
+            raise refused_setting("reader", "credentials.reader")
         zone_named(self.timezone)
         return self

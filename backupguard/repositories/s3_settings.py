@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from pydantic import model_validator
 
-from backupguard.contracts import Duration, RepositorySettings
+from backupguard.contracts import Duration, RepositorySettings, refused_setting
 from backupguard.repositories.local_times import zone_named
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]\Z")
@@ -44,17 +44,17 @@ class S3Settings(RepositorySettings):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if _BUCKET.match(self.bucket) is None:
-            raise ValueError(f"{self.bucket[:70]!r} is no name of a bucket")
+            raise refused_setting("bucket", "bucket")
         if self.endpoint is not None:
             parts = urlsplit(self.endpoint)
             if parts.scheme not in ("http", "https") or not parts.hostname:
-                raise ValueError("endpoint: write https://s3.example.org")
+                raise refused_setting("example", "endpoint", example="https://s3.example.org")
             if parts.username or parts.password:
-                raise ValueError("credentials do not belong in the endpoint")
+                raise refused_setting("in-url", "endpoint", key_of="credentials.reader")
         if self.prefix.startswith("/"):
-            raise ValueError("prefix: keys begin with no slash")
+            raise refused_setting("slash", "prefix")
         if self.credentials.reader is None:
-            raise ValueError("credentials.reader is missing: a shared credentials file")
+            raise refused_setting("reader", "credentials.reader")
         if self.timezone is not None:
             zone_named(self.timezone)
         return self

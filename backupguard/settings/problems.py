@@ -113,17 +113,17 @@ def troubles(
     schema = Schema(model)
     found: dict[tuple[KeyPath, str], Trouble] = {}
     for error in errors:
-        path = real_path(error["loc"], data)
+        path = real_path(error["loc"], data, missing=error["type"] == "missing")
         trouble = _trouble(error, path, schema)
         found.setdefault((trouble.path, trouble.message.id), trouble)
     return list(found.values())
 
 
-def real_path(loc: tuple[str | int, ...], data: Any) -> KeyPath:
+def real_path(loc: tuple[str | int, ...], data: Any, *, missing: bool = True) -> KeyPath:
     """Return the keys of an error's location that really stand in the file.
 
     Pydantic names the member of a union on its way; such a name is no key, and only the last part
-    may be missing from the data (a key that should be there).
+    may be missing from the data, where it is said that a key is `missing`.
     """
     path: list[str | int] = []
     for position, part in enumerate(loc):
@@ -131,7 +131,7 @@ def real_path(loc: tuple[str | int, ...], data: Any) -> KeyPath:
         if isinstance(data, Mapping) and isinstance(part, str):
             if part in data:
                 data = data[part]
-            elif not last:
+            elif not (last and missing):
                 continue
             path.append(part)
         elif isinstance(data, list | tuple) and isinstance(part, int) and part < len(data):
@@ -147,6 +147,10 @@ def _trouble(error: ErrorDetails, path: KeyPath, schema: Schema) -> Trouble:
     if kind == "missing":
         message = Message(id="settings.missing", values={"key": str(path[-1])})
         return Trouble(path=path, message=message, remedy=Message(id="remedy.add-key"))
+    if kind == "refused_setting":
+        key = tuple(part for part in context["key"].split(".") if part)
+        sentence = f"settings.refuses.{context['sentence']}"
+        return Trouble(path=path + key, message=Message(id=sentence, values=context["values"]))
     found = shown(error["input"], path)
     build = _BY_TYPE.get(kind)
     if build is not None:
