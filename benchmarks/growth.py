@@ -20,6 +20,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import structlog
 from harness import alternate, finish, timed
 
 from backupguard import runs
@@ -180,8 +181,6 @@ class Bench:
 
 def main() -> int:
     """Fill, measure in turn, print the curve and the ratios."""
-    import structlog
-
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
     with tempfile.TemporaryDirectory(prefix="bg-") as name:
         benches = [Bench(Path(name) / str(size), size) for size in SIZES]

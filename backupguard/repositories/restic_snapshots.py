@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -35,11 +36,14 @@ def holds(snapshot: Mapping[str, Any], selector: JobSelector) -> bool:
         return False
     if not set(selector.tags) <= set(snapshot.get("tags") or ()):
         return False
-    held = [PurePosixPath(path) for path in snapshot.get("paths") or ()]
-    return all(
-        any(PurePosixPath(wanted).is_relative_to(path) for path in held)
-        for wanted in selector.paths
-    )
+    held = snapshot.get("paths") or ()
+    return all(any(_lies_in(wanted, path) for path in held) for wanted in selector.paths)
+
+
+@lru_cache(maxsize=4096)
+def _lies_in(wanted: str, path: str) -> bool:
+    """Tell whether one path is the other or below it; thousands of snapshots name the same few."""
+    return PurePosixPath(wanted).is_relative_to(PurePosixPath(path))
 
 
 def points_of(

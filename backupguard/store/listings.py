@@ -153,7 +153,7 @@ class _Difference:
             data = derived.point_data(point)
             if before is None:
                 differing.append(("appeared", data))
-            elif before != derived.point_digest(data):
+            elif not derived.is_point(data, before):
                 differing.append(("changed", data))
         for change, data in sorted(differing, key=_settled):
             self._add(change, data)
