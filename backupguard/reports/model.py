@@ -147,6 +147,8 @@ class RepositoryRow:
     seen_at: datetime | None
     tool: str | None
     points: int | None
+    origin: Origin | None  # whose word the points are; None: never listed
+    warnings: tuple[str, ...]  # codes of what is wrong with how it is read
     medium_kind: str | None
     failure_domain: str | None
     device: str | None  # where it was found when it was last seen

@@ -13,6 +13,7 @@ from backupguard.contracts import Store
 from backupguard.model import (
     Criticality,
     Fact,
+    Origin,
     Severity,
     Status,
     Verdict,
@@ -306,6 +307,14 @@ def _repositories(store: Store, settings: Settings, history: History) -> tuple[R
     )
 
 
+def _origin(facts: Mapping[str, Fact]) -> Origin | None:
+    listings = [
+        facts[kind] for kind in ("inventory.listed", "inventory.confirmed") if kind in facts
+    ]
+    newest = max(listings, key=lambda fact: fact.seq, default=None)
+    return newest.observation.origin if newest else None
+
+
 def _repository_row(
     identifier: str, settings: Settings, facts: Mapping[str, Fact]
 ) -> RepositoryRow:
@@ -324,6 +333,8 @@ def _repository_row(
         seen_at=inspected.observation.observed_at if inspected else None,
         tool=" ".join(filter(None, (state.get("tool"), state.get("tool_version")))) or None,
         points=_standing_points(facts),
+        origin=_origin(facts),
+        warnings=tuple(state.get("warnings", ())),
         medium_kind=configured.medium_kind if configured else None,
         failure_domain=configured.failure_domain if configured else None,
         device=state.get("device"),

@@ -41,7 +41,7 @@ def problem(tmp_path: Path, table: str) -> Any:
             "Écrivez par exemple https://s3.example.org",
         ),
         (
-            'type = "import"\nsource = "x"\nfile = "/x.csv"\ntimezone = "Pari"\ncolumns = {job = "a", at = "b"}',
+            'type = "import"\nsource="x"\nfile="/x.csv"\ntimezone="P"\ncolumns = {job="a",at="b"}',
             "timezone",
             7,
             "Ce n’est pas un fuseau horaire : écrivez par exemple Europe/Paris.",
