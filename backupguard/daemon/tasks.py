@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
+
+import structlog
 
 from backupguard import plugins
 from backupguard.contracts import EngineSettings, JobRuns, Sandbox
 from backupguard.daemon.discovery import discovery
 from backupguard.daemon.requests import SCHEDULE
-from backupguard.errors import BackupDefect, MissingMeans, UsageError
+from backupguard.errors import BackupDefect, EvidenceError, MissingMeans, UsageError
 from backupguard.model import (
     Baseline,
     Fact,
@@ -24,11 +27,14 @@ from backupguard.model import (
     Verdict,
     application_subject,
     from_us,
+    repository_subject,
     worst,
 )
 from backupguard.runs import Task, TaskContext, repository_of, sandbox_limits
 from backupguard.sandbox import open_sandbox
 from backupguard.settings.model import PhaseLimits
+
+log = structlog.get_logger(__name__)
 
 
 def _observe(task: TaskContext, probe_name: str, *repositories: str) -> Iterator[Observation]:
@@ -40,11 +46,27 @@ def _observe(task: TaskContext, probe_name: str, *repositories: str) -> Iterator
         task.context,
         task.settings.probe(probe_name),
     )
+    unrecordable: set[Subject] = set()
     for item in seen:
         task.context.cancel.raise_if_set()
-        task.recorded += len(_keep(task, item))
         if isinstance(item, Observation):
-            yield item
+            observation = _stumbled(item) if item.subject in unrecordable else item
+            task.recorded += len(_keep(task, observation))
+            yield observation
+            continue
+        try:
+            task.recorded += len(_keep(task, item))
+        except (EvidenceError, TypeError, ValueError):
+            # Values that no record can hold. They must not take the other repositories with them.
+            log.exception("repository.unrecordable", repository=item.repository)
+            unrecordable.add(repository_subject(item.repository))
+
+
+def _stumbled(inspected: Observation) -> Observation:
+    """Return an inspection that says that what the repository told could not be understood."""
+    if inspected.kind != "repository.inspected" or inspected.data["code"] is not None:
+        return inspected
+    return replace(inspected, data={**inspected.data, "code": "output_unparsable"})
 
 
 def _keep(task: TaskContext, item: Observation | Listing | JobRuns) -> tuple[Fact, ...]:

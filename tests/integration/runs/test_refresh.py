@@ -329,6 +329,53 @@ class Hosts(TestRepositories):
         return identifier.split("-")[0]
 
 
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"native_id": "dpi-\udce9.dump"},
+        {"at": datetime(2026, 3, 5, 9, 0)},  # noqa: DTZ001 - without a zone
+        {"bytes": 1.5},
+        {"bytes": 2**60},
+        {"extra": {"patient": object()}},
+    ],
+    ids=["not-utf-8", "no-time-zone", "float", "too-large", "no-json"],
+)
+def test_what_no_record_can_hold_takes_no_other_repository_with_it(
+    tmp_path: Path, broken: dict[str, Any]
+) -> None:
+    here = context(tmp_path / "here")
+    here.clock.set(START)
+    store = open_store(tmp_path / "state", now=here.clock)
+    bad = Catalogue(held=[*both(2), replace(point("dpi.nightly", 1), **broken)])
+    asked = TestRepositories(
+        context=here,
+        entries={
+            "bad": (bad, RepositorySettings(type="c"), JOBS),
+            "good": (Catalogue(held=both(2, 1)), RepositorySettings(type="c"), JOBS),
+        },
+    )
+    task: Any = SimpleNamespace(
+        store=store,
+        context=here,
+        settings=SimpleNamespace(probe=lambda _name: None),
+        repositories=lambda *_only: asked,
+        recorded=0,
+        quiet=False,
+        tools_used={},
+        run=SimpleNamespace(
+            id="run", request=SimpleNamespace(subject="site", requested_by="test", options={})
+        ),
+    )
+    assert TASKS["inventory"](task) == (Verdict.COULD_NOT_VERIFY, "output_unparsable")
+    assert [one.repository for one in store.summaries()] == ["good", "good"]
+    told = {
+        fact.observation.subject: fact.observation.data["code"]
+        for fact in store.facts(kinds=["repository.inspected"])
+    }
+    assert told == {"repository/bad": "output_unparsable", "repository/good": None}
+    store.close()
+
+
 def test_repositories_are_bound_per_host_and_in_all(tmp_path: Path) -> None:
     here = context(tmp_path)
     kind = Slow()
