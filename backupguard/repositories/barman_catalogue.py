@@ -1,7 +1,8 @@
 """Barman's catalogue as it lies on disk (Barman 2.x and 3.x): `base/ID/backup.info` and `wals/`.
 
-`backup.info` is written as lines `name=value`. What lies in `wals/` counts, and not `wals/xlog.db`,
-Barman's list of it: a segment in the list that is not there cannot be replayed.
+Since 3.13.2 what it wrote of a backup lies in `meta/ID-backup.info`, and goes before the other (release
+notes of 3.13.2). It is written as lines `name=value`. What lies in `wals/` counts, and not
+`wals/xlog.db`, Barman's list of it: a segment in the list that is not there cannot be replayed.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ _LINE = re.compile(r"([a-z_]+)=(.*)\Z", re.DOTALL)
 _LARGEST_INFO = 4 << 20
 _LARGEST_HISTORY = 1 << 20
 _NOTHING = "None"
+_META = "-backup.info"
 _COMPRESSIONS: tuple[tuple[bytes, Callable[[BinaryIO], Any]], ...] = (
     (b"\x1f\x8b", lambda file: gzip.GzipFile(fileobj=file)),
     (b"BZh", bz2.BZ2File),
@@ -129,34 +131,49 @@ def backups(server: Path, repository: str) -> tuple[BackupInfo, ...]:
     Raises Unreachable (not_found) for a server that is not there, Misunderstood for a `backup.info`
     that cannot be read, twice.
     """
-    base = server / "base"
+    meta = server / "meta"
     try:
-        names = sorted(entry.name for entry in os.scandir(base) if BACKUP.match(entry.name))
+        names = {entry.name for entry in os.scandir(server / "base")}
+        if meta.is_dir():
+            names |= {entry.name.removesuffix(_META) for entry in os.scandir(meta)}
     except OSError as error:
         raise trouble(error, repository) from error
     found = []
-    for name in names:
+    for name in sorted(filter(BACKUP.match, names)):
         try:
-            info = _backup(base / name, repository)
+            info = _backup(server, name, repository)
         except Misunderstood:
-            info = _backup(base / name, repository)  # it is rewritten in place while a backup runs
+            info = _backup(server, name, repository)  # it is rewritten while a backup runs
         if info is not None:
             found.append(info)
     return tuple(found)
 
 
-def _backup(directory: Path, repository: str) -> BackupInfo | None:
+def _info(server: Path, name: str) -> bytes | None:
+    """Return what Barman wrote of a backup, None where that is nowhere; raises OSError."""
+    for place in (server / "meta" / f"{name}{_META}", server / "base" / name / "backup.info"):
+        try:
+            return read_bounded(place, _LARGEST_INFO)
+        except FileNotFoundError:
+            continue
+    return None
+
+
+def _backup(server: Path, name: str, repository: str) -> BackupInfo | None:
+    directory = server / "base" / name
     try:
-        text = read_bounded(directory / "backup.info", _LARGEST_INFO).decode("utf-8", "replace")
-    except FileNotFoundError:
-        return None  # deleted meanwhile, or only begun
+        # It may just have been moved from the one place to the other.
+        written = _info(server, name) or _info(server, name)
     except OSError as error:
         raise trouble(error, repository) from error
+    if written is None:
+        return None  # deleted meanwhile, or only begun
+    text = written.decode("utf-8", "replace")
     try:
         values = parse_info(text)
         began, ended = _moment(values.get("begin_time")), _moment(values.get("end_time"))
         return BackupInfo(
-            identifier=directory.name,
+            identifier=name,
             status=values["status"],
             began_at=began,
             ended_at=ended,

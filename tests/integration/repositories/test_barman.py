@@ -268,6 +268,20 @@ def test_a_backup_that_has_only_begun(barman: Barman, here: TestContext, broken:
     assert abs(running.at - points(barman, here)[-1].at) < timedelta(minutes=5)
 
 
+def test_what_a_later_barman_has_moved_is_found(barman: Barman, here: TestContext, broken: Path):
+    before = points(barman, here, broken)
+    meta = broken / "dpi" / "meta"
+    meta.mkdir()
+    for info in broken.glob("dpi/base/*/backup.info"):
+        info.rename(meta / f"{info.parent.name}-backup.info")
+    assert points(barman, here, broken) == before
+    # what lies in the new place goes before what was left in the old one
+    newest = max(meta.iterdir())
+    old = broken / "dpi" / "base" / newest.name.removesuffix("-backup.info") / "backup.info"
+    old.write_text(newest.read_text().replace("status=DONE", "status=STARTED"))
+    assert points(barman, here, broken) == before
+
+
 def test_times_carry_their_zone(barman: Barman, here: TestContext, broken: Path):
     path = newest_info(broken)
     (line,) = [one for one in path.read_text().splitlines() if one.startswith("end_time=")]
