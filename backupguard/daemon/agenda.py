@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -71,6 +71,7 @@ class Agenda:
     """What is due, again and again, in a thread of its own.
 
     `settings` returns those that hold now; `woken` is called after each tick, from this thread.
+    `stepped` returns by how much the clock was set since it was asked last, None when it was not.
     `paused` and `trouble` (an error's code) say why nothing new is asked for; `ticked_at` is the
     monotonic time of the last tick that came to its end.
     """
@@ -82,11 +83,13 @@ class Agenda:
         woken: Callable[[], None],
         clock: Callable[[], datetime],
         tick_s: float = TICK_S,
+        stepped: Callable[[], timedelta | None] = lambda: None,
     ) -> None:
         self.store = store
         self.settings = settings
         self.woken = woken
         self.clock = clock
+        self.stepped = stepped
         self.paused: pauses.Pause | None = None
         self.trouble: str | None = None
         self.ticked_at = time.monotonic()
@@ -132,6 +135,9 @@ class Agenda:
 
     def tick(self) -> None:
         """Enqueue what is due now, unless a pause holds."""
+        if self.stepped() is not None:
+            # what is remembered is the other clock's: by it, slots done long ago would be new
+            self._made_of = None
         now = self.clock()
         try:
             self._end_pause_in_time(now)

@@ -117,7 +117,13 @@ class Daemon:
         self.judge = Judge(
             self.store, self.settings, self.effective.catalogue, self.outputs, utc_now
         )
-        self.agenda = Agenda(self.store, lambda: self.settings, self._wake_from_thread, utc_now)
+        self.agenda = Agenda(
+            self.store,
+            lambda: self.settings,
+            self._wake_from_thread,
+            utc_now,
+            stepped=StepWatch().step,
+        )
         self.runners = Runners(self._ended)
         self._pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix="store")
         self._starts: dict[str, int] = {}

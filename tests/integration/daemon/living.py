@@ -10,9 +10,10 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
 from urllib.error import HTTPError
 
 from backupguard.model import Fact
@@ -110,16 +111,24 @@ class Site:
     def state(self) -> Path:
         return self.directory / "state"
 
-    def start(self, *, ready: bool = True) -> subprocess.Popen[bytes]:
+    def start(
+        self,
+        *,
+        ready: bool = True,
+        program: Sequence[str | Path] = (PROGRAM,),
+        more: Mapping[str, str] = MappingProxyType({}),
+    ) -> subprocess.Popen[bytes]:
+        """Start a daemon; `more` is added to its environment."""
         environment = {
             **{name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ},
             "LANG": "C.UTF-8",
             "NOTIFY_SOCKET": str(self.directory / "notify"),
             "WATCHDOG_USEC": "4000000",
+            **more,
         }
         with self.log.open("ab") as log:
             process = subprocess.Popen(
-                [PROGRAM, "--config", self.config, "run"],
+                [*program, "--config", self.config, "run"],
                 stdout=log,
                 stderr=log,
                 env=environment,

@@ -212,3 +212,24 @@ def test_the_thread_ticks_and_ends(store: Store, clock: Clock) -> None:
     assert ticked.wait(5)
     ticking.stop()
     assert not any(thread.name == "agenda" for thread in threading.enumerate())
+
+
+def test_what_was_done_before_the_clock_went_back_is_not_done_again_when_it_is_right(
+    store: Store, clock: Clock
+) -> None:
+    set_by: list[timedelta] = []
+    settings = make_settings()
+    ticking = Agenda(
+        store,
+        lambda: settings,
+        lambda: None,
+        clock,
+        stepped=lambda: set_by.pop() if set_by else None,
+    )
+    ticking.tick()
+    assert tasks(finish(store, clock)) == ["discovery", "integrity", "inventory"]
+    for by, due in ((-1, ["discovery", "integrity", "inventory"]), (1, [])):
+        clock.forward(days=by, minutes=1)
+        set_by.append(timedelta(days=by))
+        ticking.tick()
+        assert tasks(finish(store, clock)) == due
