@@ -174,7 +174,12 @@ class RepositorySettings(SettingsModel):
     `failure-domain` says what would be lost together with it (a room, an array, a cluster, an
     administrator's account), `declared-by` and `declared-on` who said so and when. A snapshot or a
     replica is no backup where it shares the fate of production.
+
+    `selects` is what jobs may choose their points by, of `name`, `pattern` and `tags`: another one
+    would be ignored, and a job would take points that are not its own.
     """
+
+    selects: ClassVar[frozenset[str]] = frozenset({"name", "pattern", "tags"})
 
     type: str
     credentials: Credentials = Credentials()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -26,6 +26,8 @@ class BareosSettings(RepositorySettings):
     password of `user`; left out where the server asks for none. `timezone` is the director's, of this
     host where it is left out.
     """
+
+    selects: ClassVar[frozenset[str]] = frozenset({"name", "tags"})
 
     type: Literal["bareos"]
     path: Path | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import model_validator
 
@@ -18,6 +18,8 @@ class BarmanSettings(RepositorySettings):
     logs. A server with a directory elsewhere (`backup_directory`) is a repository of its own, whose
     `path` is the directory above it.
     """
+
+    selects: ClassVar[frozenset[str]] = frozenset({"name"})
 
     type: Literal["barman"]
     path: Path = Path("/var/lib/barman")  # barman_home

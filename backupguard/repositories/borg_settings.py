@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 from pathlib import Path
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import model_validator
@@ -26,6 +26,8 @@ class BorgSettings(RepositorySettings):
     left out where the repository has none; `credentials.backend` an unencrypted private key for ssh.
     `key_file` is the key of a repository that does not keep its own (`keyfile` modes).
     """
+
+    selects: ClassVar[frozenset[str]] = frozenset({"name"})
 
     type: Literal["borg"]
     url: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import model_validator
@@ -18,6 +18,8 @@ class DirectorySettings(RepositorySettings):
     Times in names are local times of `timezone`, of this host where it is left out. A file that was
     changed less than `settle` ago is still being written.
     """
+
+    selects: ClassVar[frozenset[str]] = frozenset({"pattern"})
 
     type: Literal["directory"]
     path: Path

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -44,6 +44,8 @@ class ImportSettings(RepositorySettings):
     column mean what; a word that is not listed is an error and never a success. A file that was not
     written anew for `max-age` says nothing any more.
     """
+
+    selects: ClassVar[frozenset[str]] = frozenset({"name"})
 
     type: Literal["import"]
     file: Path

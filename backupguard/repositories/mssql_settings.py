@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -21,6 +21,8 @@ class MssqlSettings(RepositorySettings):
     `credentials.reader` is the password of `user`, a SQL Server login. `timezone` is the server's:
     msdb stores local times. The connection is always encrypted and the certificate verified.
     """
+
+    selects: ClassVar[frozenset[str]] = frozenset({"name"})
 
     type: Literal["mssql"]
     host: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -18,6 +18,8 @@ class PgBackRestSettings(RepositorySettings):
     `credentials.backend`: a pgBackRest configuration file, of which nothing but the keys
     `repoN-…` of [global] is taken, N being `repo`. `credentials.reader` is the cipher passphrase.
     """
+
+    selects: ClassVar[frozenset[str]] = frozenset({"name"})
 
     type: Literal["pgbackrest"]
     path: Path | None = None

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from fnmatch import fnmatchcase
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import model_validator
 
@@ -46,6 +46,8 @@ class ProxmoxSettings(RestSettings):
     `credentials.reader` is an API token, `USER@REALM!NAME:SECRET`, with the role DatastoreAudit on the
     datastore. `select.name` chooses groups, as patterns: "vm/100", "host/srv-dpi", "ct/*".
     """
+
+    selects: ClassVar[frozenset[str]] = frozenset({"name"})
 
     type: Literal["proxmox"]
     datastore: str

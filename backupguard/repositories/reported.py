@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -41,6 +41,8 @@ class ReportedSettings(RepositorySettings):
     began and has not ended `abandoned-after` later has failed; reports older than `keep` are
     forgotten.
     """
+
+    selects: ClassVar[frozenset[str]] = frozenset()
 
     type: Literal["reported"]
     spool: Path = SPOOL

@@ -6,7 +6,7 @@ import re
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
@@ -74,6 +74,8 @@ class ResticSettings(RepositorySettings):
     `user:password`; for `s3:`, a shared credentials file as AWS tools read it; for `sftp:`, an
     unencrypted private key.
     """
+
+    selects: ClassVar[frozenset[str]] = frozenset({"tags"})
 
     type: Literal["restic"]
     url: str

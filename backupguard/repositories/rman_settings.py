@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -23,6 +23,8 @@ class RmanSettings(RepositorySettings):
     `credentials.reader` is the password of `user`. `timezone` is the database server's: the views
     show its local time. `tls` speaks TCPS and verifies the certificate.
     """
+
+    selects: ClassVar[frozenset[str]] = frozenset({"name"})
 
     type: Literal["rman"]
     host: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 from pathlib import Path
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import model_validator
@@ -23,6 +23,8 @@ class S3Settings(RepositorySettings):
     `default`; it needs no more than listing (with versions) and reading. Without `endpoint` it is
     AWS itself. `prefix` is where all patterns start. Times in keys are local times of `timezone`.
     """
+
+    selects: ClassVar[frozenset[str]] = frozenset({"pattern"})
 
     type: Literal["s3"]
     bucket: str

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 from urllib.parse import urlencode
 
 from backupguard.contracts import (
@@ -50,6 +50,8 @@ class VeeamSettings(RestSettings):
     `user` logs in with the password of `credentials.reader`; the role Veeam Backup Viewer is enough.
     `select.name` chooses jobs, `select.host` machines, both as patterns.
     """
+
+    selects: ClassVar[frozenset[str]] = frozenset({"name"})
 
     type: Literal["veeam"]
     user: str
@@ -228,7 +230,8 @@ class VeeamRepository(ListingOnly):
         ended = session.get("endTime")
         result = session.get("result")
         said = result if isinstance(result, Mapping) else {}
-        state = _RESULTS.get(str(said.get("result")), PointState.FAILED)
+        # A result that is not known is no failure that Veeam reports, nor a success.
+        state = _RESULTS.get(str(said.get("result")), PointState.WARNING)
         if ended is None or session.get("state") not in ("Stopped", None):
             state, ended = PointState.RUNNING, None
         elif said.get("isCanceled"):

@@ -85,6 +85,7 @@ def load_located(
 def _rule_troubles(data: Mapping[str, Any], today: date) -> Iterator[Trouble]:
     yield from rules.ids(data)
     yield from rules.references(data)
+    yield from rules.selections(data)
     yield from rules.circles(data)
     yield from rules.times(data)
     yield from rules.site(data, today)

@@ -88,6 +88,29 @@ def _names(value: Any) -> Sequence[str]:
     return [name for name in value if isinstance(name, str)] if isinstance(value, list) else []
 
 
+def selections(data: Tables) -> Iterator[Trouble]:
+    """Report what a job selects by that its repository's type does not know: it would be ignored."""
+    for application, owner in _tables(data, "applications"):
+        for job, backup in _tables(owner, "backups"):
+            name = backup.get("repository")
+            kind = table(data, "repositories", name).get("type") if isinstance(name, str) else None
+            if not isinstance(kind, str) or kind not in plugins.names(plugins.REPOSITORIES):
+                continue
+            try:
+                known = plugins.repository_type(kind).settings.selects
+            except MissingMeans:  # told where the type is named
+                continue
+            given = {key for key, value in table(backup, "select").items() if value}
+            for key in sorted({"name", "pattern", "tags"} & given - known):
+                values = {"type": kind, "key": f"select.{key}"}
+                selectable = ", ".join(f"select.{one}" for one in sorted(known)) or "—"
+                yield Trouble(
+                    path=("applications", application, "backups", job, "select", key),
+                    message=Message(id="settings.select-unknown", values=values),
+                    remedy=Message(id="remedy.known", values={"known": selectable}),
+                )
+
+
 def circles(data: Tables) -> Iterator[Trouble]:
     """Report applications that wait for one another, each circle once."""
     applications = table(data, "applications")

@@ -30,7 +30,7 @@ criticality = "C1"
 [applications.dpi.backups.nightly]
 repository = "nas"
 every = "24h"
-select = { paths = ["/a"], host = "srv1", tags = ["t"], pattern = "x-%Y" }
+select = { paths = ["/a"], host = "srv1", pattern = "x-%Y" }
 [applications.dpi.backups.weekly]
 repository = "other"
 schedule = "0 1 * * 0"
@@ -75,7 +75,7 @@ def test_selectors(tmp_path: Path) -> None:
 
     selector = loaded.selector("dpi", "nightly")
     assert (selector.job, selector.application) == ("dpi.nightly", "dpi")
-    assert (selector.paths, selector.host, selector.tags) == (("/a",), "srv1", ("t",))
+    assert (selector.paths, selector.host, selector.tags) == (("/a",), "srv1", ())
     assert selector.pattern == "x-%Y"
     assert loaded.jobs_in("nas") == (selector,)
     assert [job.job for job in loaded.jobs_in("other")] == ["dpi.weekly"]

@@ -84,3 +84,36 @@ def test_every_refusal_has_its_sentence_and_no_sentence_is_left_over(language: s
 def test_shipped_types_refuse_nothing_in_english_only() -> None:
     for path in (ROOT / "repositories").glob("*settings.py"):
         assert "raise ValueError(" not in path.read_text(encoding="utf-8"), path.name
+
+
+@pytest.mark.parametrize(
+    ("table", "select", "told"),
+    [
+        ('type = "pgbackrest"\npath = "/p"', 'select.pattern = "main"', "pattern"),
+        ('type = "directory"\npath = "/p"', 'select.name = "dpi"', "name"),
+        ('type = "borg"\nurl = "/p"', 'select.tags = ["dpi"]', "tags"),
+        ('type = "reported"', 'select.name = "dpi"', "name"),
+        ('type = "pgbackrest"\npath = "/p"', 'select.name = "main"', ""),
+        ('type = "directory"\npath = "/p"', 'select.pattern = "dpi-%Y.dump"', ""),
+        ('type = "reported"', 'select.host = "srv-dpi"', ""),
+    ],
+    ids=["pgbackrest", "directory", "borg", "reported", "a stanza", "a pattern", "a host"],
+)
+def test_a_job_that_selects_by_what_its_type_ignores(
+    tmp_path: Path, table: str, select: str, told: str
+) -> None:
+    path = tmp_path / "backupguard.toml"
+    path.write_text(
+        f"""[site]\nname = "A"\n[repositories.r]\n{table}\n
+        [applications.a]\nname = "A"\ncriticality = "C1"\n
+        [applications.a.backups.b]\nrepository = "r"\nevery = "24h"\n{select}""",
+        encoding="utf-8",
+    )
+    if not told:
+        assert load(path).applications["a"].backups["b"].every is not None
+        return
+    with pytest.raises(ConfigurationError) as caught:
+        load(path)
+    (found,) = caught.value.problems
+    assert found.key == f"applications.a.backups.b.select.{told}"
+    assert found.message.id == "settings.select-unknown"
