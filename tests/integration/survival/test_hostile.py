@@ -136,6 +136,10 @@ def test_a_program_is_neither_run_nor_hidden(place: Place, source: Source, attac
     place.add(name)
     run = place.perform()
     assert (run.verdict, run.code) == (Verdict.FAILED, "hostile"), place.result()
+    assert place.nothing_left(run.id)
+    assert place.judged()["RST-01", DPI].status is Status.NON_COMPLIANT
+    told = place.command("--language", "en", "why", "RST-01", "dpi")
+    assert "hostile" in told.stdout.lower(), told.stdout + told.stderr
 
 
 FILL = (
