@@ -1,8 +1,13 @@
-"""Bounded HTTP for plug-ins (`contracts.Http`): system certificates, no redirects, 16 MiB at most."""
+"""Bounded HTTP for plug-ins (`contracts.Http`): system certificates, no redirects, 16 MiB at most.
+
+Nothing is unpacked: a few bytes that become gigabytes are never asked for, and not understood.
+"""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +16,8 @@ from backupguard.errors import Misunderstood, Unreachable
 
 BODY_LIMIT = 16 << 20
 _CHUNK = 1 << 16
+#: A whole answer may take so many times as long as the wait for its next bytes.
+_TIMES = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +60,7 @@ class BoundedHttp(Http):
         import urllib3  # here, because the idle daemon imports this module too
 
         self.cancel.raise_if_set()
+        latest = time.monotonic() + _TIMES * timeout_s
         # other=0: a certificate that does not hold now does not hold a second later.
         retries = urllib3.Retry(
             connect=1, read=0, redirect=False, status=0, other=0, backoff_factor=0.2
@@ -66,16 +74,24 @@ class BoundedHttp(Http):
                     headers=dict(headers),
                     timeout=timeout_s,
                     preload_content=False,
+                    decode_content=False,
                 )
-                received = bytearray()
-                for chunk in answer.stream(_CHUNK):
-                    self.cancel.raise_if_set()
-                    received += chunk
-                    if len(received) > BODY_LIMIT:
-                        raise Misunderstood("output_unparsable")
-                return answer.status, bytes(received)
+                with closing(answer):
+                    return answer.status, self._body(answer, latest)
         except urllib3.exceptions.HTTPError as error:
             raise Unreachable(_code(error)) from None
+
+    def _body(self, answer: Any, latest: float) -> bytes:
+        """Return the body, as it comes; raises Unreachable (timeout) after `latest`."""
+        received = bytearray()
+        while chunk := answer.read1(_CHUNK, decode_content=False):
+            self.cancel.raise_if_set()
+            if time.monotonic() > latest:
+                raise Unreachable("timeout")
+            received += chunk
+            if len(received) > BODY_LIMIT:
+                raise Misunderstood("output_unparsable")
+        return bytes(received)
 
 
 def _tls(trust: Trust) -> dict[str, Any]:

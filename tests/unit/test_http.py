@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import socket
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -28,12 +31,32 @@ class _Handler(BaseHTTPRequestHandler):
                     self.wfile.write(bytes(65536))
             except OSError:
                 return
+        elif self.path == "/bomb":
+            self._send(gzip.compress(bytes(1 << 24)), "Content-Encoding", "gzip")
+        elif self.path == "/cut":
+            self._send(b"half", "Content-Length", "9")
+        elif self.path == "/chunks":
+            self.protocol_version = "HTTP/1.1"
+            self._send(b"3\r\none\r\n4\r\n two\r\n0\r\n\r\n", "Transfer-Encoding", "chunked")
+            self.close_connection = True
+        elif self.path == "/drip":
+            self._send(b"", "Content-Type", "text/plain")
+            with suppress(OSError):
+                for _ in range(100):
+                    self.wfile.write(b".")
+                    time.sleep(0.1)
         else:
             body = self.headers.get("X-Wanted", "").encode()
             self.send_response(500 if self.path == "/broken" else 200)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
+
+    def _send(self, body: bytes, name: str, value: str) -> None:
+        self.send_response(200)
+        self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
 
     def log_message(self, *_arguments: object) -> None:
         pass
@@ -73,6 +96,29 @@ def test_a_redirect_is_not_followed(server: str, http: BoundedHttp) -> None:
 def test_an_endless_body_is_refused(server: str, http: BoundedHttp) -> None:
     with pytest.raises(Misunderstood):
         get(http, f"{server}/huge")
+
+
+def test_nothing_is_unpacked(server: str, http: BoundedHttp) -> None:
+    status, body = get(http, f"{server}/bomb")
+    assert (status, body[:2]) == (200, b"\x1f\x8b")
+    assert len(body) < 1 << 20
+
+
+def test_an_answer_in_pieces_is_whole_and_half_an_answer_is_none(
+    server: str, http: BoundedHttp
+) -> None:
+    assert get(http, f"{server}/chunks") == (200, b"one two")
+    with pytest.raises(Unreachable):
+        get(http, f"{server}/cut")
+
+
+def test_a_server_that_drips_is_not_listened_to_for_ever(
+    server: str, http: BoundedHttp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("backupguard.http._TIMES", 0.3)
+    with pytest.raises(Unreachable) as caught:
+        get(http, f"{server}/drip")
+    assert caught.value.code == "timeout"
 
 
 def test_a_closed_port_is_unreachable_and_names_no_url(http: BoundedHttp) -> None:
