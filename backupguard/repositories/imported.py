@@ -7,7 +7,7 @@ Its points are that tool's word: they are marked as imported wherever they are s
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from fnmatch import fnmatchcase
 
@@ -16,7 +16,7 @@ from backupguard.contracts import (
     JobSelector,
     RepositoryState,
 )
-from backupguard.errors import Unreachable
+from backupguard.errors import Changing, Unreachable
 from backupguard.model import Origin, PointKind, PointState, RecoveryPoint
 from backupguard.repositories.devices import device_of_record
 from backupguard.repositories.directory_names import percent
@@ -26,6 +26,8 @@ from backupguard.repositories.listing_only import ListingOnly
 from backupguard.repositories.local_times import resolve, zone_named
 from backupguard.repositories.opening import ReadingType
 
+#: A file that was written to less than this ago may not be whole yet.
+_SETTLES = timedelta(seconds=30)
 _LARGEST = 2**53 - 1
 _YES = frozenset({"1", "true", "yes", "y", "oui", "o", "vrai"})
 _NO = frozenset({"0", "false", "no", "n", "non", "faux"})
@@ -55,9 +57,10 @@ class ImportRepository(ListingOnly):
         """Yield the rows of these jobs: `select.name` and `select.host` are patterns as in a shell.
 
         Raises Unreachable (stale_import) for a file that stopped being refreshed, Misunderstood naming
-        line and column for the first cell that cannot be read, Changing while it is being written.
+        line and column for the first cell that cannot be read, or where there is no row at all: an
+        export that failed has lost no backup. Raises Changing while the file is being written.
         """
-        self._fresh()
+        age, number = self._fresh(), -1
         seen: set[tuple[str, str]] = set()
         for number, (line, row) in enumerate(rows(self._settings, self._identifier)):
             if number % 1000 == 0:
@@ -70,13 +73,21 @@ class ImportRepository(ListingOnly):
                     raise wrong(self._settings, line, "twice", self._settings.columns.id or "")
                 seen.add((point.job, point.native_id))
                 yield point
+        if number < 0:
+            raise wrong(self._settings, 1, "broken")
+        # What writes it may pause between two rows, and the file then looks whole.
+        if abs(age) < _SETTLES:
+            raise Changing("repository_changed", repository=self._identifier)
 
-    def _fresh(self) -> None:
+    def _fresh(self) -> timedelta:
+        """Return how old the file is; raises Unreachable (stale_import) for too old."""
         changed = datetime.fromtimestamp(
             written(self._settings, self._identifier).changed_ns / 10**9, UTC
         )
-        if self._context.now() - changed > self._settings.max_age:
+        age = self._context.now() - changed
+        if age > self._settings.max_age:
             raise Unreachable("stale_import", repository=self._identifier)
+        return age
 
     def _is_of(self, selector: JobSelector, row: Row) -> bool:
         columns = self._settings.columns

@@ -50,6 +50,7 @@ backups.dump = {{ repository = "dumps", select.pattern = "dpi.dump", every = "24
 def site(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Call:
     at = datetime.now(UTC) - timedelta(hours=3)
     (tmp_path / "export.csv").write_text(f"job,at,state\nDPI_FULL,{at.isoformat()},0\n")
+    os.utime(tmp_path / "export.csv", (time.time() - 3600,) * 2)
     (tmp_path / "dumps").mkdir()
     (tmp_path / "dumps/dpi.dump").write_bytes(b"PGDMP")
     os.utime(tmp_path / "dumps/dpi.dump", (time.time() - 3600,) * 2)

@@ -222,8 +222,7 @@ def test_the_hour_that_exists_twice_makes_no_point_younger(
 ) -> None:
     row = "DPI_FULL;h;2026-10-25 02:30;;0;1;1;Incr;i;\n"
     here.clock.moment = None
-    file = tmp_path / "e.csv"
-    file.write_text(HEADER + row)
+    file = laid(tmp_path / "e.csv", HEADER + row)
     (point,) = points(here, file, **{"max-age": "36500d"})
     assert point.at == datetime(2026, 10, 25, 0, 30, tzinfo=UTC)
 
@@ -237,6 +236,21 @@ def test_a_file_written_to_meanwhile_is_no_listing(here: TestContext, export: Pa
             file.write("DPI_INC;h;2026-03-06 08:00;;0;0;0;Incr;img-9;\n")
         with pytest.raises(Changing):
             list(listing)
+
+
+def test_a_file_that_may_not_be_whole_yet_is_no_listing(here: TestContext, export: Path) -> None:
+    written = (NOW - timedelta(seconds=20)).timestamp()
+    os.utime(export, (written, written))
+    with pytest.raises(Changing):
+        points(here, export)
+    here.clock.moment = NOW + timedelta(seconds=20)
+    assert points(here, export)
+
+
+def test_an_export_without_a_row_has_lost_no_backup(here: TestContext, tmp_path: Path) -> None:
+    header = GOOD.splitlines()[0] + "\n"
+    with pytest.raises(Misunderstood):
+        points(here, laid(tmp_path / "export.csv", header))
 
 
 @pytest.mark.parametrize("kind", ["fifo", "directory", "absent"])
@@ -276,7 +290,9 @@ def test_a_long_export_is_read_in_constant_memory(here: TestContext, tmp_path: P
         {k: v for k, v in SETTINGS.items() if k not in ("states", "kinds", "columns")}
         | {"file": file, "columns": {"job": "Policy", "at": "Début"}, "max-age": "36500d"}
     )
-    here.clock.moment = None
+    here.clock.moment = NOW + timedelta(hours=1)
+    laid_at = NOW.timestamp()
+    os.utime(file, (laid_at, laid_at))
     tracemalloc.start()
     with IMPORT.open("other", settings, here) as repository:
         found = list(repository.points((NIGHTLY,)))
