@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from backupguard.contracts import SYSTEM_TRUST, Context, Trust
-from backupguard.errors import AccessRefused, Misunderstood, Unreachable
+from backupguard.errors import AccessRefused, Changing, Misunderstood, Unreachable
 
 #: Waits before a server that is too busy is asked again, in seconds.
 PATIENCE_S = (1.0, 5.0)
@@ -79,10 +79,11 @@ class Rest:
     def pages(self, path: str, size: int, **asked: str | int) -> Iterator[Mapping[str, Any]]:
         """Yield every object of a listing with `skip`, `limit` and `pagination.total`.
 
-        Raises Misunderstood when the server's count and what it gave do not agree: a listing that
-        lost something on its way must not make points vanish.
+        Raises Misunderstood when the server's count and what it gave do not agree, Changing when that
+        count falls meanwhile, for what moves up a page is not seen: a listing that lost something on
+        its way must not make points vanish.
         """
-        seen = 0
+        seen, most = 0, 0
         for _ in range(PAGES_LIMIT):
             answer = self.get(path, skip=seen, limit=size, **asked)
             found = self.list_at(answer)
@@ -90,6 +91,9 @@ class Rest:
             total = pagination.get("total") if isinstance(pagination, Mapping) else None
             if not isinstance(total, int):
                 raise self.misunderstood()
+            if total < most:
+                raise Changing("repository_changed", repository=self.identifier)
+            most = total
             yield from found
             seen += len(found)
             if seen >= total:

@@ -164,13 +164,17 @@ class S3Repository:
                 Bucket=self._settings.bucket, Prefix=prefix
             )
         )
+        more = False
         while True:
             self._context.cancel.raise_if_set()
             with s3_client.in_our_words(self._identifier):
                 page = next(pages, None)
+            if page is None and more:  # there is more, and the server does not say where
+                raise Misunderstood("output_unparsable", repository=self._identifier)
             if page is None:
                 return
             self._is_a_listing(page)
+            more = bool(page["IsTruncated"])
             yield page
 
     def _is_a_listing(self, page: Mapping[str, Any]) -> None:

@@ -20,6 +20,7 @@ from backupguard.errors import (
     AccessRefused,
     BackupGuardError,
     Cancelled,
+    Changing,
     MissingMeans,
     Misunderstood,
     Unreachable,
@@ -465,6 +466,22 @@ def test_a_page_that_went_missing_makes_nothing_vanish(veeam: Vendor, here: Test
 
     veeam.server.answers[veeam.listing] = short
     assert isinstance(trouble(veeam, here), Misunderstood)
+
+
+def test_a_point_that_moves_up_a_page_meanwhile_does_not_vanish(
+    veeam: Vendor, here: TestContext
+) -> None:
+    def shrinking(query: dict[str, str], _headers: dict[str, str]) -> tuple[int, Any]:
+        # Between the two pages the first point was deleted, and the third became the second.
+        if query["skip"] == "0":
+            return 200, {
+                "data": [restore_point(1), restore_point(2)],
+                "pagination": {"total": 4},
+            }
+        return 200, {"data": [restore_point(4)], "pagination": {"total": 3}}
+
+    veeam.server.answers[veeam.listing] = shrinking
+    assert isinstance(trouble(veeam, here), Changing)
 
 
 def test_a_wrong_secret(vendor: Vendor, here: TestContext, tmp_path: Path) -> None:
