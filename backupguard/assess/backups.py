@@ -23,7 +23,7 @@ class Backups:
     """A job's newest standing points, what became of its newest backups, and the same with points gone.
 
     `exposures` and `samples` go with `remembered`, one by one. `lost`: whether points that are gone
-    were asked for.
+    were asked for; `most`: how many of each were.
     """
 
     recent: Sequence[RecoveryPoint]
@@ -32,6 +32,7 @@ class Backups:
     exposures: Sequence[list[int] | None]
     samples: Sequence[dict[str, Json] | None]
     lost: bool
+    most: int
 
 
 class Remembered:
@@ -56,17 +57,17 @@ class Remembered:
                     self._kept.pop((entry["job"], fact.observation.subject), None)
         self._seq = head
 
-    def of(self, job: str, repository: str, timezone: str, *, lost: bool) -> Backups:
-        """Return what is known of a job in a repository; `lost`: with points that are gone."""
+    def of(self, job: str, repository: str, timezone: str, *, lost: bool, most: int) -> Backups:
+        """Return what is known of a job's `most` newest; `lost`: with points that are gone."""
         key = (job, repository_subject(repository))
         known_in, kept = self._kept.get(key, (None, None))
-        if kept is None or kept.lost is not lost or known_in != timezone:
-            kept = self._read(job, repository, ZoneInfo(timezone), lost)
+        asked = (timezone, lost, most)
+        if kept is None or (known_in, kept.lost, kept.most) != asked:
+            kept = self._read(job, repository, ZoneInfo(timezone), lost=lost, most=most)
             self._kept[key] = timezone, kept
         return kept
 
-    def _read(self, job: str, repository: str, zone: ZoneInfo, lost: bool) -> Backups:
-        most = job_known.RECENT
+    def _read(self, job: str, repository: str, zone: ZoneInfo, *, lost: bool, most: int) -> Backups:
         recent = self._store.points(job, repository, limit=most)
         gone = self._store.gone_points(job, repository, most) if lost else ()
         runs = self._store.job_runs(job, repository, limit=most)
@@ -79,4 +80,5 @@ class Remembered:
             exposures=[job_known.exposure_of(one) for one in remembered],
             samples=[job_known.sample_of(one, zone) for one in remembered],
             lost=lost,
+            most=most,
         )

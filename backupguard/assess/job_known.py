@@ -28,10 +28,13 @@ from backupguard.settings.schedule import asked_between, due_after, expected, me
 FUTURE_TOLERANCE = timedelta(minutes=10)
 #: How many days of a calendar are looked at, at least.
 ASKED_DAYS = 40
-#: How many of a job's newest points, gone points and runs are looked at.
-RECENT = 40
+#: How many of a job's newest points, gone points and runs are looked at; of one that runs many times
+#: a day as many as a month has, up to the second number.
+RECENT, MOST = 40, 800
 #: How far back runs are counted, the worst exposure is sought, and how long a loss is shown.
 WEEK, MONTH, LOSS_SHOWN = timedelta(days=7), timedelta(days=31), timedelta(days=7)
+#: How far back a backup is compared with the ones before it, where these are many; and with how many.
+SAMPLED, SAMPLES = timedelta(days=10), 240
 #: Within this long one listing after the other is one loss.
 LOSS_WINDOW = timedelta(days=1)
 #: A run and a point belong together when the one was begun during the other, or nearly.
@@ -79,6 +82,12 @@ def day_of(moment: datetime, timezone: str) -> int:
 
 
 # ------------------------------------------------------------------------------- runs and points
+
+
+def how_many(interval_s: int | None) -> int:
+    """Return how many of a job's newest backups tell of its month."""
+    month_s = int(MONTH.total_seconds())
+    return min(max(RECENT, month_s // interval_s + 1 if interval_s else 0), MOST)
 
 
 def outcomes(points: Iterable[RecoveryPoint], runs: Iterable[JobRun]) -> list[Outcome]:
@@ -298,9 +307,14 @@ def sample_of(one: Outcome, zone: ZoneInfo) -> dict[str, Json] | None:
 
 
 def samples(found: Sequence[dict[str, Json] | None], now: datetime) -> list[dict[str, Json]]:
-    """Return the newest completed backups' numbers, those of the future left out."""
-    last = to_us(now)
-    return [one for one in found if one is not None and one["at"] <= last][:RECENT]
+    """Return the newest completed backups' numbers, those of the future left out.
+
+    Where `RECENT` of them do not reach back over two weekends, those that do, evenly thinned out.
+    """
+    first, last = to_us(now - SAMPLED), to_us(now)
+    past = [one for one in found if one is not None and one["at"] <= last]
+    wanted = [one for number, one in enumerate(past) if number < RECENT or one["at"] >= first]
+    return wanted[:1] + wanted[1 :: -(-len(wanted) // SAMPLES) or 1]
 
 
 # ------------------------------------------------------------------------------------------- losses

@@ -182,11 +182,13 @@ class Views:
         seen = self.latest.get(repository, {})
         summary = self._summaries.get((job, backup.repository))
         lost = self._history.lost.get((job, backup.repository), ())
-        kept = self._history.backups.of(job, backup.repository, self._timezone, lost=bool(lost))
-        recent, backups, remembered = kept.recent, kept.outcomes, kept.remembered
-        inspected = seen.get("repository.inspected")
         schedule, zone, now = backup.schedule or backup.every, self._timezone, self._now
         interval = interval_s(schedule, self._settings, now)
+        kept = self._history.backups.of(
+            job, backup.repository, zone, lost=bool(lost), most=job_known.how_many(interval)
+        )
+        recent, backups, remembered = kept.recent, kept.outcomes, kept.remembered
+        inspected = seen.get("repository.inspected")
         grace_s = self._grace_s(owner, backup, backups, interval)
         first_seen = self._history.first_seen(subject)
         ever = job_known.unthinned(remembered, first_seen, interval)

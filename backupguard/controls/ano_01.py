@@ -156,6 +156,8 @@ def _stray(
     if value is None or len(told) < FEW:
         return None
     by_day = _by_weekday(told)
+    if newest.get("weekday") not in by_day:
+        by_day = {}  # every day counts, for what is usual and for how far others lie from that
     values = by_day.get(newest.get("weekday")) or [v for _, v in told]
     usual = median(values)
     away = abs(value - usual)
@@ -175,7 +177,7 @@ def _stray(
         stray = halved or (away >= measure.least and far) if whole else halved and far
         return anomaly if stray else None
     # A Sunday that is as busy as any Monday is no attack; a full backup twice as large may be one.
-    every_day = newest.get("weekday") not in by_day or not whole
+    every_day = not by_day or not whole
     seen_before = sum(3 * v >= 2 * value for _, v in told) >= SEEN_BEFORE
     if away < measure.least or (every_day and seen_before):
         return None

@@ -73,6 +73,10 @@ class RpoMet:
         if age <= min(usual, 2 * rpo_s * facts.SECOND):
             # As long as always: the finding of every day says so, and no alarm comes every weekend.
             return facts.worst_of([_exposed(jobs, rpo_s, worst), standing])
+        twice = lapse + rpo_s * facts.SECOND
+        if to_us(now) <= twice and any(_left_out_by_clock(job, now) for job in jobs):
+            # Nobody can run what the spring night has no time for; the next run is still awaited.
+            return facts.worst_of([_exposed(jobs, rpo_s, age), standing])
         pages = age > 2 * rpo_s * facts.SECOND or (worst > 0 and age > usual)
         return facts.non_compliant(
             self._severity(view, policy, pages=pages),
@@ -221,6 +225,14 @@ def _exposed(jobs: list[View], rpo_s: int, worst: int) -> Judgement:
         exposure_ms=minutes * 60_000,
         rpo_ms=rpo_s * 1000,
     )
+
+
+def _left_out_by_clock(job: View, now: datetime) -> bool:
+    """Tell whether a run is missing only because its time did not exist; the next is not late yet."""
+    due = facts.number(job.known.get("due_at"))
+    if job.known.get("doubtful_at") is None or due is None:
+        return False
+    return to_us(now) <= due + own_grace_s(job) * facts.SECOND
 
 
 def _inspected(jobs: list[View]) -> list[Fact | None]:

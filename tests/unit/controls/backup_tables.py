@@ -19,6 +19,12 @@ def nightly(newest: datetime, worst: timedelta, **settings: Any) -> View:
     return application(jobs=(job(newest, exposure=pairs),), **settings)
 
 
+def left_out(hours: int, **known: Any) -> View:
+    """Return an application whose nightly run had no hour in spring; its newest point is so old."""
+    awaited = {"due_at": to_us(NOW + HOUR), "doubtful_at": to_us(NOW - 20 * HOUR)} | known
+    return application(jobs=(job(NOW - hours * HOUR, **awaited),))
+
+
 JOB_01: list[Row] = [
     (job(NOW - 20 * HOUR), "compliant", None, "info", "done"),
     (job(NOW - 26 * HOUR), "compliant", None, "info", "done"),  # the longest night, and its grace
@@ -139,6 +145,12 @@ JOB_01: list[Row] = [
 
 OLD, NEW = job(NOW - 9 * DAY), job(NOW - HOUR, repository="tape")
 PDM_01: list[Row] = [
+    # the night without its hour: the calendar's next run is awaited, and nobody is woken meanwhile
+    (left_out(44), "warning", None, "warning", "exposed"),
+    (left_out(49), "warning", None, "warning", "exposed"),
+    (left_out(53), "non_compliant", None, "critical", "breached"),
+    (left_out(44, due_at=to_us(NOW - 9 * HOUR)), "non_compliant", None, "high", "breached"),
+    (left_out(44, doubtful_at=None), "non_compliant", None, "high", "breached"),
     (application(jobs=(job(NOW - 20 * HOUR),)), "compliant", None, "info", "met"),
     (application(jobs=(job(NOW - HOUR),), rpo_s=None), "warning", None, "warning", "met_default"),
     (application(jobs=(job(NOW - 26 * HOUR),)), "compliant", None, "info", "met"),
