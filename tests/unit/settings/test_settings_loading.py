@@ -203,7 +203,7 @@ def reference(tmp_path: Path) -> settings.Settings:
 def test_the_reference_configuration_is_right_once_its_secrets_exist(
     reference: settings.Settings,
 ) -> None:
-    assert set(reference.repositories) == {"nas", "exports"}
+    assert set(reference.repositories) == {"nas", "exports", "netbackup", "scripts"}
     assert reference.applications["dpi"].declared_on == date(2026, 3, 2)
 
 
