@@ -114,7 +114,8 @@ class _Read:
                 self.found.lack(str(file), "not_found", file, "jobs")
                 continue
             tree = self.document(text, file, depth + 5)
-            merged = {**tree, **merged} if isinstance(merged, dict) and tree else tree
+            both = isinstance(merged, dict) and isinstance(tree, dict)
+            merged = {**tree, **merged} if both else tree
         return merged
 
     def _secret(self, path: Path, node: yaml.Node) -> None:
@@ -164,6 +165,6 @@ def _databases(flat: dict[str, Any], host: str) -> Iterator[DatabasePattern]:
             yield DatabasePattern(
                 engine=engine,
                 host=clean(place.lower()) or host,
-                port=int(port) if isinstance(port, str) and port.isdigit() else None,
+                port=int(port) if isinstance(port, str) and port.isdecimal() else None,
                 name="*" if name == "all" else clean(name),
             )

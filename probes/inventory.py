@@ -1,7 +1,9 @@
 """What copies are there: every repository is asked what it holds, side by side.
 
 One repository that hangs holds back no other: it keeps one of the bounded places for ten seconds and
-gives it back then, though its thread goes on waiting for the time-out of its call.
+gives it back then, though its thread goes on waiting for the time-out of its call. What has no
+time-out, as the directory of a file server that is gone, is waited for an hour, and no longer: the
+next inventory must come.
 """
 
 from __future__ import annotations
@@ -15,10 +17,12 @@ from typing import Any
 
 from backupguard.contracts import Context, JobRuns, ProbeSettings, Repositories
 from backupguard.model import Listing, Observation, Scope, Subject, repository_subject
-from probes.looking import Seen, look
+from probes.looking import Seen, look, unanswered
 
 #: How long a repository counts against the bounds, in seconds.
 PATIENCE_S = 10.0
+#: How long a repository is waited for, in seconds.
+LONGEST_S = 3600.0
 
 _Result = tuple[str, Sequence[Seen], BaseException | None]
 
@@ -64,8 +68,15 @@ class Inventory:
                 try:
                     identifier, seen, error = results.get(timeout=1.0)
                 except queue.Empty:
+                    for identifier in _silent(started):
+                        del started[identifier]
+                        done += 1
+                        yield unanswered(identifier, repositories, context)
                     continue
-                started.pop(identifier).thread.join()
+                ended = started.pop(identifier, None)
+                if ended is None:
+                    continue  # it was given up, and told as such
+                ended.thread.join()
                 if error is not None:
                     raise error
                 done += 1
@@ -89,6 +100,12 @@ def _next(
     return next((one for one in waiting if busy.count(repositories.host_of(one)) < per_host), None)
 
 
+def _silent(started: dict[str, _Started]) -> list[str]:
+    """Return the repositories that have been silent for too long."""
+    now = time.monotonic()
+    return [identifier for identifier, one in started.items() if now - one.since > LONGEST_S]
+
+
 def _start(
     identifier: str,
     repositories: Repositories,
@@ -99,6 +116,7 @@ def _start(
         target=_look,
         args=(identifier, repositories, context, results),
         name=f"inventory-{identifier}",
+        daemon=True,  # one that was given up does not keep the process from ending
     )
     thread.start()
     return _Started(repositories.host_of(identifier), time.monotonic(), thread)

@@ -75,6 +75,11 @@ def look(identifier: str, repositories: Repositories, context: Context) -> Seque
     return seen
 
 
+def unanswered(identifier: str, repositories: Repositories, context: Context) -> Observation:
+    """Return what is recorded of a repository that was waited for in vain."""
+    return _inspected(identifier, repositories, context, None, reachable=False, code="timeout")
+
+
 # -------------------------------------------------------------------------------------------- points
 
 

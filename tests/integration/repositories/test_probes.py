@@ -89,6 +89,22 @@ def test_a_dead_repository_delays_no_other(
     assert set(order[3:]) == {"repository/a1", "repository/a2"}
 
 
+def test_a_repository_that_never_answers_is_given_up(
+    here: TestContext, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("probes.inventory.LONGEST_S", 1.5)
+    asked = TestRepositories(
+        context=here, entries={"slow": (Hanging(), 0.2, ()), "dead": (Hanging(), 6, ())}
+    )
+    began = time.monotonic()
+    seen = list(INVENTORY.observe("site", asked, here, None))
+    assert time.monotonic() - began < 5
+    assert [(one.subject, one.data["code"]) for one in seen] == [
+        ("repository/slow", "timeout"),
+        ("repository/dead", "timeout"),
+    ]
+
+
 def test_what_was_dead_last_time_comes_last(restic_018: Restic, here: TestContext):
     asked = repositories(restic_018, here, "a", "b")
     asked.bound = 1
