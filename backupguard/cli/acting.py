@@ -199,7 +199,7 @@ class _Progress:
             # A phase says itself; anything else is counted.
             what = self._words.text(unit if unit.startswith("phase.") else f"unit.{unit}")
             amount = f"{done}/{total} {what}" if total else f"{done} {what}"
-        text = f"{self._title}: {amount}"
+        text = self._words.text("inventory.of", name=self._title, told=amount)
         if self._terminal:
             print(f"\r\x1b[2K{text}", end="", file=sys.stderr, flush=True)
             self._drawn = True

@@ -209,16 +209,20 @@ def _show_difference(seen: Data) -> None:
     _list("discovery.unwatched", map(_address, _unwatched(seen)))
     _list(
         "discovery.missing",
-        (f"{one['job']}: {one['pattern']}" for one in seen.get("missing", ())),
+        (_of(one["job"], one["pattern"]) for one in seen.get("missing", ())),
     )
     _list(
         "discovery.idle",
-        (f"{one['tool']}/{one['name']}: {_state(one)}" for one in _idle(seen)),
+        (_of(f"{one['tool']}/{one['name']}", _state(one)) for one in _idle(seen)),
     )
     _list("discovery.lacking", map(_lack, seen["lacking"]))
     if seen["databases"] and not uncovered:
         only_seen = "discovery.covered-as-far" if seen["lacking"] else "discovery.covered"
         common.result(only_seen, count=len(seen["databases"]))
+
+
+def _of(name: str, told: str) -> str:
+    return common.words().text("inventory.of", name=name, told=told)
 
 
 def _list(identifier: str, lines: Iterable[str]) -> None:
@@ -232,7 +236,7 @@ def _list(identifier: str, lines: Iterable[str]) -> None:
 def _lack(one: Data) -> str:
     words = common.words()
     need = words.text(f"discovery.need.{one['code']}", about=one.get("about", one["need"]))
-    return f"{one['what']}: {need}"
+    return _of(one["what"], need)
 
 
 def _show_reference(reference: Data) -> None:
