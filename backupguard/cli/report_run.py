@@ -5,6 +5,7 @@ It needs neither the configuration nor the store, so it runs as whatever account
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from collections.abc import Iterable, Iterator
@@ -64,9 +65,12 @@ def report_run(
             **more,
         )
 
+    complained: list[dict[str, int | str]] = []
+
     def tell(told: JobReport) -> None:
         problem = _post(url, token_file, told) if url and token_file else _lay(spool or SPOOL, told)
-        if problem:
+        if problem and problem not in complained:  # its beginning and its end: said once
+            complained.append(problem)
             common.complain(common.words().say(Message(id="report-run.failed", values=problem)))
 
     started = datetime.now(UTC)
@@ -101,8 +105,17 @@ def _lay(spool: Path, report: Any) -> dict[str, int | str] | None:
     try:
         write_report(spool, report)
     except OSError as error:
-        return {"place": str(spool), "why": error.strerror or type(error).__name__}
+        return {"place": str(spool), "why": _why(error)}
     return None
+
+
+def _why(error: OSError) -> str:
+    """Return the sentence of an error of the file system, the system's own words for rare ones."""
+    codes = {errno.EACCES: "permission", errno.EPERM: "permission", errno.EROFS: "permission"}
+    codes |= {errno.ENOENT: "not_found", errno.ENOTDIR: "not_found"}
+    codes |= {errno.ENOSPC: "no_disk", errno.EDQUOT: "no_disk"}
+    code = codes.get(error.errno or 0)
+    return f"@code.{code}" if code else error.strerror or type(error).__name__
 
 
 def _post(url: str, token_file: Path, report: Any) -> dict[str, int | str] | None:
@@ -126,8 +139,15 @@ def _post(url: str, token_file: Path, report: Any) -> dict[str, int | str] | Non
                 timeout=_POST_TIMEOUT_S,
             )
     except BackupGuardError as error:
-        return {"place": str(token_file), "why": common.words().say(error.message)}
-    except (urllib3.exceptions.HTTPError, UnicodeDecodeError, ValueError) as error:
+        return {"place": str(token_file), "why": f"@code.{error.code}"}
+    except urllib3.exceptions.HTTPError as error:
+        cause = getattr(error, "reason", None) or error
+        if isinstance(cause, urllib3.exceptions.SSLError):
+            return {"place": place, "why": "@code.tls"}
+        if isinstance(cause, urllib3.exceptions.NewConnectionError):
+            return {"place": place, "why": "@code.refused"}
+        return {"place": place, "why": "@code.timeout"}
+    except (UnicodeDecodeError, ValueError) as error:
         return {"place": place, "why": type(error).__name__}
     if answer.status not in (200, 201):
         return {"place": place, "why": f"HTTP {answer.status}"}

@@ -179,3 +179,18 @@ def test_two_ways_at_once_are_refused(tmp_path: Path) -> None:
     done = ran("--url", "http://127.0.0.1:1/", "--spool", str(tmp_path), "--", "true")
     assert done.returncode == 64
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("way", ["spool", "url"])
+def test_what_kept_a_report_back_is_said_once_in_words(tmp_path: Path, way: str) -> None:
+    (tmp_path / "file").write_text("no directory")
+    (tmp_path / "token").write_text(TOKEN)
+    (tmp_path / "token").chmod(0o600)
+    ways = {
+        "spool": ["--spool", str(tmp_path / "file/spool")],
+        "url": ["--url", "http://127.0.0.1:9/api", "--token-file", str(tmp_path / "token")],
+    }
+    done = ran(*ways[way], "--", "true")
+    assert done.returncode == 0
+    assert done.stderr.count("could not be reported") == 1
+    assert {"spool": "not found", "url": "connection refused"}[way] in done.stderr
