@@ -6,6 +6,9 @@ can be made, `restic_errors` for what its failures mean.
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
@@ -14,6 +17,7 @@ from typing import Any
 
 from backupguard.contracts import (
     Capability,
+    Changes,
     Context,
     Fetched,
     FetchRequest,
@@ -36,6 +40,24 @@ from backupguard.repositories.restic_settings import ResticSettings
 from backupguard.repositories.restic_snapshots import points_of
 from backupguard.repositories.restic_state import ResticState
 from backupguard.repositories.restic_verify import ResticVerifier
+
+
+def _snapshots(output: bytes) -> Sequence[Any]:
+    if output.strip().endswith(b"null"):  # an empty repository, in some versions
+        return ()
+    snapshots = last_json(output, program="restic")
+    if not isinstance(snapshots, list):
+        raise Misunderstood("output_unparsable", program="restic")
+    return snapshots
+
+
+def _read_mark(mark: str | None) -> tuple[str, dict[str, int]] | None:
+    """Return the digest and the counts in a mark of ours, None for any other text."""
+    try:
+        digest, standing = json.loads(mark or "")
+        return str(digest), {str(job): int(count) for job, count in standing.items()}
+    except (AttributeError, TypeError, ValueError):
+        return None
 
 
 class ResticRepository:
@@ -63,15 +85,46 @@ class ResticRepository:
         Raises BackupDefect when a snapshot's own record is damaged: the listing is then incomplete,
         though restic itself ends with status 0.
         """
+        yield from self._points(self._listed(), jobs)
+
+    def changes(self, jobs: Sequence[JobSelector], mark: str | None) -> Changes:
+        """Return nothing when restic lists the very same as at `mark`, and everything otherwise.
+
+        restic cannot tell what is new. Most of the time nothing is, and then nothing need be read out
+        of its listing. Raises what `points` raises.
+        """
+        output = self._listed()
+        digest = hashlib.sha256(output).hexdigest()
+        known = _read_mark(mark)
+        if mark is not None and known is not None and known[0] == digest:
+            return Changes(points=(), standing=known[1], mark=mark)
+        points = tuple(self._points(output, jobs))
+        standing = Counter({selector.job: 0 for selector in jobs})
+        standing.update(point.job for point in points)
+        # A point of the future changes by itself: it must be looked at again.
+        waits = any(point.extra for point in points)
+        return Changes(
+            points=points,
+            standing=standing,
+            mark=json.dumps(["" if waits else digest, standing], sort_keys=True),
+            complete=True,
+        )
+
+    def _points(self, output: bytes, jobs: Sequence[JobSelector]) -> Iterator[RecoveryPoint]:
+        program = self._program
+        return points_of(program.identifier, _snapshots(output), jobs, program.context.now())
+
+    def _listed(self) -> bytes:
+        """Return what restic lists; a snapshot forgotten between listing and reading is usual once."""
         self._state.reach()
         try:
-            snapshots = self._snapshots()
+            output = self._list()
         except Changing:
-            snapshots = self._snapshots()  # forgotten between listing and reading: once is usual
+            output = self._list()
         self._opened = True
-        yield from points_of(self._program.identifier, snapshots, jobs, self._program.context.now())
+        return output
 
-    def _snapshots(self) -> Sequence[Any]:
+    def _list(self) -> bytes:
         program = self._program
         sink = program.context.work / f"snapshots-{program.identifier}.json"
         sink.unlink(missing_ok=True)
@@ -94,12 +147,7 @@ class ResticRepository:
             raise Changing("repository_changed", repository=program.identifier)
         if left_out:
             raise BackupDefect("corrupt", repository=program.identifier, objects="snapshots")
-        if output.strip().endswith(b"null"):  # an empty repository, in some versions
-            return ()
-        snapshots = last_json(output, program="restic")
-        if not isinstance(snapshots, list):
-            raise Misunderstood("output_unparsable", program="restic")
-        return snapshots
+        return output
 
     def runs(self, since: datetime) -> Iterator[JobRun]:  # noqa: ARG002 - the protocol's
         """Yield nothing: restic keeps no record of its runs (capability `runs` is absent)."""

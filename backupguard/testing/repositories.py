@@ -9,6 +9,7 @@ import signal
 import subprocess
 import time
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from backupguard.contracts import (
     Fetched,
     FetchRequest,
     JobSelector,
+    ListsChanges,
     Repository,
     RepositorySettings,
     RepositoryType,
@@ -114,6 +116,29 @@ class RepositoryContract:
             assert point.covers_until >= point.at
             assert len(json.dumps(point.extra)) <= _EXTRA_LIMIT
             assert point.native_id.isascii()
+
+    def test_what_is_new_is_told_and_nothing_is_forgotten(self, case: RepositoryCase) -> None:
+        """Where a repository can tell what is new: its counts are those of its points."""
+        with case.open() as repository:
+            if not isinstance(repository, ListsChanges):
+                return
+            points = list(repository.points(case.jobs))
+            first = repository.changes(case.jobs, None)
+            listed = list(first.points)
+            after = repository.changes(case.jobs, first.mark)
+            new = list(after.points)
+            forgotten = repository.changes(case.jobs, "no mark of this repository")
+            everything = list(forgotten.points)
+        names = {(point.job, point.native_id) for point in points}
+        counts = Counter(point.job for point in points)
+        assert first.complete
+        assert forgotten.complete
+        for found in (listed, everything):
+            assert {(point.job, point.native_id) for point in found} == names
+        assert {(point.job, point.native_id) for point in new} <= names
+        for told in (first, after, forgotten):
+            assert {job: told.standing[job] for job in counts} == counts
+            assert set(told.standing) <= {selector.job for selector in case.jobs}
 
     def test_no_jobs_no_points(self, case: RepositoryCase) -> None:
         """Nothing asked for, nothing yielded."""

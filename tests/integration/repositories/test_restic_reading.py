@@ -190,3 +190,22 @@ def script(directory: Path, body: str) -> Path:
     path.write_text(f"#!/bin/sh\n{body}")
     path.chmod(0o755)
     return path
+
+
+def test_the_same_listing_again_is_nothing_new(
+    restic_018: Restic, here: TestContext, tmp_path: Path
+):
+    selector = restic_018.selector(restic_018.source)
+    with RESTIC.open("nas", restic_018.settings(), here) as repository:
+        first = repository.changes([selector], None)
+        same = repository.changes([selector], first.mark)
+    assert len(tuple(first.points)) == first.standing[selector.job] == 2
+    assert (tuple(same.points), same.complete, same.mark) == ((), False, first.mark)
+    assert same.standing == first.standing
+    # Seen from before it was made, a snapshot is of the future, and that changes by itself.
+    here.clock.set(datetime.now(UTC) - timedelta(days=9))
+    with RESTIC.open("nas", restic_018.settings(), here) as repository:
+        ahead = repository.changes([selector], None)
+        again = repository.changes([selector], ahead.mark)
+    assert [point.extra for point in ahead.points] == [{"future": True}] * 2
+    assert again.complete
