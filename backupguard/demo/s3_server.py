@@ -131,6 +131,8 @@ def _server(directory: Path) -> S3Server:
         argv=(
             *(str(program()), "server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"),
             *(f"-dir={directory}", "-s3", f"-s3.port={s3}", "-s3.iam=false"),
+            # Each has a port that is the same for all servers of a host.
+            *("-s3.port.iceberg=0", "-s3.port.lance=0"),
             *(f"-s3.config={directory}/s3.json", f"-master.port={master}"),
             *(f"-volume.port={volume}", f"-filer.port={filer}", "-volume.max=500"),
             *("-master.volumeSizeLimitMB=64", "-master.telemetry=false"),
