@@ -213,7 +213,8 @@ class Daemon(SettingsModel):
 
     parallel_restore_tests: int = Field(default=1, ge=1, le=64)
     parallel_probes: int = Field(default=4, ge=1, le=64)
-    parallel_per_host: int = Field(default=2, ge=1, le=64)  # repositories of one host, listed together
+    # Repositories of one host that are listed at the same time.
+    parallel_per_host: int = Field(default=2, ge=1, le=64)
     windows: tuple[str, ...] = ()
     cadences: Cadences = Cadences()
     limits: PhaseLimits = PhaseLimits()

@@ -120,9 +120,9 @@ class RepositoryContract:
     def test_what_is_new_is_told_and_nothing_is_forgotten(self, case: RepositoryCase) -> None:
         """Where a repository can tell what is new: its counts are those of its points."""
         with case.open() as repository:
+            points = list(repository.points(case.jobs))
             if not isinstance(repository, ListsChanges):
                 return
-            points = list(repository.points(case.jobs))
             first = repository.changes(case.jobs, None)
             listed = list(first.points)
             after = repository.changes(case.jobs, first.mark)
