@@ -439,6 +439,36 @@ def test_answers_that_are_none(
             thread.join()
 
 
+def test_a_listing_that_has_more_and_says_not_where_is_none(
+    server: S3Server, bucket: str, here: TestContext, tmp_path: Path
+) -> None:
+    body = f"<R><Name>{bucket}</Name><IsTruncated>true</IsTruncated></R>".encode()
+
+    class Cut(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Cut) as cut:
+        thread = threading.Thread(target=cut.serve_forever, args=(0.02,))
+        thread.start()
+        try:
+            found = settings(
+                server, bucket, tmp_path, endpoint=f"http://127.0.0.1:{cut.server_port}"
+            )
+            with pytest.raises(BackupGuardError) as caught:
+                points(here, found)
+            assert caught.value.code == "output_unparsable"
+        finally:
+            cut.shutdown()
+            thread.join()
+
+
 def test_a_point_that_has_gone_accuses_nobody(
     server: S3Server, bucket: str, here: TestContext, tmp_path: Path
 ) -> None:
