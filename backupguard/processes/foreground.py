@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Sequence
@@ -29,10 +31,10 @@ def run_in_foreground(argv: Sequence[str]) -> int:
     try:
         child = subprocess.Popen(list(argv))
         code = child.wait()
-    except FileNotFoundError:
-        return NOT_FOUND
     except OSError:
-        return NOT_EXECUTABLE
+        # The error may be of a directory on PATH that we may not look into, not of the command.
+        is_there = shutil.which(argv[0], os.F_OK) is not None
+        return NOT_EXECUTABLE if is_there else NOT_FOUND
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

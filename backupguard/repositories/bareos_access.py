@@ -72,7 +72,7 @@ _BY_TEXT: tuple[tuple[re.Pattern[str], type[BackupGuardError], str], ...] = (
         "not_found",
     ),
     (re.compile(r"SSL|certificate|root.crt"), Unreachable, "tls"),
-    (re.compile(r"No such file or directory"), Unreachable, "not_found"),
+    (re.compile(r"No such file or directory|socket path .* is too long"), Unreachable, "not_found"),
     (re.compile(r"[Tt]imed? ?out|timeout expired"), Unreachable, "timeout"),
     (
         re.compile(
