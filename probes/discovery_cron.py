@@ -97,7 +97,11 @@ def _tool_of(script: Path) -> str | None:
 
 
 def _script(path: Path, period: str, found: Found) -> None:
-    if not path.is_file() or not_a_backup(path.name):
+    try:
+        is_file = path.is_file()
+    except OSError:  # in a directory that we may not search
+        is_file = True
+    if not is_file or not_a_backup(path.name):
         return
     known = recognise(str(path), found.host)
     tool = _tool_of(path) or (known.tool if known else None)

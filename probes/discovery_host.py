@@ -31,6 +31,17 @@ class Process:
         return None
 
 
+def is_gone(path: Path) -> bool:
+    """Tell whether nothing is at a path; what we may not look at is there, and is asked."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Host:
     """A host as it was seen. `open_files` yields the files that visible processes hold open.

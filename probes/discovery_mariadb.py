@@ -17,7 +17,7 @@ from backupguard.contracts import SECRETS, Command, Completed, Context, Secret
 from backupguard.databases import is_here
 from backupguard.errors import BackupGuardError, Cancelled, MissingMeans, TimedOut
 from probes.discovery_found import Catalogue, Database, Found, Server
-from probes.discovery_host import Host, Process
+from probes.discovery_host import Host, Process, is_gone
 
 ENGINE = "mariadb"
 _SOCKET = re.compile(r".*/[^/]*(?:mysql|mariadb)[^/]*\.sock")
@@ -119,7 +119,7 @@ def local(host: Host, role: str, found: Found, context: Context) -> None:
     directories: set[str] = set()
     refused = 0
     for socket in dict.fromkeys(Path(path).parent.resolve() / Path(path).name for path in paths):
-        if not socket.exists():
+        if is_gone(socket):
             continue
         session = Session(user=role, socket=socket)
         answer = _ask(

@@ -16,7 +16,7 @@ from backupguard.contracts import Command, Context
 from backupguard.errors import Cancelled, MissingMeans, TimedOut
 from probes.discovery_files import read_text
 from probes.discovery_found import Catalogue, Database, Found
-from probes.discovery_host import Host, Process
+from probes.discovery_host import Host, Process, is_gone
 
 ENGINE = "openldap"
 _DEFAULT_SOCKET = "/run/slapd/ldapi"
@@ -53,7 +53,7 @@ def _servers(host: Host) -> list[Process]:
         for process in host.processes
         if process.name == "slapd" and not (process.option("-F") or "").startswith("/scratch/")
     ]
-    sockets = [path for path in host.sockets if path.endswith("/ldapi") and Path(path).exists()]
+    sockets = [path for path in host.sockets if path.endswith("/ldapi") and not is_gone(Path(path))]
     return seen or [
         Process(pid=0, name="slapd", argv=("slapd", "-h", f"ldapi://{quote(path, safe='')}"))
         for path in sockets

@@ -17,7 +17,7 @@ from backupguard.databases import is_here
 from backupguard.errors import BackupGuardError, Cancelled, MissingMeans, TimedOut
 from probes.discovery_files import read_text
 from probes.discovery_found import Catalogue, Database, Found, Server
-from probes.discovery_host import Host, Process
+from probes.discovery_host import Host, Process, is_gone
 
 ENGINE = "postgresql"
 _SOCKET = re.compile(r"(.*)/\.s\.PGSQL\.(\d+)")
@@ -102,7 +102,7 @@ def local(host: Host, role: str, found: Found, context: Context) -> None:
     refused: list[int] = []
     for socket, port in _sockets(host.sockets):
         what = f"{ENGINE}/{host.name}/{port}"
-        if not socket.exists():
+        if is_gone(socket):
             continue  # it lies in another mount namespace: its process tells of it
         session = Session(host=str(socket.parent), port=port, user=role, database="postgres")
         answer = _ask(session, what, f"{role} ({socket})", found, context)

@@ -130,6 +130,23 @@ def test_a_server_without_a_socket_that_can_be_reached_is_a_lack(
     ]
 
 
+def test_somebody_else_s_server_that_may_not_be_looked_at_is_a_lack_and_hides_no_other(
+    tmp_path: Path, cluster: Cluster
+) -> None:
+    locked = tmp_path / "locked"
+    locked.mkdir(mode=0o000)
+    found = here(cluster)
+    sockets = (f"{locked}/.s.PGSQL.5999", f"{locked}/mysqld.sock", f"{locked}/ldapi")
+    data = seen(
+        tmp_path,
+        Plan(roles={"postgresql": "lecteur"}),
+        replace(found, sockets=(*sockets, *found.sockets)),
+    )
+    assert "dpi" in str(names(data))
+    assert any("5999" in one["what"] for one in data["lacking"]), data["lacking"]
+    assert "unparsable" not in {one["code"] for one in data["lacking"]}
+
+
 @pytest.mark.parametrize("user", [SUPERUSER, "lecteur"])
 @pytest.mark.parametrize(
     "sql",

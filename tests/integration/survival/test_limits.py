@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 
 from backupguard.daemon import agenda, cadence, client
 from backupguard.model import SITE, Status, Verdict, application_subject, repository_subject
 from tests.integration.daemon.living import wait_for
-from tests.integration.survival.places import DPI, DUE, Place, Restic, Source
+from tests.integration.survival.places import DPI, DUE, Place, Source
 
 #: Rows that compress well: a small dump of 90 MB of tables.
 BULKY = """
@@ -66,70 +63,6 @@ def test_a_full_scratch_space_is_ours_to_answer_for(
     assert place.proved()
 
 
-# -------------------------------------------------------------------------------------------- prune
-
-TINY = "create table patients (id int primary key); insert into patients values (1), (2);"
-
-
-@pytest.fixture(autouse=True, scope="module")
-def tiny(source: Source) -> None:
-    """A dump of next to nothing: what is restored fifty times is the way, not the rows."""
-    source.create("tiny", TINY)
-    source.keep("tiny", source.dumped("tiny", "-Fc"))
-
-
-@contextmanager
-def pruning(restic: Restic, directory: Path) -> Iterator[list[int]]:
-    """Back up, forget and prune without a pause; small packs are written anew each time."""
-    stop, statuses, junk = threading.Event(), [], directory / "junk"
-
-    def turn() -> None:
-        number = 0
-        while not stop.is_set():
-            number += 1
-            junk.write_bytes(str(number).encode() * 20_000)
-            restic.call("backup", junk, "--tag", "junk", check=False)
-            done = restic.call(
-                *("forget", "--tag", "junk", "--keep-last", "1", "--prune"),
-                *("--max-unused", "0", "--repack-small"),
-                check=False,
-            )
-            statuses.append(done.returncode)
-
-    thread = threading.Thread(target=turn)
-    thread.start()
-    try:
-        yield statuses
-    finally:
-        stop.set()
-        thread.join()
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_pruning_during_fifty_restore_tests_is_never_a_failure(
-    place: Place, source: Source
-) -> None:
-    restic = Restic(repository=place.add("tiny"), password=source.password)
-    with pruning(restic, place.directory) as statuses:
-        counted = Counter(place.perform().verdict for _ in range(50))
-    assert statuses.count(0) >= 25, "nothing was pruned, so nothing was tried"
-    assert counted[Verdict.FAILED] == 0
-    assert counted[Verdict.PASSED] >= 25, counted
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_a_pack_that_is_gone_fails_however_much_is_pruned(place: Place, source: Source) -> None:
-    nas = place.add("tiny")
-    packs = [path for path in (nas / "data").rglob("*") if path.is_file()]
-    max(packs, key=lambda path: path.stat().st_size).unlink()
-    with pruning(Restic(repository=nas, password=source.password), place.directory):
-        counted = Counter(place.perform().verdict for _ in range(20))
-    assert counted == {Verdict.FAILED: 20}
-    assert place.judged()["RST-01", DPI].status is Status.NON_COMPLIANT
-
-
 # -------------------------------------------------------------------------------------------- clock
 
 AGES = ("JOB-01", "PDM-01", "INT-01", "RST-01", "RST-02", "RST-03")
@@ -152,9 +85,7 @@ def test_a_clock_set_back_a_day_hides_ages_and_loses_nothing(place: Place) -> No
                 Status.NOT_MEASURABLE,
                 "reason.clock_behind",
             ), finding
-    # That one copy is not enough is true, and no word about the copies.
-    accused = {one.control for one in found.values() if one.status is Status.NON_COMPLIANT}
-    assert accused <= {"321-01"}
+    assert not [one for one in found.values() if one.status is Status.NON_COMPLIANT]
     # a day set back is no day of silence: what has been done is due again, as another attempt
     (schedule,) = [one for one in cadence.schedules(place.settings) if one.task == "restore-test"]
     last = agenda.last_slot(place.store, schedule, behind)
