@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hmac
 import time
+from collections import Counter
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
@@ -22,8 +23,9 @@ from backupguard.settings.secrets import read_secret
 
 events = structlog.get_logger(__name__)
 
-#: Reports accepted or refused in a minute; a site of 2,000 jobs has 4.
+#: Reports of one job in a minute, and of all who show no right token together.
 PER_MINUTE = 120
+_TOO_MANY = (429, "too many reports, try again in a minute")
 #: A report of a run older than this is refused: whoever took down an old one cannot use it later.
 OLDEST = timedelta(days=7)
 
@@ -34,7 +36,8 @@ class JobReports:
     def __init__(self, settings: Callable[[], Settings], now: Callable[[], datetime]) -> None:
         self._settings = settings
         self._now = now
-        self._minute = (0, 0)
+        self._minute = 0
+        self._seen: Counter[str] = Counter()
 
     def take(self, token: str | None, body: bytes) -> tuple[int, str]:
         """Given the bearer token and the body of a request, return the status and one line.
@@ -43,8 +46,6 @@ class JobReports:
         another job · 409 another report of that run stands · 422 its times cannot be · 429 too many ·
         503 the spool or the token's file cannot be used.
         """
-        if self._too_many():
-            return 429, "too many reports, try again in a minute"
         try:
             report = read_report(body)
         except Misunderstood as error:
@@ -55,8 +56,13 @@ class JobReports:
             return 503, "the token of this job cannot be read"
         # Compared also where there is none: an answer takes as long for a job that does not exist.
         if not hmac.compare_digest((token or "").encode(), known) or not known or settings is None:
+            if self._too_many(""):
+                return _TOO_MANY
             events.warning("job-report.refused", code="authentication")
             return 401, "not a report of this token's job"
+        # Counted by job, once it has shown its token: no stranger can use up what is a job's.
+        if self._too_many(report.job):
+            return _TOO_MANY
         now = require_utc(self._now())
         if too_far_ahead(report, now) or require_utc(report.started_at) < now - OLDEST:
             return 422, "the run's times are in the future or too long ago"
@@ -92,8 +98,9 @@ class JobReports:
             events.warning("job-report.token", job=job, code=error.code)
             return None
 
-    def _too_many(self) -> bool:
+    def _too_many(self, who: str) -> bool:
         minute = int(time.monotonic() // 60)
-        seen = self._minute[1] + 1 if self._minute[0] == minute else 1
-        self._minute = (minute, seen)
-        return seen > PER_MINUTE
+        if minute != self._minute:
+            self._minute, self._seen = minute, Counter()
+        self._seen[who] += 1
+        return self._seen[who] > PER_MINUTE

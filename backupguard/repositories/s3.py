@@ -291,23 +291,22 @@ class S3Repository:
 
     def _md5(self, stored: Stored) -> str:
         answer = self._body(stored.key, stored.version)
-        self._comparable(answer)
-        digest = hashlib.md5(usedforsecurity=False)
-        for chunk in self._chunks(answer):
-            digest.update(chunk)
-        return digest.hexdigest()
+        return self._digest(answer).hex()
 
     def _md5_of_parts(self, stored: Stored, parts: int) -> str:
         digests = []
         for number in range(1, parts + 1):
             answer = self._body(stored.key, stored.version, PartNumber=number)
-            self._comparable(answer)
-            digest = hashlib.md5(usedforsecurity=False)
-            for chunk in self._chunks(answer):
-                digest.update(chunk)
-            digests.append(digest.digest())
+            digests.append(self._digest(answer))
         whole = hashlib.md5(b"".join(digests), usedforsecurity=False).hexdigest()
         return f"{whole}-{parts}"
+
+    def _digest(self, answer: Mapping[str, Any]) -> bytes:
+        self._comparable(answer)
+        digest = hashlib.md5(usedforsecurity=False)
+        for chunk in self._chunks(answer):
+            digest.update(chunk)
+        return digest.digest()
 
     def _comparable(self, answer: Mapping[str, Any]) -> None:
         """Raise Misunderstood (check_unanswered) where an ETag is no MD5: a KMS or client keys."""

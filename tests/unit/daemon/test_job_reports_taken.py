@@ -134,6 +134,9 @@ def test_a_flood_is_slowed_down(taken: JobReports, monkeypatch: pytest.MonkeyPat
     answers = [taken.take("wrong", body())[0] for _ in range(6)]
     assert answers.count(401) >= 3
     assert 429 in answers
+    assert taken.take(TOKEN, body())[0] == 201, "strangers use up nothing of a job's"
+    answers = [taken.take(TOKEN, body())[0] for _ in range(6)]
+    assert 429 in answers
 
 
 def test_a_spool_that_cannot_be_written_is_our_trouble(taken: JobReports, tmp_path: Path) -> None:
