@@ -152,12 +152,16 @@ class Credentials(SettingsModel):
     """The secrets of a repository, each by reference.
 
     `reader` opens the repository for reading (the restic password, the rest-server password file…);
-    `backend` authenticates against the place it lies in, where that is another secret. The backup
-    writer's own has no place here: nothing is ever written.
+    `backend` authenticates against the place it lies in, where that is another secret.
+    `writer-for-probe` is what the backup client itself uses, and nothing but an attacker ever gets
+    it: with it canaries are written and tampered with. `escrow` is the key as it lies in escrow, for
+    a restore test that uses no other; it may be absent until somebody brings it.
     """
 
     reader: SecretReference | None = None
     backend: SecretReference | None = None
+    writer_for_probe: SecretReference | None = None
+    escrow: SecretReference | None = None
 
 
 class Limits(SettingsModel):
@@ -175,6 +179,9 @@ class RepositorySettings(SettingsModel):
     administrator's account), `declared-by` and `declared-on` who said so and when. A snapshot or a
     replica is no backup where it shares the fate of production.
 
+    `medium` names the offline medium (`[media.ID]`) that carries it: while that one is away, nobody
+    can look, and nothing is wrong with that.
+
     `selects` is what jobs may choose their points by, of `name`, `pattern` and `tags`: another one
     would be ignored, and a job would take points that are not its own.
     """
@@ -190,6 +197,7 @@ class RepositorySettings(SettingsModel):
     off_site: bool = False
     copy_kind: Literal["backup", "snapshot", "replica"] = "backup"
     claimed_protection: tuple[str, ...] = ()
+    medium: str | None = None
     limits: Limits = Limits()
 
     @property
@@ -541,11 +549,50 @@ class Fetched:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Protection:
-    """How a point is protected, over every object it needs."""
+    """How a point is protected, over every object it needs.
+
+    `locked_until` is the earliest end of a lock among those objects, None when any has none (or only
+    one that can be taken off, `mode` "governance"); `unlocked` how many these are. `exact` is False
+    where what a point needs could not be told from what others need: then the date may be too early,
+    never too late. `hidden` says that a delete marker lies over it. `code` says why it is not known.
+    """
 
     native_id: str
-    mechanism: str
+    mechanism: str  # a mechanism of `ProtectionState`
     locked_until: datetime | None
+    job: str | None = None
+    mode: str | None = None  # "compliance", "governance", "legal-hold"; the weakest of its objects
+    objects: int = 0
+    unlocked: int = 0
+    exact: bool = True
+    hidden: bool = False
+    code: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weakness:
+    """What is wrong with a protection as it is set up: a code of `weakness.CODE`, and its values."""
+
+    code: str
+    values: Mapping[str, int | str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProtectionState:
+    """How a repository says it is protected, read from its settings: no proof, nothing was tried.
+
+    `bypass_holders` are who may take a lock off, as the policy names them; `unread` what could not be
+    read for lack of rights; `weaknesses` what an attacker would use. `settings` holds what was read,
+    by name, for CFG-01 to compare.
+    """
+
+    mechanism: str  # "s3-object-lock", "append-only", "file-attributes", "vendor", "none"
+    mode: str | None = None  # "compliance", "governance"
+    retention_s: int | None = None  # the default that new objects get
+    weaknesses: tuple[Weakness, ...] = ()
+    bypass_holders: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
+    settings: Mapping[str, int | str | bool] = field(default_factory=dict)
 
 
 class Repository(Protocol):
@@ -576,6 +623,22 @@ class Repository(Protocol):
 
 
 @runtime_checkable
+class StatesProtection(Protocol):
+    """A repository whose protection has settings that can be read."""
+
+    def protection_state(self) -> ProtectionState:
+        """Return what is set up; raises Unreachable, AccessRefused only when nothing can be read."""
+
+
+@runtime_checkable
+class CountsRequests(Protocol):
+    """A repository that is paid for by the request."""
+
+    def requests(self) -> Mapping[str, int]:
+        """Return how many requests were made since it was opened, by operation: "HeadObject"."""
+
+
+@runtime_checkable
 class ListsChanges(Protocol):
     """A repository that can tell what is new, where naming everything would be dear.
 
@@ -599,28 +662,83 @@ class VerifiesInUnits(Protocol):
         """Return the names of all units that `verify` yields in the course of its turns."""
 
 
+class AttackerKind(StrEnum):
+    """Who attacks. Only the first is ever tried; the others are "not tested" until attested."""
+
+    BACKUP_WRITER = "backup_writer"
+    STORAGE_ADMIN = "storage_admin"
+    HYPERVISOR_ADMIN = "hypervisor_admin"
+    PHYSICAL = "physical"
+    CLOCK = "clock"
+
+
+class AttackOutcome(StrEnum):
+    """What came of one attempt against a canary."""
+
+    REFUSED = "refused"  # what was asked did not happen
+    WORKED = "worked"  # something destructive happened
+    UNTRIED = "untried"  # it could not be tried, or nobody can tell what came of it
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CanaryPlace:
-    """Where an attacker may put its canary."""
+    """Where an attacker may put its canaries.
 
-    prefix: str
+    `token` (16 hexadecimal digits, new in every run) makes their names unique, and `remembered` are
+    the names of earlier ones: those whose locks have ended may be removed, and nothing else ever.
+    """
+
+    token: str
+    remembered: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """One attempt against a canary: first its intent, then its result."""
+    """One attempt against a canary: first its intent (`outcome` None), then the same with its outcome.
+
+    `name` is what is tried, a code of `attempt.NAME` ("delete-version"), `target` the canary (never
+    an object of the backup), `code` what refused it or why it could not be tried, in the server's own
+    word ("AccessDenied", "EPERM", "403"), `request_id` the server's, where it gives one. One that is
+    not `destructive` puts a canary there or takes an expired one away: that it worked refutes nothing.
+    """
 
     name: str
-    attacker: str
-    verdict: Verdict | None  # None = the intent
+    target: str
+    outcome: AttackOutcome | None = None
+    destructive: bool = True
+    code: str | None = None
+    request_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bearing:
+    """What the attempts of an attacker say about the backups themselves.
+
+    `reaches_data`: the canaries lay where the backups lie, or the policy for both places was read and
+    found to be the same; otherwise nothing is proved. `credentials` is whose they turned out to be:
+    "writer", "administrator" or "read_only" (both the wrong ones to prove anything), or "unknown".
+    `code` says why nothing can be proved, where something stands in the way of it.
+    """
+
+    reaches_data: bool
+    credentials: str = "writer"
     code: str | None = None
 
 
 class Attacker(Protocol):
     """Tries to tamper with canaries of its own, with the backup writer's credentials."""
 
+    kind: AttackerKind
+
     def attempts(self, canary: CanaryPlace) -> Iterator[Attempt]:
-        """Yield an intent, wait until it is stored, act, yield the result."""
+        """Yield an intent, wait until it is stored, act, yield the result.
+
+        Raises Unreachable, AccessRefused (authentication), MissingMeans…: then nothing is proved, but
+        what worked before stays refuted.
+        """
+
+    def bearing(self) -> Bearing:
+        """Return what the attempts say of the backups; called after the last one, and once."""
 
 
 @runtime_checkable
@@ -667,6 +785,9 @@ class Repositories(Protocol):
 
     def open(self, identifier: str) -> AbstractContextManager[Repository]:
         """Open one; may be called from several threads, once per repository."""
+
+    def attack(self, identifier: str) -> AbstractContextManager[Attacker] | None:
+        """Open one as its backup writer; None where nothing can be tried."""
 
     def parallelism(self) -> int:
         """Return how many may be open at the same time."""

@@ -25,6 +25,7 @@ import psutil
 import structlog
 
 from backupguard.contracts import (
+    Attacker,
     Cancel,
     Context,
     Http,
@@ -166,6 +167,11 @@ class ConfiguredRepositories:
         """Open one repository with its reader's credentials."""
         chosen = self.settings.repositories[identifier]
         return repository_type(chosen.type).open(identifier, chosen, self.context)
+
+    def attack(self, identifier: str) -> AbstractContextManager[Attacker] | None:
+        """Open one repository with its writer's credentials; None where nothing can be tried."""
+        chosen = self.settings.repositories[identifier]
+        return repository_type(chosen.type).attack(identifier, chosen, self.context)
 
     def parallelism(self) -> int:
         """Return how many repositories may be open together."""

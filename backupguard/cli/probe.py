@@ -11,12 +11,14 @@ from backupguard.cli.acting import Wanted, act, exit_code, show_runs
 from backupguard.errors import UsageError
 from backupguard.model import SITE, repository_subject
 
-PROBES = ("inventory", "integrity")
+PROBES = ("inventory", "integrity", "immutability", "offline", "isolation", "drift")
+#: Those that look at one repository a run.
+_BY_REPOSITORY = frozenset({"integrity", "immutability"})
 
 
 def probe(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME ...]", help="inventory, integrity.")
+        list[str] | None, typer.Argument(metavar="[NAME ...]", help=", ".join(PROBES) + ".")
     ] = None,
     repository: Annotated[
         list[str] | None,
@@ -35,7 +37,7 @@ def probe(
             raise UsageError("unknown_subject", subject=repository_subject(identifier))
     wanted: list[Wanted] = []
     for name in names or PROBES:
-        if name == "inventory":
+        if name not in _BY_REPOSITORY:
             options = {"repositories": repository} if repository else {}
             wanted.append(Wanted(task=name, subject=SITE, options=options))
         else:

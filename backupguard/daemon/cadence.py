@@ -128,6 +128,24 @@ def schedules(settings: Settings, *, began: datetime | None = None) -> tuple[Sch
                 general=general,
             )
         )
+    found += [
+        Schedule(
+            task="immutability",
+            subject=repository_subject(name),
+            when=_probe_every(settings, "immutability") or cadences.immutability,
+            timezone=zone,
+            windows={name: windows[name]},
+        )
+        for name in settings.repositories
+    ]
+    for task, wanted, every in (
+        ("offline", bool(settings.media), cadences.offline),
+        ("isolation", True, cadences.isolation),
+        ("drift", True, cadences.drift),
+    ):
+        if wanted:
+            when = _probe_every(settings, task) or every
+            found.append(Schedule(task=task, subject=SITE, when=when, timezone=zone))
     for name in settings.applications:
         places = settings.fetchable(name) or settings.repositories_of(name)
         if places:
@@ -171,9 +189,8 @@ def deadline(settings: Settings, task: str) -> timedelta:
             limits.discard,
         )
         return sum(phases, timedelta())
-    if task == "discovery":
-        return limits.discovery
-    return limits.integrity if task == "integrity" else limits.report
+    limit: timedelta = getattr(limits, task.replace("-", "_"))
+    return limit
 
 
 def open_repositories(schedule: Schedule, now: datetime) -> tuple[str, ...]:

@@ -50,8 +50,9 @@ class DaemonOperations:
 
     async def enqueue(self, task: str, subject: str, options: Json, author: str) -> Run:
         """Insert a run; raises UsageError for an unknown subject."""
-        known = {"inventory": [SITE], "discovery": [SITE], "report": [SITE]}
-        known["integrity"] = [
+        of_the_site = ("inventory", "discovery", "offline", "isolation", "drift", "report")
+        known = {name: [SITE] for name in of_the_site}
+        known["integrity"] = known["immutability"] = [
             repository_subject(name) for name in self.daemon.settings.repositories
         ]
         known["restore-test"] = [

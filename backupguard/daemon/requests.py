@@ -13,6 +13,10 @@ RESOURCES = {
     "inventory": "probe",
     "integrity": "probe",
     "discovery": "probe",
+    "immutability": "probe",
+    "offline": "probe",
+    "isolation": "probe",
+    "drift": "probe",
     "restore-test": "restore-test",
     "report": "report",
 }

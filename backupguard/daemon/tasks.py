@@ -13,6 +13,9 @@ import structlog
 from backupguard import plugins
 from backupguard.contracts import EngineSettings, JobRuns, Sandbox
 from backupguard.daemon.discovery import discovery
+from backupguard.daemon.drift import drift
+from backupguard.daemon.isolation import isolation
+from backupguard.daemon.offline import offline
 from backupguard.daemon.requests import SCHEDULE
 from backupguard.errors import BackupDefect, EvidenceError, MissingMeans, UsageError
 from backupguard.model import (
@@ -115,6 +118,17 @@ def integrity(task: TaskContext) -> tuple[Verdict, str | None]:
         (Verdict(observation.data["verdict"]), observation.data["code"])
         for observation in _observe(task, "integrity", repository_of(task.run.request.subject))
         if observation.kind == "repository.verified"
+    ]
+    return _verdict(outcomes)
+
+
+def immutability(task: TaskContext) -> tuple[Verdict, str | None]:
+    """Read how one repository is protected, then try to break that as its backup writer."""
+    kinds = ("protection.seen", "immutability.tried")
+    outcomes = [
+        (Verdict(observation.data["verdict"]), observation.data["code"])
+        for observation in _observe(task, "immutability", repository_of(task.run.request.subject))
+        if observation.kind in kinds
     ]
     return _verdict(outcomes)
 
@@ -256,6 +270,10 @@ TASKS: Mapping[str, Task] = {
     "inventory": inventory,
     "integrity": integrity,
     "discovery": discovery,
+    "immutability": immutability,
+    "offline": offline,
+    "isolation": isolation,
+    "drift": drift,
     "restore-test": restore_test,
     "report": report,
 }

@@ -406,6 +406,236 @@ class ReferenceLoaded(TypedDict):
     duplicates: NotRequired[int]  # rows that say again what another said
 
 
+class WeaknessData(TypedDict):
+    """What is wrong with a protection as it is set up: a code of `weakness.CODE`."""
+
+    code: str
+    values: dict[str, int | str]
+
+
+class PointProtection(TypedDict):
+    """How long one recovery point survives, over every object it needs."""
+
+    job: str | None
+    native_id: str
+    at: int | None
+    locked_until_at: int | None
+    mode: str | None
+    objects: int
+    unlocked: int
+    exact: bool
+    hidden: bool
+    code: str | None
+
+
+class ProtectionSeen(TypedDict):
+    """How a repository is protected by its settings and by the locks of its newest points: no proof."""
+
+    mechanism: str  # "s3-object-lock", "append-only", "file-attributes", "vendor", "none"
+    mode: str | None
+    retention_ms: int | None
+    weaknesses: list[WeaknessData]
+    bypass_holders: list[str]
+    unread: list[str]
+    settings: dict[str, int | str | bool]
+    points: list[PointProtection]  # of the newest points, newest first
+    locked_until_at: int | None  # the earliest of them; None when any is not locked
+    requests: dict[str, int]  # by operation
+    cost_micro_eur: int | None  # estimated, at list prices
+    verdict: str  # passed: it could be read; could_not_verify
+    code: str | None
+
+
+class AttemptMade(TypedDict):
+    """An attempt against a canary: its intent (`outcome` None), recorded before anything is done."""
+
+    attacker: str
+    name: str
+    target: str
+    destructive: bool
+    outcome: str | None  # "refused", "worked", "untried"
+    code: str | None
+    request_id: str | None
+
+
+class ImmutabilityTried(TypedDict):
+    """What came of everything that was tried against a repository as one attacker.
+
+    `verdict`: passed (proved: everything tried was refused), failed (refuted: `worked` says what),
+    could_not_verify (inconclusive: `code` says why). `before` is the verdict of the time before.
+    """
+
+    attacker: str
+    verdict: str
+    code: str | None
+    worked: list[str]
+    refused: list[str]
+    untried: list[str]
+    credentials: str  # "writer", "administrator", "read_only", "unknown"
+    reaches_data: bool
+    before: str | None
+    canaries: list[str]  # that still lie there, because their locks have not ended
+    attempts: list[int]  # the numbers of the facts of the attempts
+
+
+class MediumSeen(TypedDict):
+    """Whether an offline medium is attached to this host, and since when: by its own look."""
+
+    medium: str
+    attached: bool
+    attached_since_at: int | None
+    device: str | None
+    mounted: bool
+    identity: str | None  # recognised by: "filesystem-uuid", "luks-uuid", "serial", "barcode"
+    mismatch: str | None  # an identity that was declared and is another one
+    slot: str | None  # of a library: "3", "drive 0", "mail slot 1"
+    code: str | None
+
+
+class MediumCopy(TypedDict):
+    """The copy on an attached medium: opened, listed, sampled. `may_leave`: it is good to go."""
+
+    medium: str
+    repository: str
+    newest_at: int | None
+    applications: dict[str, int | None]  # the newest point of each
+    verdict: str
+    code: str | None
+    bytes_read: int
+    may_leave: bool
+    restore_test: int | None  # number of the fact of a restore test from it since it was attached
+
+
+class MediaUnknown(TypedDict):
+    """Media attached to this host that no register knows and that hold a backup."""
+
+    media: list[dict[str, str]]  # "device", "identity", "value", "tool"
+
+
+class MediumMoved(TypedDict):
+    """A person says where a medium went, or that it came back: custody."""
+
+    medium: str
+    direction: str  # "out", "in"
+    holder: str
+    place: str
+    seal: str | None
+    at: int
+    content: dict[str, int | None]  # the newest point of each application, as known then
+
+
+class ReachRow(TypedDict):
+    """One port of one address, as one vantage point sees it."""
+
+    target: str
+    name: str  # as configured
+    address: str | None  # as resolved in this run; None where it could not be
+    family: str | None  # "ipv4", "ipv6"
+    port: int
+    outcome: str  # "open", "refused", "filtered", "unreachable", "unresolved"
+
+
+class IsolationSeen(TypedDict):
+    """What one vantage point reached of the places that must not answer.
+
+    `witness`: the declared witness answered; without it the rows prove nothing.
+    """
+
+    vantage: str  # "self" for this host
+    witness: bool
+    began_at: int
+    ended_at: int
+    rows: list[ReachRow]
+    code: str | None
+
+
+class HostJoined(TypedDict):
+    """Whether a host is joined to a directory, and how that was seen."""
+
+    host: str
+    joined: bool
+    domains: list[str]
+    seen_by: list[str]  # "realmd", "sssd", "samba", "krb5"
+    unread: list[str]
+
+
+class PolicyItem(TypedDict):
+    """One thing a policy says."""
+
+    path: str  # "borgmatic/config.yaml/keep_daily", "s3/nas/retention"
+    before: NotRequired[int | str | bool | None]
+    after: NotRequired[int | str | bool | None]
+    weakening: (
+        str | None
+    )  # "retention_shortened", "lock_removed", "job_disabled", …; None: no weaker
+
+
+class PolicySeen(TypedDict):
+    """The policies and protections of one place as they stand."""
+
+    items: dict[str, int | str | bool]
+    unread: list[str]
+
+
+class PolicyChanged(TypedDict):
+    """What differs from the last time a place's policies were seen."""
+
+    changes: list[PolicyItem]
+    from_seq: int | None  # the `policy.seen` it is compared with
+
+
+class Signature(TypedDict):
+    """Who signed a statement, by which key: `ssh-keygen -Y verify` said so."""
+
+    person: str
+    key: str  # its fingerprint
+    sha256: str  # of the statement
+
+
+class AttestationMade(TypedDict):
+    """A statement of a person, until when it holds. `signature` None: not authenticated."""
+
+    topic: str
+    person: str | None  # of `[people]`, by the account that made it
+    text: str
+    values: dict[str, int | str]
+    expires_at: int
+    signature: Signature | None
+
+
+class AttestationWithdrawn(TypedDict):
+    """A statement that does not hold any more."""
+
+    attestation: int
+    reason: str
+
+
+class WaiverAsked(TypedDict):
+    """An exception that a person asks for: it counts once it is confirmed, where that is needed."""
+
+    control: str
+    reason: str
+    owner: str
+    person: str | None
+    until_at: int
+    needs_confirmation: bool
+    text_sha256: str
+
+
+class WaiverConfirmed(TypedDict):
+    """A second person accepts an exception."""
+
+    waiver: int
+    person: str
+
+
+class WaiverEnded(TypedDict):
+    """An exception that ends before its day."""
+
+    waiver: int
+    reason: str
+
+
 class ReportIssued(TypedDict):
     """A monthly report was written."""
 
@@ -490,6 +720,26 @@ KINDS: Mapping[str, Kind] = {
         Kind(name="discovery.seen", payload=DiscoverySeen, keep_days=ONE_YEAR),
         Kind(name="discovery.closed", payload=RunClosed, keep_days=ONE_YEAR),
         Kind(name="reference.loaded", payload=ReferenceLoaded),
+        Kind(name="protection.seen", payload=ProtectionSeen),
+        Kind(name="immutability.attempt", payload=AttemptMade),
+        Kind(name="immutability.tried", payload=ImmutabilityTried),
+        Kind(name="immutability.closed", payload=RunClosed),
+        Kind(name="medium.seen", payload=MediumSeen),
+        Kind(name="medium.copy", payload=MediumCopy),
+        Kind(name="medium.moved", payload=MediumMoved),
+        Kind(name="media.unknown", payload=MediaUnknown),
+        Kind(name="offline.closed", payload=RunClosed, keep_days=ONE_YEAR),
+        Kind(name="isolation.seen", payload=IsolationSeen),
+        Kind(name="host.joined", payload=HostJoined),
+        Kind(name="isolation.closed", payload=RunClosed, keep_days=ONE_YEAR),
+        Kind(name="policy.seen", payload=PolicySeen),
+        Kind(name="policy.changed", payload=PolicyChanged),
+        Kind(name="drift.closed", payload=RunClosed, keep_days=ONE_YEAR),
+        Kind(name="attestation.made", payload=AttestationMade),
+        Kind(name="attestation.withdrawn", payload=AttestationWithdrawn),
+        Kind(name="waiver.asked", payload=WaiverAsked),
+        Kind(name="waiver.confirmed", payload=WaiverConfirmed),
+        Kind(name="waiver.ended", payload=WaiverEnded),
         Kind(name="report.issued", payload=ReportIssued),
         Kind(name="evidence.pruned", payload=EvidencePruned),
         Kind(name="evidence.anchored", payload=EvidenceAnchored),

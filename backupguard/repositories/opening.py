@@ -13,11 +13,12 @@ from backupguard.model import Origin
 
 @dataclass(frozen=True, slots=True)
 class ReadingType:
-    """A `contracts.RepositoryType` whose repositories are read and never attacked.
+    """A `contracts.RepositoryType` made of functions.
 
     `opener` gets the id, the settings and the context, and returns the opened repository.
     `capabilities` is what its repositories can do at most; `origin` whose word their points are;
-    `unproven` says that its makers never saw it work against a live server.
+    `unproven` says that its makers never saw it work against a live server;
+    `attacker` opens one as its backup writer, where anything can be tried.
     """
 
     name: str
@@ -26,6 +27,7 @@ class ReadingType:
     capabilities: frozenset[Capability] = frozenset(Capability)
     origin: Origin = Origin.OBSERVED
     unproven: bool = False
+    attacker: Callable[[str, Any, Context], AbstractContextManager[Attacker] | None] | None = None
 
     @contextmanager
     def _opened(self, identifier: str, settings: Any, context: Context) -> Iterator[Repository]:
@@ -38,10 +40,7 @@ class ReadingType:
         return self._opened(identifier, settings, context)
 
     def attack(
-        self,
-        identifier: str,  # noqa: ARG002
-        settings: Any,  # noqa: ARG002
-        context: Context,  # noqa: ARG002
+        self, identifier: str, settings: Any, context: Context
     ) -> AbstractContextManager[Attacker] | None:
-        """Return None: nothing is tried against repositories of this type."""
-        return None
+        """Open a repository as its backup writer; None where nothing can be tried."""
+        return self.attacker(identifier, settings, context) if self.attacker else None

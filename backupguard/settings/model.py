@@ -39,6 +39,9 @@ from backupguard.contracts import (
 )
 from backupguard.model import Criticality
 from backupguard.settings.discovery import Discovery, Pattern, Reference
+from backupguard.settings.isolation import Isolation
+from backupguard.settings.media import Medium
+from backupguard.settings.people import Person
 
 _MINUTE, _HOUR, _DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 
@@ -185,6 +188,10 @@ class Cadences(SettingsModel):
     integrity: IntegrityCadence = IntegrityCadence()
     restore_test: RestoreTestCadence = RestoreTestCadence()
     discovery: Cadence = _DAY
+    immutability: Cadence = 7 * _DAY
+    offline: Cadence = 15 * _MINUTE
+    isolation: Cadence = _HOUR
+    drift: Cadence = _HOUR
     report: str = "0 6 1 * *"  # cron
 
 
@@ -201,6 +208,10 @@ class PhaseLimits(SettingsModel):
     inventory: Positive = 15 * _MINUTE  # per repository
     integrity: Positive = 12 * _HOUR  # per repository
     discovery: Positive = 30 * _MINUTE
+    immutability: Positive = 2 * _HOUR  # per repository
+    offline: Positive = 4 * _HOUR
+    isolation: Positive = 30 * _MINUTE
+    drift: Positive = 30 * _MINUTE
     report: Positive = _HOUR
 
 
@@ -262,6 +273,9 @@ class Settings(SettingsModel):
     scratch: Scratch = Scratch()
     discovery: Discovery = Discovery()
     reference: Reference | None = None
+    media: Mapping[str, Medium] = Field(default_factory=dict)
+    isolation: Isolation = Isolation()
+    people: Mapping[str, Person] = Field(default_factory=dict)
     probes: Mapping[str, ProbeSettings] = Field(default_factory=dict)
 
     _files: tuple[Path, ...] = PrivateAttr(default=())
