@@ -18,6 +18,8 @@ from backupguard.settings.loading import model_for
 from backupguard.store import open_store
 
 BEGAN = datetime(2026, 3, 5, 9, 7, tzinfo=UTC)
+#: What a site with one repository has to do when it begins.
+EVERYTHING = ["discovery", "drift", "immutability", "integrity", "inventory", "isolation"]
 
 
 class Clock:
@@ -80,7 +82,7 @@ def test_a_new_site_inventories_and_verifies_at_once_and_only_once(
 ) -> None:
     ticking = agenda(store, clock)
     ticking.tick()
-    assert tasks(finish(store, clock)) == ["discovery", "integrity", "inventory"]
+    assert tasks(finish(store, clock)) == EVERYTHING
     for _ in range(4):
         clock.forward(seconds=10)
         ticking.tick()
@@ -111,7 +113,7 @@ def test_a_restart_remembers_what_was_done(store: Store, clock: Clock) -> None:
     assert finish(store, clock) == []
     clock.forward(days=7)
     agenda(store, clock).tick()
-    assert tasks(finish(store, clock)) == ["discovery", "integrity", "inventory"]
+    assert tasks(finish(store, clock)) == EVERYTHING
 
 
 def test_an_interrupted_run_comes_again_twice_and_then_never(store: Store, clock: Clock) -> None:
@@ -182,7 +184,7 @@ def test_a_pause_holds_until_its_time_and_then_what_was_missed_is_caught_up(
     clock.forward(hours=3)
     ticking.tick()
     assert ticking.paused is None
-    assert tasks(finish(store, clock)) == ["discovery", "integrity", "inventory"]
+    assert tasks(finish(store, clock)) == EVERYTHING
     ended = store.latest(["site"], ["pause.ended"])["site"]["pause.ended"]
     assert ended.observation.data == {"reason": "until"}
 
@@ -227,8 +229,8 @@ def test_what_was_done_before_the_clock_went_back_is_not_done_again_when_it_is_r
         stepped=lambda: set_by.pop() if set_by else None,
     )
     ticking.tick()
-    assert tasks(finish(store, clock)) == ["discovery", "integrity", "inventory"]
-    for by, due in ((-1, ["discovery", "integrity", "inventory"]), (1, [])):
+    assert tasks(finish(store, clock)) == EVERYTHING
+    for by, due in ((-1, EVERYTHING), (1, [])):
         clock.forward(days=by, minutes=1)
         set_by.append(timedelta(days=by))
         ticking.tick()
