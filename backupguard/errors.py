@@ -117,6 +117,8 @@ class MissingMeans(BackupGuardError):
             "plugin_missing",
             "plugin_broken",
             "plugin_twice",
+            "helper_missing",
+            "device_mapper_missing",
         }
     )
 
