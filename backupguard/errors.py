@@ -75,7 +75,18 @@ class BackupDefect(BackupGuardError):
 class Unreachable(BackupGuardError):
     """A repository or service did not answer."""
 
-    codes = frozenset({"timeout", "dns", "tls", "http_5xx", "refused", "not_found", "stale_import"})
+    codes = frozenset(
+        {
+            "timeout",
+            "dns",
+            "tls",
+            "http_5xx",
+            "refused",
+            "not_found",
+            "stale_import",
+            "witness_silent",
+        }
+    )
 
 
 class AccessRefused(BackupGuardError):
@@ -117,6 +128,7 @@ class MissingMeans(BackupGuardError):
             "plugin_missing",
             "plugin_broken",
             "plugin_twice",
+            "no_witness",
             "helper_missing",
             "device_mapper_missing",
         }

@@ -532,21 +532,27 @@ class ReachRow(TypedDict):
     address: str | None  # as resolved in this run; None where it could not be
     family: str | None  # "ipv4", "ipv6"
     port: int
-    outcome: str  # "open", "refused", "filtered", "unreachable", "unresolved"
+    outcome: str  # "open", "refused", "filtered", "unreachable", "unresolved", "untried"
+    announced: bool  # inside a window of the target, by the settings of that time
 
 
 class IsolationSeen(TypedDict):
     """What one vantage point reached of the places that must not answer.
 
-    `witness`: the declared witness answered; without it the rows prove nothing.
+    `witness`: the declared witness answered before and after; without it only an open port is proved.
+    `families` are those over which it answered: a port closed over another one proves nothing.
     """
 
     vantage: str  # "self" for this host
+    zone: str | None  # as configured; None for this host
     witness: bool
+    families: list[str]
     began_at: int
     ended_at: int
     rows: list[ReachRow]
-    code: str | None
+    code: str | None  # "witness_silent", "no_witness"
+    sequence: NotRequired[int]  # of a report: rises with each, so that none counts twice
+    skew_ms: NotRequired[int]  # its clock before ours when it was taken
 
 
 class HostJoined(TypedDict):
@@ -585,11 +591,15 @@ class PolicyChanged(TypedDict):
 
 
 class Signature(TypedDict):
-    """Who signed a statement, by which key: `ssh-keygen -Y verify` said so."""
+    """Who signed a statement, by which key: `ssh-keygen -Y verify` said so.
+
+    Statement and signature are kept as they were, so that anybody can verify them again.
+    """
 
     person: str
-    key: str  # its fingerprint
-    sha256: str  # of the statement
+    key: str  # its fingerprint: "SHA256:…"
+    statement: str  # the exact text that is signed
+    armored: str  # the signature as ssh-keygen wrote it
 
 
 class AttestationMade(TypedDict):
@@ -619,7 +629,6 @@ class WaiverAsked(TypedDict):
     person: str | None
     until_at: int
     needs_confirmation: bool
-    text_sha256: str
 
 
 class WaiverConfirmed(TypedDict):
