@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from backupguard.assess import record_clock
+from backupguard.assess import attestations, record_clock
 from backupguard.assess.backups import Remembered
 from backupguard.contracts import Store
 from backupguard.model import Fact, PointsLost, Subject, Verdict, repository_subject, to_us
@@ -20,6 +20,7 @@ _KINDS = (
     "pause.started",
     "pause.ended",
     *record_clock.KINDS,
+    *attestations.KINDS,
 )
 _CONCLUSIVE = frozenset({Verdict.PASSED, Verdict.FAILED})
 
@@ -95,6 +96,7 @@ class History:
         self.backups = Remembered(store)
         self.reported: str | None = None
         self.pause: Fact | None = None
+        self.attestations = attestations.Attestations()
         self.clock = record_clock.RecordClock(store)
 
     def update(self) -> None:
@@ -117,6 +119,8 @@ class History:
                     self.pause = None
                 case "clock.stepped" | "daemon.started":
                     self.clock.learn(fact)
+                case "attestation.made" | "attestation.withdrawn":
+                    self.attestations.learn(fact)
 
         self._forget_vanished()
         self._losses()

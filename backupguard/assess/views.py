@@ -132,8 +132,12 @@ class Views:
 
     # ------------------------------------------------------------------------------ one by one
 
-    def _known(self, **values: Json) -> dict[str, Json]:
-        return {"newest_record_at": self._newest_record_at, **values}
+    def _known(self, subject: Subject, /, **values: Json) -> dict[str, Json]:
+        return {
+            "newest_record_at": self._newest_record_at,
+            "attestations": self._history.attestations.of(subject, self._now),
+            **values,
+        }
 
     def _application(self, subject: Subject, name: str) -> View:
         owner = self._settings.applications[name]
@@ -166,6 +170,7 @@ class Views:
             children=jobs,
             first_seen=first_seen,
             known=self._known(
+                subject,
                 copies=copies_of(name, jobs, self._settings, self._history, self._unconfirmed),
                 today=job_known.day_of(self._now, self._timezone),
                 first_day=(
@@ -212,6 +217,7 @@ class Views:
             summaries=(summary,) if summary is not None else (),
             first_seen=first_seen,
             known=self._known(
+                subject,
                 unproven=backup.repository in self._unconfirmed,
                 seen_at=seen_at,
                 **_reachable(inspected),
@@ -251,7 +257,7 @@ class Views:
             },
             latest=latest,
             first_seen=self._history.first_seen(subject),
-            known=self._known(unproven=name in self._unconfirmed),
+            known=self._known(subject, unproven=name in self._unconfirmed),
         )
 
     def _site(self) -> View:
@@ -276,6 +282,7 @@ class Views:
             },
             first_seen=self._history.first_seen(SITE),
             known=self._known(
+                SITE,
                 services=self._services(),
                 evidence_valid=self._evidence.valid,
                 evidence_wrong_seq=self._evidence.wrong_seq,

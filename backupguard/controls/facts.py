@@ -5,7 +5,11 @@ Durations are seconds in `settings` and times are microseconds in `known`.
 every scope
     settings: `criticality` ("C1"; a repository's and the site's is that of the most vital
         application that stands on it)
-    known: `newest_record_at` (when the newest record was written; None for an empty store)
+    known: `newest_record_at` (when the newest record was written; None for an empty store),
+        `attestations` (what people state about it and did not take back: TOPIC, or TOPIC/NAME where
+        the statement has a `name` among its values, to `seq`, `made_at`, `expires_at`, `expired`,
+        `authenticated` (it is signed), `person` (of the settings; None: unknown), `author`, `origin`,
+        `text`, `values`)
 application
     settings: `failure_domain` (of production; None: not declared), `rpo_s`, `rto_s` (None: not
         declared), `declared_by`, `declared_at` (who promised them and when; None: nobody said),
@@ -191,6 +195,16 @@ def lost(
         reason=Message(id=reason, values=values),
         facts=seqs(*facts),
     )
+
+
+def attested(view: View, topic: str, name: str | None = None) -> Mapping[str, Any] | None:
+    """Return what people state about a subject on a topic; None when nothing stands.
+
+    One whose day has passed is returned too: its `expired` is true.
+    """
+    standing: Mapping[str, Any] = view.known.get("attestations") or {}
+    found: Mapping[str, Any] | None = standing.get(topic if name is None else f"{topic}/{name}")
+    return found
 
 
 def clock_behind(view: View, now: datetime) -> Judgement | None:
