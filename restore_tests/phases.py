@@ -20,6 +20,7 @@ from uuid import uuid4
 
 import psutil
 import structlog
+from pydantic import ValidationError
 
 from backupguard.contracts import (
     Command,
@@ -148,6 +149,22 @@ def _comparable(baseline: Baseline | None, point: RecoveryPoint) -> Baseline | N
     if baseline is None or baseline.point_at is None or point.at >= baseline.point_at:
         return baseline
     return replace(baseline, accepted=False)
+
+
+def _as_read_by(engine: Engine, settings: EngineSettings | None) -> EngineSettings:
+    """Return what the site says of a test as the engine that recognised the artifact reads it.
+
+    Without `engine` in the file, the table was read by whichever class knew its keys: the checks in it
+    are meant for this engine all the same. Raises MissingMeans (ambiguous_artifact) where a key says
+    nothing to it.
+    """
+    if settings is None or isinstance(settings, engine.settings):
+        return settings or engine.settings()
+    given = settings.model_dump(by_alias=True, exclude_unset=True)
+    try:
+        return engine.settings.model_validate(given)
+    except ValidationError as error:
+        raise MissingMeans("ambiguous_artifact", engines=engine.name) from error
 
 
 @dataclass(slots=True, kw_only=True)
@@ -347,12 +364,11 @@ class _Test:
             self.engine = engine = self.engines[match.engine]
             self._need(engine.requirements(match, fetched.bytes))
             opened = self.stack.enter_context(self.sandbox(self.into))
-            settings = self.plan.settings
             self.trial = Trial(
                 sandbox=opened,
                 artifact=PurePosixPath("/in") / fetched.artifact,
                 match=match,
-                settings=settings if isinstance(settings, engine.settings) else engine.settings(),
+                settings=_as_read_by(engine, self.plan.settings),
                 baseline=_comparable(self.plan.baseline, point),
                 previous=self.plan.previous,
                 point_at=point.at,

@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from backupguard.contracts import Trial
-from backupguard.model import CheckResult, Verdict, from_us
-from restore_tests import shape
+from backupguard.model import CheckResult
+from restore_tests import content
 from restore_tests.postgresql_server import FIELD, PostgresqlServer, of
-from restore_tests.postgresql_survey import settings_of, zone
 from restore_tests.settings import ContentCheck
+from restore_tests.survey import settings_of, zone
 
 CHECK_TIMEOUT_S = 600
 
@@ -40,7 +40,8 @@ def configured(trial: Trial) -> Iterator[CheckResult]:
         if row[0] == "check" and len(row) == 4 and row[1].isdigit():
             answers.setdefault(int(row[1]), row[2:])
     for number, check in enumerate(settings.checks):
-        yield _answer(check, answers.get(number))
+        said, extra = answers.get(number) or ("error", "")
+        yield content.answer(check, said, extra, error=_error_code(extra))
 
 
 def _make_reader(server: PostgresqlServer, role: str) -> None:
@@ -86,26 +87,6 @@ def _comparison(check: ContentCheck) -> tuple[str, str]:
         return "text", f"v = {_sql(check.equals)}"
     bounds = (("=", check.equals), (">=", check.at_least), ("<=", check.at_most))
     return "numeric", " and ".join(f"v {sign} {n}" for sign, n in bounds if n is not None)
-
-
-def _answer(check: ContentCheck, answer: list[str] | None) -> CheckResult:
-    said, extra = answer or ("error", "")
-    verdict, code = {
-        "passed": (Verdict.PASSED, shape.OK),
-        "failed": (Verdict.FAILED, "stale_data" if check.newer_than else "check_failed"),
-        "null": (Verdict.FAILED, "check_no_answer"),
-        "future": (Verdict.COULD_NOT_VERIFY, "check_future_time"),
-    }.get(said, (Verdict.COULD_NOT_VERIFY, _error_code(extra)))
-    newest = {}
-    if (
-        check.newer_than is not None
-        and said in {"passed", "failed"}
-        and extra.lstrip("-").isdigit()
-    ):
-        newest = {"newest": from_us(int(extra))}
-    return CheckResult(
-        name=check.name, level=3, verdict=verdict, code=code, times=newest, configured=True
-    )
 
 
 def _error_code(sqlstate: str) -> str:

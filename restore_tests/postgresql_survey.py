@@ -7,34 +7,26 @@ calls, and all of them in one client. Counts and times leave the sandbox, nothin
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from backupguard.contracts import Trial
 from backupguard.errors import Misunderstood
 from backupguard.model import Fingerprint, from_us
 from restore_tests import inside
 from restore_tests.postgresql_server import of
-from restore_tests.settings import PostgresqlSettings
+from restore_tests.survey import (
+    FLOOR,
+    RANDOM_TEXT_COLUMN,
+    TEXT_COLUMN,
+    TOLERANCE,
+    Survey,
+    settings_of,
+    zone,
+)
 
-#: Times after the recovery point by more than this are appointments and mistakes, not news.
-TOLERANCE = timedelta(minutes=10)
 #: What is answered for every database, be it empty.
 _COUNTS = {"row-security", "invalid-index"}
 _OBJECTS = {"routine", "trigger", "constraint", "policy", "extension", "large-object", "type"}
-FLOOR = "1950-01-01 00:00:00+00"
-
-
-@dataclass(slots=True, kw_only=True)
-class Survey:
-    """What one pass over the database counted."""
-
-    fingerprint: Fingerprint
-    relations: frozenset[str]
-    counts: dict[str, int] = field(default_factory=dict)
-    newest: dict[str, datetime] = field(default_factory=dict)  # by table, where there is a time
-    pointers: int = 0
-    dangling: int = 0
-    sequences_behind: int = 0
 
 
 def survey(trial: Trial) -> Survey:
@@ -114,8 +106,8 @@ def _read_survey(rows: list[list[str]]) -> Survey:
     if len(found.tables) != len(found.columns):
         # A table whose rows could not be counted would look like a table that is gone.
         raise Misunderstood("output_unparsable", program="psql")
-    found.objects["text-column"] = found.sums.get("text", 0)
-    found.objects["random-text-column"] = found.sums.get("text-0", 0)
+    found.objects[TEXT_COLUMN] = found.sums.get("text", 0)
+    found.objects[RANDOM_TEXT_COLUMN] = found.sums.get("text-0", 0)
     return Survey(
         fingerprint=Fingerprint(tables=found.tables, objects=found.objects, columns=found.columns),
         relations=frozenset(found.relations | found.tables.keys()),
@@ -125,14 +117,3 @@ def _read_survey(rows: list[list[str]]) -> Survey:
         dangling=found.sums.get("pointer-1", 0),
         sequences_behind=found.sums.get("sequence-0", 0),
     )
-
-
-def zone(trial: Trial) -> str:
-    """Return the time zone of times without one: the engine's setting, else the site's."""
-    return settings_of(trial).timezone or str(trial.memory.get("timezone") or "UTC")
-
-
-def settings_of(trial: Trial) -> PostgresqlSettings:
-    """Return the trial's settings; an application without any has the defaults."""
-    settings = trial.settings
-    return settings if isinstance(settings, PostgresqlSettings) else PostgresqlSettings()

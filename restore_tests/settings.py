@@ -76,21 +76,16 @@ class Freshness(SettingsModel):
     ignore: tuple[str, ...] = ()
 
 
-class PostgresqlSettings(EngineSettings):
-    """How an application's PostgreSQL copies are tested.
+class DatabaseSettings(EngineSettings):
+    """What a site may say of any database's content.
 
-    `timezone` is the zone of `timestamp without time zone` columns; left out, the site's.
-    `memory` bounds the engine's buffers and the sandbox; left out, by the host's memory.
-    `jobs` bounds parallel loading; left out, by the host's processors.
+    `timezone` is the zone of times without one; left out, the site's.
     """
 
     checks: tuple[ContentCheck, ...] = ()
     required_tables: tuple[TableName, ...] = ()
     freshness: Freshness = Freshness()
-    database: str = Field(default="restored", pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$")
     timezone: str | None = None
-    memory: Size | None = Field(default=None, ge=256_000_000)
-    jobs: int | None = Field(default=None, ge=1, le=64)
     statement_timeout: Duration | None = None  # of one configured check; left out: 10 minutes
     random_text: bool = True  # look for text columns that turned into random characters
 
@@ -111,6 +106,22 @@ class PostgresqlSettings(EngineSettings):
         names = [check.name for check in self.checks]
         if len(set(names)) != len(names):
             raise ValueError("two checks have the same name")
+        return self
+
+
+class PostgresqlSettings(DatabaseSettings):
+    """How an application's PostgreSQL copies are tested.
+
+    `memory` bounds the engine's buffers and the sandbox; left out, by the host's memory.
+    `jobs` bounds parallel loading; left out, by the host's processors.
+    """
+
+    database: str = Field(default="restored", pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$")
+    memory: Size | None = Field(default=None, ge=256_000_000)
+    jobs: int | None = Field(default=None, ge=1, le=64)
+
+    @model_validator(mode="after")
+    def _own_database(self) -> Self:
         if self.database in {"postgres", "template0", "template1"}:
             raise ValueError("that database belongs to the server itself; choose another name")
         return self
