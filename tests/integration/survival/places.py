@@ -48,6 +48,9 @@ directory = "state"
 listen = "127.0.0.1:{port}"
 [scratch]
 clear-text-accepted-by = "tests: invented data"
+# What other tests run on this machine meanwhile is no part of this place.
+[discovery]
+enabled = false
 """
 
 REPOSITORY = """
