@@ -43,6 +43,7 @@ from backupguard.repositories.s3_objects import (
     objects,
     patterns_of,
 )
+from backupguard.repositories.s3_places import place_of
 from backupguard.repositories.s3_settings import S3Settings
 
 #: What says something of one object and nothing of the next.
@@ -65,7 +66,9 @@ class S3Repository:
         self._settings = settings
         self._context = context
         self._zone = zone_named(settings.timezone) if settings.timezone else None
-        self._client = s3_client.client(settings, context.secret(settings.credentials.reader))
+        self._client = s3_client.client(
+            place_of(settings), context.secret(settings.credentials.reader)
+        )
         self._versioned: bool | None = None
 
     # ---- contract

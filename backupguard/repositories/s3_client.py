@@ -17,13 +17,14 @@ from backupguard.errors import (
     Misunderstood,
     Unreachable,
 )
-from backupguard.repositories.s3_settings import S3Settings
+from backupguard.repositories.s3_places import S3Place
 
 #: What may be asked of a bucket; everything else is refused before it is sent.
 READING = frozenset(
     {
-        "GetBucketEncryption", "GetBucketVersioning", "GetObject", "HeadObject",
-        "ListObjectVersions", "ListObjectsV2",
+        "GetBucketEncryption", "GetBucketLifecycleConfiguration", "GetBucketPolicy",
+        "GetBucketVersioning", "GetObject", "GetObjectLockConfiguration", "GetObjectRetention",
+        "HeadObject", "ListObjectVersions", "ListObjectsV2",
     }
 )  # fmt: skip
 _ATTEMPTS = 3
@@ -66,27 +67,27 @@ def keys_of(secret: Secret) -> tuple[str, str, str | None]:
         raise AccessRefused("authentication", name=secret.name) from None
 
 
-def client(settings: S3Settings, secret: Secret) -> Any:
+def client(place: S3Place, secret: Secret) -> Any:
     """Return a boto3 client that can only read. Raises AccessRefused (authentication)."""
     from boto3.session import Session
     from botocore.config import Config
 
     access, private, token = keys_of(secret)
-    timeout = int(settings.timeout.total_seconds())
+    timeout = place.timeout_s
     made = Session(
         aws_access_key_id=access,
         aws_secret_access_key=private,
         aws_session_token=token,
-        region_name=settings.region,
+        region_name=place.region,
     ).client(
         "s3",
-        endpoint_url=settings.endpoint,
-        verify=str(settings.ca_certificate) if settings.ca_certificate else True,
+        endpoint_url=place.endpoint,
+        verify=str(place.ca_certificate) if place.ca_certificate else True,
         config=Config(
             connect_timeout=min(timeout, 10),
             read_timeout=timeout,
             retries={"max_attempts": _ATTEMPTS, "mode": "standard"},
-            s3={"addressing_style": "path" if settings.path_style else "auto"},
+            s3={"addressing_style": "path" if place.path_style else "auto"},
             user_agent_extra="backupguard",
         ),
     )

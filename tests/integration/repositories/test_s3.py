@@ -43,6 +43,7 @@ from backupguard.repositories.restic import RESTIC
 from backupguard.repositories.restic_settings import ResticSettings
 from backupguard.repositories.s3 import S3
 from backupguard.repositories.s3_objects import objects, patterns_of
+from backupguard.repositories.s3_places import place_of
 from backupguard.repositories.s3_settings import S3Settings
 from backupguard.testing import TestContext
 from tests.programs import program
@@ -214,7 +215,9 @@ def test_nothing_is_written_and_nothing_can_be(
     with S3.open("cloud", found, here) as repository:
         assert list(repository.verify(VerifyPlan(data_percent=100, jobs=(DPI,))))
     assert everything(server, bucket) == before
-    client = s3_client.client(found, here.secret(SecretReference(file=tmp_path / "admin.ini")))
+    client = s3_client.client(
+        place_of(found), here.secret(SecretReference(file=tmp_path / "admin.ini"))
+    )
     for call in (
         lambda: client.put_object(Bucket=bucket, Key="x", Body=b""),
         lambda: client.delete_object(Bucket=bucket, Key="site/dpi-20260305.dump"),
