@@ -321,6 +321,35 @@ class Trust:
 SYSTEM_TRUST = Trust()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answered:
+    """What a server answered an attacker; names of `headers` are in lower case."""
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str]
+
+
+class Tampering(Protocol):
+    """The HTTP of an attacker: reads anything, changes nothing but what was named beforehand."""
+
+    def ask(
+        self,
+        method: Literal["GET", "POST", "DELETE"],
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        body: bytes = b"",
+        timeout_s: int,
+        trust: Trust = ...,
+    ) -> Answered:
+        """Ask once and return the answer, whatever its status; never asked a second time.
+
+        Raises ValueError, before anything is sent, where `method` is not GET and `url` is none of
+        those named; Unreachable, Misunderstood and Cancelled as `Http.get` does.
+        """
+
+
 class Http(Protocol):
     """Bounded HTTP for plug-ins whose tool has an HTTP interface."""
 
@@ -339,6 +368,9 @@ class Http(Protocol):
         trust: Trust = ...,
     ) -> tuple[int, bytes]:
         """Post once, to log in: nothing else is ever posted. Returns and raises as `get` does."""
+
+    def tampering(self, canaries: Collection[str]) -> Tampering:
+        """Return what an attacker asks with: it posts to and deletes `canaries`, exact URLs, only."""
 
 
 class Cancel(Protocol):

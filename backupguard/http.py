@@ -6,12 +6,12 @@ Nothing is unpacked: a few bytes that become gigabytes are never asked for, and 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-from backupguard.contracts import SYSTEM_TRUST, Cancel, Http, Trust
+from backupguard.contracts import SYSTEM_TRUST, Answered, Cancel, Http, Tampering, Trust
 from backupguard.errors import Misunderstood, Unreachable
 
 BODY_LIMIT = 16 << 20
@@ -34,7 +34,8 @@ class BoundedHttp(Http):
         Raises Unreachable (timeout, dns, tls, refused), Misunderstood (output_unparsable) for a body
         over the limit, Cancelled. No error holds the URL or a header: they may carry credentials.
         """
-        return self._ask("GET", url, headers, None, timeout_s, trust)
+        answered = self._ask("GET", url, headers, None, timeout_s, trust)
+        return answered.status, answered.body
 
     def post(
         self,
@@ -46,7 +47,12 @@ class BoundedHttp(Http):
         trust: Trust = SYSTEM_TRUST,
     ) -> tuple[int, bytes]:
         """Post once; returns and raises as `get` does."""
-        return self._ask("POST", url, headers, body, timeout_s, trust)
+        answered = self._ask("POST", url, headers, body, timeout_s, trust)
+        return answered.status, answered.body
+
+    def tampering(self, canaries: Collection[str]) -> Tampering:
+        """Return what an attacker asks with: it posts to and deletes `canaries`, exact URLs, only."""
+        return _CanariesOnly(send=self._ask, canaries=frozenset(canaries))
 
     def _ask(
         self,
@@ -56,14 +62,16 @@ class BoundedHttp(Http):
         body: bytes | None,
         timeout_s: int,
         trust: Trust,
-    ) -> tuple[int, bytes]:
+        *,
+        again: int = 1,
+    ) -> Answered:
         import urllib3  # here, because the idle daemon imports this module too
 
         self.cancel.raise_if_set()
         latest = time.monotonic() + _TIMES * timeout_s
         # other=0: a certificate that does not hold now does not hold a second later.
         retries = urllib3.Retry(
-            connect=1, read=0, redirect=False, status=0, other=0, backoff_factor=0.2
+            connect=again, read=0, redirect=False, status=0, other=0, backoff_factor=0.2
         )
         try:
             with urllib3.PoolManager(retries=retries, **_tls(trust)) as pool:
@@ -77,7 +85,11 @@ class BoundedHttp(Http):
                     decode_content=False,
                 )
                 with closing(answer):
-                    return answer.status, self._body(answer, latest)
+                    return Answered(
+                        status=answer.status,
+                        body=self._body(answer, latest),
+                        headers={name.lower(): value for name, value in answer.headers.items()},
+                    )
         except urllib3.exceptions.HTTPError as error:
             raise Unreachable(_code(error)) from None
 
@@ -92,6 +104,30 @@ class BoundedHttp(Http):
             if len(received) > BODY_LIMIT:
                 raise Misunderstood("output_unparsable")
         return bytes(received)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _CanariesOnly(Tampering):
+    """HTTP that changes nothing but the URLs it was made for."""
+
+    send: Callable[..., Answered]
+    canaries: frozenset[str]
+
+    def ask(
+        self,
+        method: Literal["GET", "POST", "DELETE"],
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        body: bytes = b"",
+        timeout_s: int,
+        trust: Trust = SYSTEM_TRUST,
+    ) -> Answered:
+        """Ask once; raises ValueError for a change of anything that was not named."""
+        if method != "GET" and (method not in {"POST", "DELETE"} or url not in self.canaries):
+            raise ValueError(f"{method} is sent to canaries only")
+        sent = body if method == "POST" else None
+        return self.send(method, url, headers, sent, timeout_s, trust, again=0)
 
 
 def _tls(trust: Trust) -> dict[str, Any]:

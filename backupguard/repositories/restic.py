@@ -10,12 +10,13 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from backupguard.contracts import (
+    Attacker,
     Capability,
     Changes,
     Context,
@@ -32,11 +33,12 @@ from backupguard.contracts import (
 from backupguard.errors import BackupDefect, Changing, Misunderstood
 from backupguard.model import RecoveryPoint
 from backupguard.outputs import last_json
+from backupguard.repositories import restic_rest_attack
 from backupguard.repositories.opening import ReadingType
 from backupguard.repositories.restic_calls import Call, ResticProgram, open_program
 from backupguard.repositories.restic_errors import failure, ignored_snapshots, messages
 from backupguard.repositories.restic_fetch import fetch
-from backupguard.repositories.restic_settings import ResticSettings
+from backupguard.repositories.restic_settings import Backend, ResticSettings
 from backupguard.repositories.restic_snapshots import points_of
 from backupguard.repositories.restic_state import ResticState
 from backupguard.repositories.restic_verify import ResticVerifier
@@ -176,5 +178,13 @@ def _open(identifier: str, settings: Any, context: Context) -> Repository:
     return ResticRepository(open_program(identifier, settings, context))
 
 
+def _attack(
+    identifier: str, settings: ResticSettings, context: Context
+) -> AbstractContextManager[Attacker] | None:
+    if settings.backend is Backend.REST:
+        return restic_rest_attack.attack(identifier, settings, context)
+    return None
+
+
 #: The entry point `restic`.
-RESTIC = ReadingType("restic", ResticSettings, _open)
+RESTIC = ReadingType("restic", ResticSettings, _open, attacker=_attack)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import ClassVar
 
 import pytest
 
@@ -139,3 +140,50 @@ def test_a_cancelled_run_asks_nothing(server: str) -> None:
     cancel.set("by_operator")
     with pytest.raises(Cancelled):
         get(BoundedHttp(cancel=cancel), f"{server}/fine")
+
+
+class _Remembering(BaseHTTPRequestHandler):
+    asked: ClassVar[list[tuple[str, str, bytes]]] = []
+
+    def _any(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.asked.append((self.command, self.path, body))
+        self.send_response(403)
+        self.send_header("X-Request-Id", "42")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    do_GET = do_POST = do_DELETE = do_PUT = _any  # noqa: N815
+
+    def log_message(self, *_arguments: object) -> None:
+        pass
+
+
+def test_an_attacker_changes_what_was_named_and_nothing_else(http: BoundedHttp) -> None:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Remembering)
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    base = f"http://127.0.0.1:{server.server_port}"
+    canary = f"{base}/canary"
+    try:
+        tampering = http.tampering([canary])
+        for method, url in (
+            ("DELETE", f"{base}/config"),
+            ("POST", f"{canary}/"),
+            ("DELETE", f"{canary}?x=1"),
+            ("PUT", canary),
+        ):
+            with pytest.raises(ValueError, match="canaries only"):
+                tampering.ask(method, url, headers={}, timeout_s=5)  # type: ignore[arg-type]
+        assert _Remembering.asked == []
+        answered = tampering.ask("POST", canary, headers={}, body=b"x", timeout_s=5)
+        tampering.ask("DELETE", canary, headers={}, timeout_s=5)
+        tampering.ask("GET", f"{base}/config", headers={}, body=b"unsent", timeout_s=5)
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert (answered.status, answered.headers["x-request-id"]) == (403, "42")
+    assert _Remembering.asked == [
+        ("POST", "/canary", b"x"),
+        ("DELETE", "/canary", b""),
+        ("GET", "/config", b""),
+    ]
