@@ -70,3 +70,14 @@ CODES: Final = frozenset(
         "failed",  # anything else; the journal says more
     }
 )
+
+
+class Refusal(Exception):
+    """A request that is not done: a code of `CODES`, and what the journal is told besides."""
+
+    def __init__(self, code: str, detail: str = "") -> None:
+        if code not in CODES:
+            raise ValueError(f"{code!r} is no code of the helper")
+        self.code = code
+        self.detail = detail
+        super().__init__(f"{code}: {detail}")
