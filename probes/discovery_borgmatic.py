@@ -25,37 +25,49 @@ _HOOKS = {
     "mysql_databases": ("mariadb", "mysql"),
     "sqlite_databases": ("sqlite", ""),
 }
-_SECTIONS = ("location", "storage", "hooks")  # the tables of the old layout
+_SECTIONS = ("location", "storage", "retention", "hooks")  # the tables of the old layout
+_SUFFIXES = frozenset({".yaml", ".yml"})
 _NODES_LIMIT = 50_000
 _DEPTH_LIMIT = 40
 
 
 def look(etc: Path, found: Found) -> None:
     """Add the job of each file of borgmatic's."""
-    files = [etc / "borgmatic" / "config.yaml"]
-    files += [
-        path for path in entries(etc / "borgmatic.d", found) if path.suffix in {".yaml", ".yml"}
-    ]
-    for path in files:
-        text = read_text(path, found)
-        if text is None:
-            continue
-        read = _Read(path=path, found=found)
-        tree = read.document(text, path)
-        if isinstance(tree, dict):
-            found.jobs.append(_job(tree, read))
-        elif tree is not None:
-            found.lack(str(path), "unparsable", path, "jobs")
+    for path in files(etc, found):
+        read = Read(path=path, found=found)
+        flat = read.options()
+        if flat is not None:
+            found.jobs.append(_job(flat, read))
+
+
+def files(etc: Path, found: Found) -> list[Path]:
+    """Return the files in which borgmatic looks for configurations; the first need not exist."""
+    below = [path for path in entries(etc / "borgmatic.d", found) if path.suffix in _SUFFIXES]
+    return [etc / "borgmatic" / "config.yaml", *below]
 
 
 @dataclass(slots=True, kw_only=True)
-class _Read:
+class Read:
     """One configuration being read: what it includes, and where its secrets stand."""
 
     path: Path
     found: Found
     secrets: list[str] = field(default_factory=list)
     nodes: int = 0
+
+    def options(self) -> dict[str, Any] | None:
+        """Return its options, of either layout, every value a text; None when it cannot be read."""
+        text = read_text(self.path, self.found)
+        tree = self.document(text, self.path) if text is not None else None
+        if not isinstance(tree, dict):
+            if tree is not None:
+                self.found.lack(str(self.path), "unparsable", self.path, "jobs")
+            return None
+        flat = dict(tree)
+        for section in _SECTIONS:
+            if isinstance(tree.get(section), dict):
+                flat = {**flat, **tree[section]}
+        return flat
 
     def document(self, text: str, path: Path, depth: int = 0) -> Any:
         """Return a YAML text as plain tables, lists and texts; None when it is none.
@@ -124,28 +136,27 @@ class _Read:
             self.secrets.append(place)
 
 
-def _job(tree: dict[str, Any], read: _Read) -> FoundJob:
-    flat = dict(tree)
-    for section in _SECTIONS:
-        if isinstance(tree.get(section), dict):
-            flat = {**flat, **tree[section]}
+def _job(flat: dict[str, Any], read: Read) -> FoundJob:
     return FoundJob(
         tool="borgmatic",
         name=clean(read.path.stem if read.path.parent.name == "borgmatic.d" else "config"),
         source=clean(str(read.path)),
-        repositories=tuple(dict.fromkeys(_repositories(flat))),
+        repositories=tuple(dict.fromkeys(repositories(flat))),
         covers=tuple(dict.fromkeys(_databases(flat, read.found.host))),
-        paths=tuple(clean(str(path)) for path in _list(flat.get("source_directories"))),
+        paths=tuple(clean(str(path)) for path in listed(flat, "source_directories")),
         secrets=tuple(read.secrets),
     )
 
 
-def _list(value: Any) -> list[Any]:
+def listed(flat: dict[str, Any], key: str) -> list[Any]:
+    """Return the list that an option holds; nothing for any other value."""
+    value = flat.get(key)
     return value if isinstance(value, list) else []
 
 
-def _repositories(flat: dict[str, Any]) -> Iterator[str]:
-    for one in _list(flat.get("repositories")):
+def repositories(flat: dict[str, Any]) -> Iterator[str]:
+    """Yield where the copies go, without passwords."""
+    for one in listed(flat, "repositories"):
         address = one.get("path") if isinstance(one, dict) else one
         if isinstance(address, str):
             yield clean(without_password(address)[0])
@@ -153,7 +164,7 @@ def _repositories(flat: dict[str, Any]) -> Iterator[str]:
 
 def _databases(flat: dict[str, Any], host: str) -> Iterator[DatabasePattern]:
     for key, (engine, _) in _HOOKS.items():
-        for one in _list(flat.get(key)):
+        for one in listed(flat, key):
             if not isinstance(one, dict) or not isinstance(one.get("name"), str):
                 continue
             name, place, port = one["name"], str(one.get("hostname") or ""), one.get("port")

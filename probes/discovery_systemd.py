@@ -27,6 +27,8 @@ from probes.discovery_found import Found, FoundJob, clean
 _ARGV = re.compile(r"argv\[\]=(.*?)(?: ;|$)")
 _SOCKETS = (Path("/run/systemd"), Path("/run/dbus"))
 _BATCH = 200
+_TIMERS = ("TimersCalendar", "TimersMonotonic")
+_ELAPSES = re.compile(r"\{ (On\w+?)(?:U?Sec)?=(.*?) ;")
 
 
 class _Refused(Exception):
@@ -74,8 +76,15 @@ def look(systemd: Path, found: Found, context: Context) -> None:
                 enabled=active or state in {"enabled", "enabled-runtime", "static", "generated"},
                 last_run_at=last,
                 never_ran=last is None,
+                schedule=clean(_schedule(shown.get(name, {}))),
             )
         )
+
+
+def _schedule(timer: Mapping[str, str]) -> str:
+    """Return when a timer elapses: "OnCalendar=*-*-* 02:00:00", several after semicolons."""
+    told = " ".join(timer.get(key, "") for key in _TIMERS)
+    return "; ".join(f"{match[1]}={match[2]}" for match in _ELAPSES.finditer(told))
 
 
 def _service(timer: str) -> str:
@@ -112,15 +121,18 @@ def _json(context: Context, *arguments: str) -> list[Mapping[str, Any]]:
 
 def _show(context: Context, names: list[str]) -> Iterator[tuple[str, Mapping[str, str]]]:
     """Yield each unit's properties; `show` separates units by an empty line."""
-    wanted = "--property=Id,ExecStart,UnitFileState,ActiveState,FragmentPath"
+    properties = ("Id", "ExecStart", "UnitFileState", "ActiveState", "FragmentPath", *_TIMERS)
+    wanted = f"--property={','.join(properties)}"
     for start in range(0, len(names), _BATCH):
         batch = [name for name in names[start : start + _BATCH] if not name.startswith("-")]
         output = _systemctl(context, "show", wanted, "--", *batch)
         for block in output.decode("utf-8", "replace").split("\n\n"):
-            lines = (line.partition("=") for line in block.splitlines())
-            properties = {key: value for key, _, value in lines}
-            if "Id" in properties:
-                yield properties["Id"], properties
+            told: dict[str, str] = {}
+            for key, _, value in (line.partition("=") for line in block.splitlines()):
+                several = key in _TIMERS and key in told  # one line for each time of a timer
+                told[key] = f"{told[key]} {value}" if several else value
+            if "Id" in told:
+                yield told["Id"], told
 
 
 def _systemctl(context: Context, *arguments: str) -> bytes:

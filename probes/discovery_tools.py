@@ -19,11 +19,16 @@ _PAIR = re.compile(r"(\w+)\s*=\s*('(?:[^'\\]|\\.)*'|\S+)")
 _URI = re.compile(r"postgres(?:ql)?://(?:[^@/]*@)?(\[[^]]+\]|[^:/?,]*)(?::(\d+))?")
 
 
-def pgbackrest(etc: Path, found: Found) -> None:
-    """Add a job for each stanza."""
+def pgbackrest_lines(etc: Path, found: Found) -> list[tuple[Path, Line]]:
+    """Return what all files of pgBackRest's configuration say together."""
     files = [etc / "pgbackrest.conf", etc / "pgbackrest" / "pgbackrest.conf"]
     files += [p for p in entries(etc / "pgbackrest" / "conf.d", found) if p.suffix == ".conf"]
-    lines = list(_lines(files, found))
+    return list(lines_of(files, found))
+
+
+def pgbackrest(etc: Path, found: Found) -> None:
+    """Add a job for each stanza."""
+    lines = pgbackrest_lines(etc, found)
     shared = tuple(dict.fromkeys(_secrets(lines, {"global"})))
     repositories = tuple(
         dict.fromkeys(
@@ -79,17 +84,23 @@ def _port(options: Mapping[str, str]) -> int | None:
     return int(port) if port.isdigit() else None
 
 
-def barman(etc: Path, found: Found) -> None:
-    """Add a job for each server of Barman's."""
+def barman_lines(etc: Path, found: Found) -> list[tuple[Path, Line]]:
+    """Return what all files of Barman's configuration say together."""
     main = etc / "barman.conf"
-    lines = list(_lines([main], found))
+    lines = list(lines_of([main], found))
     if not lines:
-        return
+        return []
     below = next(
         (line.value for _, line in lines if line.key == "configuration_files_directory"), ""
     )
     directory = Path(below) if below.startswith("/") and etc == Path("/etc") else etc / "barman.d"
-    lines += _lines([p for p in entries(directory, found) if p.suffix == ".conf"], found)
+    lines += lines_of([p for p in entries(directory, found) if p.suffix == ".conf"], found)
+    return lines
+
+
+def barman(etc: Path, found: Found) -> None:
+    """Add a job for each server of Barman's."""
+    lines = barman_lines(etc, found)
     servers: dict[str, list[tuple[Path, Line]]] = {}
     for path, line in lines:
         if line.section and line.section != "barman" and not line.section.endswith(":model"):
@@ -133,31 +144,39 @@ def host_of_conninfo(conninfo: str) -> tuple[str, int | None]:
     return "" if host.startswith("/") else host, int(port) if port.isdigit() else None
 
 
-def bareos(etc: Path, found: Found) -> None:
-    """Add the backup jobs of a Bareos or Bacula director's configuration."""
+def director(etc: Path, kind: str, found: Found) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield the resources of a kind ("job", "pool") of Bareos or Bacula directors: place, directives.
+
+    The names of directives are in small letters and without spaces.
+    """
     for tool in ("bareos", "bacula"):
         base = etc / tool
         files = [base / f"{tool}-dir.conf"]
-        files += [p for p in entries(base / f"{tool}-dir.d" / "job", found) if p.suffix == ".conf"]
+        files += [p for p in entries(base / f"{tool}-dir.d" / kind, found) if p.suffix == ".conf"]
         for path in files:
             text = read_text(path, found)
-            for number, block in _resources(text or "", "job"):
+            for number, block in resources(text or "", kind):
                 values = {key.lower().replace(" ", ""): value for key, value in block}
-                kind = values.get("type", "backup").lower()
-                if kind == "backup" and values.get("name"):
-                    found.jobs.append(
-                        FoundJob(
-                            tool="bareos",
-                            name=clean(values["name"]),
-                            source=clean(f"{path} line {number}"),
-                            enabled=values.get("enabled", "yes").lower()
-                            not in {"no", "false", "0"},
-                            schedule=clean(values.get("schedule", "")),
-                        )
-                    )
+                if values.get("name"):
+                    yield f"{path} line {number}", values
 
 
-def _resources(text: str, wanted: str) -> Iterator[tuple[int, list[tuple[str, str]]]]:
+def bareos(etc: Path, found: Found) -> None:
+    """Add the backup jobs of a Bareos or Bacula director's configuration."""
+    for place, values in director(etc, "job", found):
+        if values.get("type", "backup").lower() == "backup":
+            found.jobs.append(
+                FoundJob(
+                    tool="bareos",
+                    name=clean(values["name"]),
+                    source=clean(place),
+                    enabled=values.get("enabled", "yes").lower() not in {"no", "false", "0"},
+                    schedule=clean(values.get("schedule", "")),
+                )
+            )
+
+
+def resources(text: str, wanted: str) -> Iterator[tuple[int, list[tuple[str, str]]]]:
     """Yield the resources of a kind: line of its beginning, and its own directives."""
     depth, start, kind, block = 0, 0, "", list[tuple[str, str]]()
     for number, raw in enumerate(text.splitlines(), 1):
@@ -178,7 +197,8 @@ def _resources(text: str, wanted: str) -> Iterator[tuple[int, list[tuple[str, st
                 block.append((key.strip(), value.strip().strip('"')))
 
 
-def _lines(files: list[Path], found: Found) -> Iterator[tuple[Path, Line]]:
+def lines_of(files: list[Path], found: Found) -> Iterator[tuple[Path, Line]]:
+    """Yield the assignments of INI files that are read one after the other."""
     for path in files:
         text = read_text(path, found)
         for line in ini(text or ""):
