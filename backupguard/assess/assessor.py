@@ -93,6 +93,8 @@ class Assessor:
         evidence = self._evidence(now)
         views = Views(self._store, self._settings, self._history, now, evidence)
         wanted = None if full or not self._fresh else touched(self._settings, changed)
+        if wanted is not None:  # what a waiver covered comes back the moment its day has passed
+            wanted |= self._history.waivers.over(now)
         found = self._judged(views, standing, wanted, now)
         gone = {
             key: settling.removed(before, now)
@@ -127,8 +129,13 @@ class Assessor:
                 if control.scope is not scope:
                     continue
                 key = (control.id, subject)
-                judgement = self._ask(control.id, view, views.criticality(subject), now)
-                found[key] = settling.settle(standing.get(key), *key, judgement, now)
+                criticality = views.criticality(subject)
+                judgement = self._ask(control.id, view, criticality, now)
+                before = standing.get(key)
+                judgement, waiver = self._history.waivers.apply(
+                    *key, criticality, settling.as_urgent(before, judgement), now
+                )
+                found[key] = settling.settle(before, *key, judgement, now, waiver=waiver)
         return found
 
     def _ask(self, control: str, view: View, criticality: Criticality, now: datetime) -> Judgement:

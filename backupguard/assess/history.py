@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from backupguard.assess import attestations, record_clock
+from backupguard.assess import attestations, record_clock, waivers
 from backupguard.assess.backups import Remembered
 from backupguard.contracts import Store
 from backupguard.model import Fact, PointsLost, Subject, Verdict, repository_subject, to_us
@@ -21,6 +21,7 @@ _KINDS = (
     "pause.ended",
     *record_clock.KINDS,
     *attestations.KINDS,
+    *waivers.KINDS,
 )
 _CONCLUSIVE = frozenset({Verdict.PASSED, Verdict.FAILED})
 
@@ -97,6 +98,7 @@ class History:
         self.reported: str | None = None
         self.pause: Fact | None = None
         self.attestations = attestations.Attestations()
+        self.waivers = waivers.Waivers()
         self.clock = record_clock.RecordClock(store)
 
     def update(self) -> None:
@@ -121,6 +123,8 @@ class History:
                     self.clock.learn(fact)
                 case "attestation.made" | "attestation.withdrawn":
                     self.attestations.learn(fact)
+                case "waiver.asked" | "waiver.confirmed" | "waiver.ended":
+                    self.waivers.learn(fact)
 
         self._forget_vanished()
         self._losses()

@@ -13,14 +13,30 @@ _URGENCY = (Severity.INFO, Severity.WARNING, Severity.HIGH, Severity.CRITICAL)
 REMOVED_STAYS = timedelta(days=366)
 
 
+def as_urgent(before: Finding | None, judgement: Judgement) -> Judgement:
+    """Return a judgement as urgent as the finding it does not end: nobody saw that it ended."""
+    if before is None or not is_open(before) or judgement.status not in UNSETTLED:
+        return judgement
+    severity = max(judgement.severity, before.severity, key=_URGENCY.index)
+    return replace(judgement, severity=severity)
+
+
 def settle(
-    before: Finding | None, control: str, subject: Subject, judgement: Judgement, now: datetime
+    before: Finding | None,
+    control: str,
+    subject: Subject,
+    judgement: Judgement,
+    now: datetime,
+    *,
+    waiver: int | None = None,
 ) -> Finding:
     """Return the finding that stands from now on, given the one that stood and a new judgement.
 
     `since` is kept while the status stays. `last_non_compliant` is the last moment at which the
-    finding was non-compliant, or was not seen to have recovered since (`picture.is_open`).
+    finding was non-compliant, or was not seen to have recovered since (`picture.is_open`). `waiver` is
+    the number of the one that covers it.
     """
+    judgement = as_urgent(before, judgement)
     same = before is not None and before.status is judgement.status
     since = before.since if before is not None and same else now
     last = before.last_non_compliant if before is not None else None
@@ -29,20 +45,17 @@ def settle(
     elif before is not None and is_open(before) and not same:
         ended = before.status in UNSETTLED and judgement.status not in UNSETTLED
         last = last if ended else now
-    severity = judgement.severity
-    if before is not None and is_open(before) and judgement.status in UNSETTLED:
-        # It is not seen to have ended, so it is as urgent as it was.
-        severity = max(severity, before.severity, key=_URGENCY.index)
     return Finding(
         control=control,
         subject=subject,
         status=judgement.status,
         cause=judgement.cause,
-        severity=severity,
+        severity=judgement.severity,
         reason=judgement.reason,
         facts=judgement.facts,
         since=since,
         last_non_compliant=last,
+        waiver=waiver,
     )
 
 
@@ -53,11 +66,12 @@ def differs(before: Finding | None, after: Finding) -> bool:
     """
     if before is None:
         return True
-    return (before.status, before.cause, before.severity, before.reason) != (
+    return (before.status, before.cause, before.severity, before.reason, before.waiver) != (
         after.status,
         after.cause,
         after.severity,
         after.reason,
+        after.waiver,
     )
 
 

@@ -47,12 +47,14 @@ class Words:
     def say(self, message: Message) -> str:
         """Return the sentence of a message; an unknown id is shown as it is, with its values.
 
-        A value that is itself a message id after an "@" (`"@code.corrupt"`) is said too. Integers are
-        put into words by the end of their name, as everywhere in facts: `_at` is a time in
-        microseconds, `_ms` a duration, `_bytes` a size.
+        A value that is itself a message id after an "@" (`"@code.corrupt"`) is said too, with the
+        other values in its places. Integers are put into words by the end of their name, as
+        everywhere in facts: `_at` is a time in microseconds, `_ms` a duration, `_bytes` a size.
         """
         sentence = catalogue(self.language).get(message.id)
-        values = {name: self._value(name, value) for name, value in message.values.items()}
+        values = {
+            name: self._value(name, value, message.values) for name, value in message.values.items()
+        }
         if sentence is None:
             return " ".join([message.id, *(f"{name}={value}" for name, value in values.items())])
         try:
@@ -60,9 +62,12 @@ class Words:
         except (KeyError, IndexError, ValueError):
             return " ".join([message.id, *(f"{name}={value}" for name, value in values.items())])
 
-    def _value(self, name: str, value: int | str) -> int | str:
+    def _value(self, name: str, value: int | str, beside: Mapping[str, int | str]) -> int | str:
         if isinstance(value, str):
-            return self.text(value[1:]) if value[:1] == "@" else value
+            if value[:1] != "@" or value[1:] not in catalogue(self.language):
+                return value.removeprefix("@")
+            others = {other: given for other, given in beside.items() if other != name}
+            return self.say(Message(id=value[1:], values=others))
         if name.endswith("_at"):
             return self.time(from_us(value))
         if name.endswith("_ms"):
