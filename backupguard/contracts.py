@@ -411,6 +411,9 @@ class Known(Protocol):
     def latest(self, kind: str, subject: Subject) -> Fact | None:
         """Return the newest fact of that kind about that subject."""
 
+    def since(self, kind: str, subject: Subject, seq: int) -> Sequence[Fact]:
+        """Return the facts of that kind about that subject newer than number `seq`, oldest first."""
+
     def coverage(self, repository: str) -> Mapping[str, VerifiedCoverage]:
         """Return the verified units of a repository, by unit."""
 
@@ -718,10 +721,14 @@ class CanaryPlace:
 
     `token` (16 hexadecimal digits, new in every run) makes their names unique, and `remembered` are
     the names of earlier ones: those whose locks have ended may be removed, and nothing else ever.
+    `jobs` are the backup jobs kept there: canaries belong beside their points, and are none of them.
+
+    An attempt named "put-…" leaves its target there; one named "remove-canary" that worked ends that.
     """
 
     token: str
     remembered: tuple[str, ...] = ()
+    jobs: tuple[JobSelector, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -749,12 +756,14 @@ class Bearing:
     `reaches_data`: the canaries lay where the backups lie, or the policy for both places was read and
     found to be the same; otherwise nothing is proved. `credentials` is whose they turned out to be:
     "writer", "administrator" or "read_only" (both the wrong ones to prove anything), or "unknown".
-    `code` says why nothing can be proved, where something stands in the way of it.
+    `code` says why nothing can be proved, where something stands in the way of it. `notes` are codes
+    of `bearing.CODE`: what a person should know and what stands in the way of nothing.
     """
 
     reaches_data: bool
     credentials: str = "writer"
     code: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 class Attacker(Protocol):

@@ -93,6 +93,10 @@ class StoreKnown(Known):
         """Return the newest fact of that kind about that subject."""
         return self.store.latest([subject], [kind]).get(subject, {}).get(kind)
 
+    def since(self, kind: str, subject: Subject, seq: int) -> Sequence[Fact]:
+        """Return the facts of that kind about that subject newer than number `seq`, oldest first."""
+        return tuple(self.store.facts(after=seq, kinds=(kind,), subject=subject))
+
     def coverage(self, repository: str) -> Mapping[str, VerifiedCoverage]:
         """Return the verified units of a repository."""
         return self.store.coverage(repository)

@@ -474,8 +474,9 @@ class ImmutabilityTried(TypedDict):
     credentials: str  # "writer", "administrator", "read_only", "unknown"
     reaches_data: bool
     before: str | None
-    canaries: list[str]  # that still lie there, because their locks have not ended
+    canaries: list[str]  # that still lie there, because their locks have not ended; newest first
     attempts: list[int]  # the numbers of the facts of the attempts
+    notes: NotRequired[list[str]]  # codes of `bearing.CODE`: what stands in the way of nothing
 
 
 class MediumSeen(TypedDict):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from backupguard.contracts import (
+    Attacker,
     Cancel,
     Context,
     Http,
@@ -56,6 +57,7 @@ class KnownFacts(Known):
     covered: dict[str, dict[str, VerifiedCoverage]] = field(default_factory=dict)
     sighted: dict[str, Sighting] = field(default_factory=dict)
     known_runs: dict[str, datetime] = field(default_factory=dict)
+    history: list[Fact] = field(default_factory=list)
 
     def points(self, job: str, repository: str) -> Sequence[RecoveryPoint]:
         """Return the points that the test put there for that job and repository."""
@@ -64,6 +66,15 @@ class KnownFacts(Known):
     def latest(self, kind: str, subject: Subject) -> Fact | None:
         """Return the fact that the test put there."""
         return self.facts.get((kind, subject))
+
+    def since(self, kind: str, subject: Subject, seq: int) -> Sequence[Fact]:
+        """Return what the test put into `history`."""
+        return tuple(
+            fact
+            for fact in self.history
+            if fact.seq > seq
+            and (fact.observation.kind, fact.observation.subject) == (kind, subject)
+        )
 
     def coverage(self, repository: str) -> Mapping[str, VerifiedCoverage]:
         """Return the coverage that the test put there."""
@@ -178,6 +189,11 @@ class TestRepositories(Repositories):
             self.opened.append(identifier)
         kind, settings, _ = self.entries[identifier]
         return kind.open(identifier, settings, self.context)
+
+    def attack(self, identifier: str) -> AbstractContextManager[Attacker] | None:
+        """Open it as its backup writer with this object's context."""
+        kind, settings, _ = self.entries[identifier]
+        return kind.attack(identifier, settings, self.context)
 
     def parallelism(self) -> int:
         """Return `bound`."""
