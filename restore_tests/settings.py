@@ -125,3 +125,12 @@ class PostgresqlSettings(DatabaseSettings):
         if self.database in {"postgres", "template0", "template1"}:
             raise ValueError("that database belongs to the server itself; choose another name")
         return self
+
+
+class SqliteSettings(DatabaseSettings):
+    """How an application's SQLite files are tested.
+
+    `database` is the file, without its suffix, that the checks ask where there are several.
+    """
+
+    database: str | None = None

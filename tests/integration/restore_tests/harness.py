@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from backupguard.contracts import Capability, Fetched, FetchRequest, JobSelector
+from backupguard.contracts import Capability, Engine, Fetched, FetchRequest, JobSelector
 from backupguard.model import Observation, RecoveryPoint, RestoreTestResult
 from backupguard.sandbox import Box, SandboxLimits, open_sandbox
 from backupguard.testing.contexts import TestContext
@@ -93,6 +93,7 @@ class Trials:
     context: TestContext | None = None
     limits: SandboxLimits = field(default_factory=lambda: SandboxLimits(reserve_percent=1))
     count: int = 0
+    engines: Mapping[str, Engine] = field(default_factory=lambda: {"postgresql": POSTGRESQL})
 
     def restore(self, dump: Path, **plan: Any) -> RestoreTestResult:
         repository = FilesRepository({"p1": dump}, [point(at=plan.pop("point_at", None))])
@@ -124,7 +125,7 @@ class Trials:
         result = restore_test(
             RestoreTestPlan(**values),
             repositories=OneRepository(repository),
-            engines={"postgresql": POSTGRESQL},
+            engines=self.engines,
             sandbox=sandbox,
             context=context,
             record=self.facts.append,

@@ -1,0 +1,341 @@
+"""Looks at restored SQLite files, inside the sandbox: what it prints are counts, codes and times.
+
+Started as `python3 -I -S -c TEXT STAGE` with a request as JSON on standard input; prints one JSON
+object. Only Python's own library is used, whatever Python the sandbox shows. Nothing that is read from
+a database is printed but names of tables and numbers.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import sqlite3
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+_MAGIC = b"SQLite format 3\0"
+_DAY = 86400
+#: Julian day of 1970-01-01T00:00Z.
+_JULIAN_EPOCH = 2440587.5
+_OWN = re.compile(r"(DATE|TIME)", re.IGNORECASE)
+_HEX = re.compile(r"[0-9A-Fa-f-]+\Z")
+_ALLOWED = frozenset(
+    {
+        sqlite3.SQLITE_SELECT,
+        sqlite3.SQLITE_READ,
+        sqlite3.SQLITE_FUNCTION,
+        sqlite3.SQLITE_RECURSIVE,
+    }
+)
+
+
+class Defect(Exception):
+    """The backup is to blame; its text is a code."""
+
+
+def main(stage: str, request: dict[str, Any]) -> None:
+    """Perform one stage and print what it found."""
+    try:
+        answer = {"check": check, "load": load, "open": survey, "ask": ask}[stage](request)
+    except Defect as error:
+        answer = {"defect": str(error)}
+    except sqlite3.DatabaseError as error:
+        answer = {"defect": blamed(error)} if blamed(error) else {"error": type(error).__name__}
+    print(json.dumps(answer))
+
+
+def blamed(error: sqlite3.Error) -> str | None:
+    """Return what of the backup an error of SQLite accuses; None for what may be ours."""
+    code = getattr(error, "sqlite_errorcode", None)
+    text = str(error)
+    if (code is not None and code & 0xFF in (11, 26)) or "malformed" in text:
+        return "corrupt"
+    if "not a database" in text or "unsupported file format" in text:
+        return "corrupt"
+    return None
+
+
+def connect(path: str, *, writing: bool = False) -> sqlite3.Connection:
+    """Open a database that nothing in it can make do anything."""
+    mode = "rw" if writing else "ro"
+    connection = sqlite3.connect(
+        f"file:{path}?mode={mode}",  # a path of ours: /scratch/0.db
+        uri=True,
+        isolation_level=None,
+    )
+    connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
+    connection.execute("pragma trusted_schema = off")
+    connection.execute("pragma cell_size_check = on")
+    return connection
+
+
+def check(request: dict[str, Any]) -> dict[str, Any]:
+    """Compare what each file's header says of its length with what there is of it."""
+    for one in request["databases"]:
+        path = Path(one["path"])
+        with path.open("rb") as file:
+            head = file.read(100)
+        if len(head) < 100:
+            raise Defect("truncated")
+        if not head.startswith(_MAGIC):
+            raise Defect("corrupt")
+        page = int.from_bytes(head[16:18], "big")
+        page = 65536 if page == 1 else page
+        # The header's length counts only where the same version of SQLite wrote both counters.
+        pages = int.from_bytes(head[28:32], "big") if head[24:28] == head[92:96] else 0
+        if page < 512 or page & (page - 1):
+            raise Defect("corrupt")
+        if path.stat().st_size < pages * page:
+            raise Defect("truncated")
+    return {"version": sqlite3.sqlite_version}
+
+
+def load(request: dict[str, Any]) -> dict[str, Any]:
+    """Make a database of a script, statement by statement, and without what reaches out of it."""
+    target, ended = request["target"], False
+    connection = sqlite3.connect(target, isolation_level=None)
+    connection.text_factory = bytes
+    refused = (sqlite3.SQLITE_ATTACH, sqlite3.SQLITE_DETACH)
+    hostile: list[int] = []
+
+    def authorize(action: int, _first: Any, second: Any, *_: Any) -> int:
+        if action in refused or (action == sqlite3.SQLITE_FUNCTION and second == "load_extension"):
+            hostile.append(action)
+            return sqlite3.SQLITE_DENY
+        return sqlite3.SQLITE_OK
+
+    connection.set_authorizer(authorize)
+    failed = 0
+    with Path(request["source"]).open(encoding="utf-8", errors="surrogateescape") as file:
+        for statement in statements(file):
+            text = statement.strip()
+            ended = text.upper() in ("COMMIT;", "END;")
+            if text.upper().startswith("ROLLBACK"):  # how sqlite3 ends a dump that went wrong
+                raise Defect("truncated")
+            try:
+                connection.execute(text)
+            except sqlite3.DatabaseError:
+                failed += 1
+    if hostile:
+        return {"hostile": len(hostile)}
+    if not ended:
+        raise Defect("truncated")
+    connection.close()
+    return {"failed": failed}
+
+
+def statements(file: Iterable[str]) -> Iterator[str]:
+    """Yield the statements of a script; a last one that is not complete is left out."""
+    held: list[str] = []
+    for line in file:
+        held.append(line)
+        if line.rstrip().endswith(";") and sqlite3.complete_statement("".join(held)):
+            yield "".join(held)
+            held = []
+
+
+# ------------------------------------------------------------------------------------------ survey
+
+
+def survey(request: dict[str, Any]) -> dict[str, Any]:
+    """Count what is in the databases; let SQLite check each of them."""
+    found: dict[str, Any] = {"tables": {}, "columns": {}, "objects": {}, "newest": {}}
+    found |= {"relations": [], "problems": 0}
+    for one in request["databases"]:
+        # With rights to write, so that its own log is played back first.
+        connection = connect(one["path"], writing=True)
+        try:
+            rows = connection.execute("pragma integrity_check(100)").fetchall()
+            found["problems"] += sum(row[0] != "ok" for row in rows)
+            look(connection, one["name"], request, found)
+        finally:
+            connection.close()
+    return found
+
+
+def quoted(name: str) -> str:
+    """Return a name as SQL writes it."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def look(
+    connection: sqlite3.Connection, schema: str, request: dict[str, Any], found: dict[str, Any]
+) -> None:
+    """Count one database."""
+    entries = connection.execute(
+        "select type, name, sql from sqlite_master where name not like 'sqlite\\_%' escape '\\'"
+    ).fetchall()
+    objects = found["objects"]
+    for kind, name, sql in entries:
+        if kind == "table" and not (sql or "").upper().lstrip().startswith("CREATE VIRTUAL"):
+            count(connection, schema, name, request, found)
+        elif kind in ("view", "index", "trigger"):
+            objects[kind] = objects.get(kind, 0) + 1
+        if kind in ("table", "view"):
+            found["relations"].append(f"{schema}.{name}")
+
+
+def count(
+    connection: sqlite3.Connection,
+    schema: str,
+    name: str,
+    request: dict[str, Any],
+    found: dict[str, Any],
+) -> None:
+    """Count one table: rows, columns, its newest time that can be true, text gone random."""
+    key = f"{schema}.{name}"
+    columns = connection.execute(f"pragma table_info({quoted(name)})").fetchall()
+    found["columns"][key] = len(columns)
+    found["tables"][key] = connection.execute(f"select count(*) from {quoted(name)}").fetchone()[0]
+    newest = None
+    for _, column, kind, *_rest in columns:
+        names = {name, key, f"{name}.{column}", f"{key}.{column}"}
+        if _OWN.search(kind or "") and not names & set(request["ignored"]):
+            seen = newest_of(connection, name, column, request)
+            newest = seen if newest is None else max(newest, seen or newest)
+        if re.search("CHAR|TEXT|CLOB", kind or "", re.IGNORECASE) and request["random"]:
+            objects = found["objects"]
+            objects["text-column"] = objects.get("text-column", 0) + 1
+            is_random = random_text(connection, name, column)
+            objects["random-text-column"] = objects.get("random-text-column", 0) + is_random
+    if newest is not None:
+        found["newest"][key] = newest
+
+
+def newest_of(
+    connection: sqlite3.Connection, table: str, column: str, request: dict[str, Any]
+) -> int | None:
+    """Return a column's newest time between the floor and the limit, in microseconds."""
+    connection.create_function("when_us", 1, lambda value: when(value, request["zone"]))
+    try:
+        row: tuple[int | None] = connection.execute(
+            f"select max(t) from (select when_us({quoted(column)}) as t from {quoted(table)})"
+            " where t between ? and ?",
+            (request["floor"], request["limit"]),
+        ).fetchone()
+    except sqlite3.OperationalError:
+        return None
+    return row[0]
+
+
+def when(value: Any, zone: str) -> int | None:
+    """Return a value as microseconds since 1970, None where it is no time.
+
+    SQLite has no type for times: text in ISO 8601 (without an offset: the site's time), seconds or
+    milliseconds since 1970, or Julian days (https://www.sqlite.org/lang_datefunc.html).
+    """
+    if isinstance(value, (bytes, bytearray)) or value is None:
+        return None
+    if isinstance(value, (int, float)):
+        if 1e8 <= abs(value) < 1e10:
+            return int(value * 1_000_000)
+        if 1e11 <= abs(value) < 1e13:
+            return int(value * 1000)
+        if 2.4e6 <= value < 2.6e6:
+            return int((value - _JULIAN_EPOCH) * _DAY * 1_000_000)
+        return None
+    text = value.strip()
+    if not re.match(r"\d{4}-\d\d-\d\d", text):
+        return None
+    try:
+        moment = datetime.fromisoformat(text[:-1] + "+00:00" if text.endswith("Z") else text)
+    except ValueError:
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=ZoneInfo(zone))
+    try:
+        return int(moment.astimezone(UTC).timestamp()) * 1_000_000 + moment.microsecond
+    except (OverflowError, ValueError):
+        return None
+
+
+def random_text(connection: sqlite3.Connection, table: str, column: str) -> int:
+    """Tell whether a text column's characters are as even as an encryption's."""
+    rows = connection.execute(
+        f"select substr(cast({quoted(column)} as text), 1, 100) from {quoted(table)}"
+        f" where length({quoted(column)}) >= 16 limit 100"
+    ).fetchall()
+    values = [row[0] for row in rows if row[0]]
+    letters = "".join(values)
+    if len(values) < 50 or len(letters) < 1000 or len(set(values)) < 0.9 * len(values):
+        return 0
+    total = float(len(letters))
+    counts: dict[str, int] = {}
+    for letter in letters:
+        counts[letter] = counts.get(letter, 0) + 1
+    entropy = -sum(n / total * math.log2(n / total) for n in counts.values())
+    return int(entropy >= (3.8 if _HEX.match(letters) else 5.5))
+
+
+# --------------------------------------------------------------------------------------- questions
+
+
+def ask(request: dict[str, Any]) -> dict[str, Any]:
+    """Answer the site's questions: a verdict each, and for `newer_than` the time that was found."""
+    answers = []
+    for question in request["questions"]:
+        connection = connect(request["databases"][question["database"]]["path"])
+        try:
+            answers.append(answered(connection, question, request["zone"]))
+        finally:
+            connection.close()
+    return {"answers": answers}
+
+
+def answered(connection: sqlite3.Connection, question: dict[str, Any], zone: str) -> list[str]:
+    """Return what one question is answered with, and what goes with it."""
+    deadline = time.monotonic() + question["timeout_s"]
+
+    def authorize(action: int, _first: Any, second: Any, *_: Any) -> int:
+        refused = action == sqlite3.SQLITE_FUNCTION and second == "load_extension"
+        return sqlite3.SQLITE_OK if action in _ALLOWED and not refused else sqlite3.SQLITE_DENY
+
+    connection.set_progress_handler(lambda: time.monotonic() > deadline, 10_000)
+    connection.set_authorizer(authorize)
+    try:
+        row = connection.execute(f"select ({question['sql']}\n)").fetchone()
+    except sqlite3.OperationalError as error:
+        text = str(error)
+        if "interrupted" in text:
+            return ["error", "check_timeout"]
+        undefined = "no such table" in text or "no such column" in text
+        return ["error", "check_undefined" if undefined else "check_error"]
+    except sqlite3.Error:
+        return ["error", "check_error"]
+    value = row[0] if row else None
+    return ["null", ""] if value is None else judged(value, question, zone)
+
+
+def judged(value: Any, question: dict[str, Any], zone: str) -> list[str]:
+    """Compare an answer with what the site wants."""
+    if question["oldest"] is not None:
+        moment = when(value, zone)
+        if moment is None:
+            return ["error", "check_error"]
+        if moment > question["latest"]:
+            return ["future", ""]
+        return ["passed" if moment >= question["oldest"] else "failed", str(moment)]
+    expected = question["equals"]
+    if isinstance(expected, str):
+        return ["passed" if str(value) == expected else "failed", ""]
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return ["error", "check_error"]
+    least, most = question["at_least"], question["at_most"]
+    right = (
+        (expected is None or number == expected)
+        and (least is None or number >= least)
+        and (most is None or number <= most)
+    )
+    return ["passed" if right else "failed", ""]
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], json.load(sys.stdin))

@@ -1,0 +1,36 @@
+"""Brings one file of the artifact into scratch, inside the sandbox; unpacked, where need be."""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+
+from backupguard.contracts import Trial
+from backupguard.errors import BackupDefect, MissingMeans
+
+_PROGRAMS = {"gzip": "gzip", "xz": "xz", "zstd": "zstd"}
+#: What a decompressor says of an archive that ends too early.
+_CUT = (b"unexpected end", b"premature end", b"Unexpected end", b"truncated", b"Read error (39)")
+
+
+def unpack(trial: Trial, path: str, target: PurePosixPath, compression: str | None) -> None:
+    """Copy `path` of the artifact to `target` below `/scratch`.
+
+    Raises BackupDefect (truncated, corrupt) for an archive that cannot be unpacked, MissingMeans for a
+    program that is missing.
+    """
+    source = str(trial.artifact if path in {".", ""} else trial.artifact / path)
+    if compression is None:
+        argv = ["/usr/bin/cp", "--reflink=auto", "--no-preserve=all", "--", source, str(target)]
+    else:
+        program = _PROGRAMS[compression]
+        more = " --long=31" if compression == "zstd" else ""
+        script = f'exec {program} -dc{more} -- "$1" > "$2"'
+        argv = ["/bin/sh", "-c", script, "sh", source, str(target)]
+    done = trial.sandbox.run(argv, scratch=True, timeout_s=int(trial.memory.get("timeout_s", 3600)))
+    if done.returncode == 0:
+        return
+    if compression is not None and done.returncode == 127:
+        raise MissingMeans("program_missing", program=compression, package=compression)
+    if compression is None or done.returncode >= 126 or b"memory" in done.stderr.lower():
+        raise MissingMeans("no_memory" if compression else "no_disk")
+    raise BackupDefect("truncated" if any(word in done.stderr for word in _CUT) else "corrupt")
