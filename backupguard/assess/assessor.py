@@ -10,8 +10,14 @@ import structlog
 from backupguard.assess import pictures, published, settling, unproven
 from backupguard.assess.chain import ChainWatch
 from backupguard.assess.history import History
-from backupguard.assess.picture import Assessment, EvidenceState
+from backupguard.assess.picture import (
+    STANDING_WAIVERS,
+    Assessment,
+    EvidenceState,
+    WaiverPicture,
+)
 from backupguard.assess.views import Views, subjects, touched
+from backupguard.assess.waivers import needs_second
 from backupguard.contracts import FindingChange, Store
 from backupguard.controls import Catalogue, controls_of
 from backupguard.errors import Busy
@@ -23,6 +29,7 @@ from backupguard.model import (
     Message,
     NotMeasurableCause,
     Scope,
+    Severity,
     Status,
     Subject,
     View,
@@ -226,7 +233,24 @@ class Assessor:
             last_cycle_at=to_us(now),
             commissioning_until=pictures.commissioning_until(self._settings),
             care_domain=self._catalogue.domain,
+            attestations=self._history.attestations.standing(now),
+            waivers=self._waivers(views, found, now),
         )
+
+    def _waivers(
+        self, views: Views, found: dict[_Key, Finding], now: datetime
+    ) -> tuple[WaiverPicture, ...]:
+        """Return the waivers that hold or wait for their second person."""
+        every = frozenset(subjects(self._settings))
+
+        def demands(control: str, subject: Subject) -> bool:
+            finding = found.get((control, subject))
+            severity = finding.severity if finding is not None else Severity.INFO
+            criticality = views.criticality(subject) if subject in every else Criticality.C3
+            return needs_second(criticality, severity)
+
+        every_one = self._history.waivers.pictures(now, demands)
+        return tuple(one for one in every_one if one.state in STANDING_WAIVERS)
 
 
 def _scope(subject: Subject) -> Scope:

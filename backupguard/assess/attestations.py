@@ -7,11 +7,12 @@ and marked, so that a control can say since when it does not hold any more.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from backupguard.assess.picture import AttestationPicture, AttestationState
 from backupguard.model import Fact, Json, Subject, to_us
 
 KINDS = ("attestation.made", "attestation.withdrawn")
@@ -44,31 +45,92 @@ def known(fact: Fact, now: datetime) -> dict[str, Json]:
     }
 
 
-@dataclass(slots=True)
-class Attestations:
-    """What stands of all statements that were made; facts come in order and once each."""
+@dataclass(slots=True, kw_only=True)
+class _Attestation:
+    """One statement with what became of it."""
 
-    _standing: dict[Subject, dict[str, Fact]] = field(default_factory=dict)
+    made: Fact
+    replaced: bool = False
+    withdrawn: Fact | None = None
+
+    def state(self, now: datetime) -> AttestationState:
+        """Return where it stands."""
+        if self.withdrawn is not None:
+            return AttestationState.WITHDRAWN
+        if self.replaced:
+            return AttestationState.REPLACED
+        expired = self.made.observation.data["expires_at"] <= to_us(now)
+        return AttestationState.EXPIRED if expired else AttestationState.IN_FORCE
+
+    def picture(self, now: datetime) -> AttestationPicture:
+        """Return it as outputs show it."""
+        data = self.made.observation.data
+        signature = data["signature"]
+        gone = self.withdrawn
+        return AttestationPicture(
+            seq=self.made.seq,
+            subject=self.made.observation.subject,
+            topic=data["topic"],
+            text=data["text"],
+            values=dict(data["values"]),
+            person=data["person"],
+            author=self.made.author,
+            made_at=to_us(self.made.observation.observed_at),
+            expires_at=data["expires_at"],
+            key=signature["key"] if signature is not None else None,
+            state=self.state(now),
+            withdrawn_by=gone.author if gone is not None else None,
+            withdrawn_for=gone.observation.data["reason"] if gone is not None else None,
+        )
+
+
+class Attestations:
+    """All statements that were made; facts come in order and once each."""
+
+    def __init__(self, facts: Iterable[Fact] = ()) -> None:
+        self._all: dict[int, _Attestation] = {}
+        self._standing: dict[Subject, dict[str, _Attestation]] = {}
+        for fact in facts:
+            self.learn(fact)
 
     def learn(self, fact: Fact) -> None:
         """Take one fact of `KINDS` into account; one whose body was pruned says nothing."""
         data = fact.observation.data
         if not isinstance(data, Mapping):
             return
-        about = self._standing.setdefault(fact.observation.subject, {})
         if fact.observation.kind == "attestation.made":
-            about[key_of(data)] = fact
+            about = self._standing.setdefault(fact.observation.subject, {})
+            before = about.get(key_of(data))
+            if before is not None:
+                before.replaced = True
+            about[key_of(data)] = self._all[fact.seq] = _Attestation(made=fact)
             return
-        for key, made in list(about.items()):
-            if made.seq == data["attestation"]:
-                del about[key]
+        known = self._all.get(data["attestation"])
+        if known is None or known.withdrawn is not None:
+            return
+        known.withdrawn = fact
+        about = self._standing[known.made.observation.subject]
+        key = key_of(known.made.observation.data)
+        if about.get(key) is known:
+            del about[key]
 
     def of(self, subject: Subject, now: datetime) -> dict[str, dict[str, Json]]:
         """Return what stands about one subject, by TOPIC or TOPIC/NAME."""
         about = self._standing.get(subject)
-        return {key: known(fact, now) for key, fact in sorted(about.items())} if about else {}
+        if not about:
+            return {}
+        return {key: known(one.made, now) for key, one in sorted(about.items())}
 
-    def standing(self) -> tuple[Fact, ...]:
-        """Return every statement that stands, expired or not, in order."""
-        found = [fact for about in self._standing.values() for fact in about.values()]
-        return tuple(sorted(found, key=lambda fact: fact.seq))
+    def made(self, seq: int) -> Fact | None:
+        """Return a statement by its number; None when there is none."""
+        found = self._all.get(seq)
+        return found.made if found is not None else None
+
+    def pictures(self, now: datetime) -> tuple[AttestationPicture, ...]:
+        """Return all statements, in the order in which they were made."""
+        return tuple(one.picture(now) for one in self._all.values())
+
+    def standing(self, now: datetime) -> tuple[AttestationPicture, ...]:
+        """Return the statements that stand, expired or not, in order."""
+        found = (one for about in self._standing.values() for one in about.values())
+        return tuple(one.picture(now) for one in sorted(found, key=lambda one: one.made.seq))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 
 from backupguard.model import Criticality, Finding, Status, Subject
 
@@ -100,6 +101,68 @@ class ProbePicture:
     duration_ms: int | None = None
 
 
+class AttestationState(StrEnum):
+    """Where a statement of a person stands at a moment."""
+
+    IN_FORCE = "in_force"
+    EXPIRED = "expired"
+    REPLACED = "replaced"
+    WITHDRAWN = "withdrawn"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttestationPicture:
+    """One statement of a person. `key` is the fingerprint it was signed with; None: not signed."""
+
+    seq: int
+    subject: Subject
+    topic: str
+    text: str
+    values: Mapping[str, int | str]
+    person: str | None
+    author: str | None
+    made_at: int
+    expires_at: int
+    key: str | None
+    state: AttestationState
+    withdrawn_by: str | None = None
+    withdrawn_for: str | None = None
+
+
+class WaiverState(StrEnum):
+    """Where a waiver stands at a moment."""
+
+    IN_FORCE = "in_force"
+    WAITING = "waiting"  # for the second person
+    EXPIRED = "expired"
+    ENDED = "ended"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaiverPicture:
+    """One exception: who asked for it, who answers for it, who confirmed or ended it, until when."""
+
+    seq: int
+    control: str
+    subject: Subject
+    reason: str
+    owner: str
+    person: str | None
+    author: str | None
+    asked_at: int
+    until_at: int
+    state: WaiverState
+    needs_second: bool
+    confirmed_by: str | None = None  # the person
+    confirmed_author: str | None = None
+    ended_by: str | None = None
+    ended_for: str | None = None
+
+
+#: What neither stands nor waits any more is in the records and in the lists, not in the picture.
+STANDING_WAIVERS = frozenset({WaiverState.IN_FORCE, WaiverState.WAITING})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assessment:
     """Everything that one assessment concluded and saw."""
@@ -124,6 +187,8 @@ class Assessment:
     last_cycle_at: int | None = None
     commissioning_until: int | None = None
     care_domain: str = "D4"
+    attestations: tuple[AttestationPicture, ...] = ()
+    waivers: tuple[WaiverPicture, ...] = ()
 
     def finding(self, control: str, subject: Subject) -> Finding | None:
         """Return one finding, None when there is none."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
 
@@ -62,6 +63,8 @@ def status_json(assessment: Assessment, settings: Settings) -> dict[str, Json]:
             finding_json(finding, assessment.criticalities[finding.subject])
             for finding in assessment.findings
         ],
+        "attestations": [asdict(one) for one in assessment.attestations],
+        "waivers": [asdict(one) for one in assessment.waivers],
     }
 
 

@@ -8,11 +8,11 @@ visible in the reason.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from enum import StrEnum
 
+from backupguard.assess.picture import WaiverPicture, WaiverState
 from backupguard.model import (
     Criticality,
     Fact,
@@ -31,15 +31,6 @@ LONGEST_VITAL = timedelta(days=90)
 #: For how long anything else may be: a choice of the product's, as a budget lasts a year.
 LONGEST = timedelta(days=366)
 _UID = re.compile(r"uid/(\d+)")
-
-
-class WaiverState(StrEnum):
-    """Where a waiver stands at a moment."""
-
-    IN_FORCE = "in_force"
-    WAITING = "waiting"  # for the second person
-    EXPIRED = "expired"
-    ENDED = "ended"
 
 
 def uid_of(author: str | None) -> int | None:
@@ -78,18 +69,41 @@ class Waiver:
             return WaiverState.WAITING
         return WaiverState.IN_FORCE
 
+    def picture(self, now: datetime, *, needs_second: bool) -> WaiverPicture:
+        """Return it as outputs show it; `needs_second` as for `state`."""
+        asked, second, ended = self.asked, self.confirmed, self.ended
+        return WaiverPicture(
+            seq=self.seq,
+            control=self.control,
+            subject=self.subject,
+            reason=self.reason,
+            owner=self.owner,
+            person=self.person,
+            author=asked.author,
+            asked_at=to_us(asked.observation.observed_at),
+            until_at=self.until_at,
+            state=self.state(now, needs_second=needs_second),
+            needs_second=needs_second or bool(asked.observation.data["needs_confirmation"]),
+            confirmed_by=second.observation.data["person"] if second is not None else None,
+            confirmed_author=second.author if second is not None else None,
+            ended_by=ended.author if ended is not None else None,
+            ended_for=ended.observation.data["reason"] if ended is not None else None,
+        )
+
 
 def needs_second(criticality: Criticality, severity: Severity) -> bool:
     """Tell whether two persons must accept an exception for such a subject or finding."""
     return criticality is Criticality.C1 or severity is Severity.CRITICAL
 
 
-@dataclass(slots=True)
 class Waivers:
     """All waivers; facts come in order and once each."""
 
-    _all: dict[int, Waiver] = field(default_factory=dict)
-    _open: dict[tuple[str, Subject], list[Waiver]] = field(default_factory=dict)
+    def __init__(self, facts: Iterable[Fact] = ()) -> None:
+        self._all: dict[int, Waiver] = {}
+        self._open: dict[tuple[str, Subject], list[Waiver]] = {}
+        for fact in facts:
+            self.learn(fact)
 
     def learn(self, fact: Fact) -> None:
         """Take one fact of `KINDS` into account; one whose body was pruned says nothing."""
@@ -120,6 +134,18 @@ class Waivers:
     def get(self, seq: int) -> Waiver | None:
         """Return a waiver by the number of the record in which it was asked for."""
         return self._all.get(seq)
+
+    def pictures(
+        self, now: datetime, demands: Callable[[str, Subject], bool]
+    ) -> tuple[WaiverPicture, ...]:
+        """Return all waivers, in the order in which they were asked for.
+
+        `demands` tells of a control and a subject whether its finding demands a second person.
+        """
+        return tuple(
+            one.picture(now, needs_second=demands(one.control, one.subject))
+            for one in self._all.values()
+        )
 
     def __iter__(self) -> Iterator[Waiver]:
         """Go through all waivers, in the order in which they were asked for."""
