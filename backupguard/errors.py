@@ -84,6 +84,9 @@ class Unreachable(BackupGuardError):
             "refused",
             "not_found",
             "stale_import",
+            "medium_away",
+            "medium_unmounted",
+            "medium_mismatch",
             "witness_silent",
         }
     )
@@ -122,6 +125,7 @@ class MissingMeans(BackupGuardError):
             "extension_missing",
             "locale_missing",
             "secret_missing",
+            "writer_missing",
             "server_refused",
             "clock_behind",
             "not_fetchable",

@@ -40,6 +40,11 @@ def repository_subject(repository: str) -> Subject:
     return f"repository/{repository}"
 
 
+def medium_subject(medium: str) -> Subject:
+    """Return the subject of an offline medium."""
+    return f"medium/{medium}"
+
+
 def job_subject(application: str, job: str) -> Subject:
     """Return the subject of a backup job: `job/dpi.nightly`."""
     return f"job/{application}.{job}"

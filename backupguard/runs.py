@@ -15,7 +15,7 @@ import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,11 +24,13 @@ from zoneinfo import ZoneInfo
 import psutil
 import structlog
 
+from backupguard import media
 from backupguard.contracts import (
     Attacker,
     Cancel,
     Context,
     Http,
+    JobRuns,
     JobSelector,
     Known,
     Repository,
@@ -42,6 +44,7 @@ from backupguard.http import BoundedHttp
 from backupguard.model import (
     Closing,
     Fact,
+    Listing,
     Observation,
     Origin,
     RecoveryPoint,
@@ -168,12 +171,19 @@ class ConfiguredRepositories:
         return self.settings.repositories[identifier].type
 
     def open(self, identifier: str) -> AbstractContextManager[Repository]:
-        """Open one repository with its reader's credentials."""
+        """Open one repository with its reader's credentials, on its medium where it lies on one."""
         chosen = self.settings.repositories[identifier]
+        if chosen.medium is not None:
+            return media.opened(self.settings, identifier, self.context)
         return repository_type(chosen.type).open(identifier, chosen, self.context)
 
     def attack(self, identifier: str) -> AbstractContextManager[Attacker] | None:
-        """Open one repository with its writer's credentials; None where nothing can be tried."""
+        """Open one repository with its writer's credentials; None where nothing can be tried.
+
+        On a medium that is taken away nothing is tried: while it is here, it is read and no more.
+        """
+        if media.lies_on_medium(self.settings, identifier):
+            return None
         chosen = self.settings.repositories[identifier]
         return repository_type(chosen.type).attack(identifier, chosen, self.context)
 
@@ -238,6 +248,20 @@ class TaskContext:
     tools_used: dict[str, str] = field(default_factory=dict)
     recorded: int = 0
     quiet: bool = False
+
+    def keep(self, item: Observation | Listing | JobRuns) -> tuple[Fact, ...]:
+        """Store what a probe saw; return what was new of it."""
+        if isinstance(item, Listing):
+            return self.store.merge_listing(item, run=self.run.id)
+        if isinstance(item, JobRuns):
+            return self.store.merge_runs(item, run=self.run.id)
+        if item.kind == "repository.inspected":
+            device = media.device_of(self.settings, repository_of(item.subject))
+            if device is not None and item.data["device"] is not None:
+                item = replace(item, data={**item.data, "device": device})
+            author = self.run.request.requested_by
+            return self.store.record_inspection(item, run=self.run.id, author=author)
+        return self.record(item)
 
     def record(self, *observations: Observation) -> tuple[Fact, ...]:
         """Append observations as facts of this run."""

@@ -11,19 +11,19 @@ from pathlib import Path
 import structlog
 
 from backupguard import plugins
-from backupguard.contracts import EngineSettings, JobRuns, Sandbox
+from backupguard.contracts import EngineSettings, Sandbox
 from backupguard.daemon.discovery import discovery
 from backupguard.daemon.drift import drift
 from backupguard.daemon.isolation import isolation
 from backupguard.daemon.offline import offline
 from backupguard.daemon.requests import SCHEDULE
 from backupguard.errors import BackupDefect, EvidenceError, MissingMeans, UsageError
+from backupguard.media import AWAY, is_away
 from backupguard.model import (
     Baseline,
     Fact,
     Fingerprint,
     Json,
-    Listing,
     Observation,
     Phase,
     Subject,
@@ -54,11 +54,11 @@ def _observe(task: TaskContext, probe_name: str, *repositories: str) -> Iterator
         task.context.cancel.raise_if_set()
         if isinstance(item, Observation):
             observation = _stumbled(item) if item.subject in unrecordable else item
-            task.recorded += len(_keep(task, observation))
+            task.recorded += len(task.keep(observation))
             yield observation
             continue
         try:
-            task.recorded += len(_keep(task, item))
+            task.recorded += len(task.keep(item))
         except (EvidenceError, TypeError, ValueError):
             # Values that no record can hold. They must not take the other repositories with them.
             log.exception("repository.unrecordable", repository=item.repository)
@@ -72,18 +72,6 @@ def _stumbled(inspected: Observation) -> Observation:
     return replace(inspected, data={**inspected.data, "code": "output_unparsable"})
 
 
-def _keep(task: TaskContext, item: Observation | Listing | JobRuns) -> tuple[Fact, ...]:
-    """Store what a probe saw; return what was new of it."""
-    if isinstance(item, Listing):
-        return task.store.merge_listing(item, run=task.run.id)
-    if isinstance(item, JobRuns):
-        return task.store.merge_runs(item, run=task.run.id)
-    if item.kind == "repository.inspected":
-        author = task.run.request.requested_by
-        return task.store.record_inspection(item, run=task.run.id, author=author)
-    return task.record(item)
-
-
 def _verdict(outcomes: Iterable[tuple[Verdict, str | None]]) -> tuple[Verdict, str | None]:
     """Return the worst verdict with the first code that goes with it."""
     known = list(outcomes)
@@ -95,13 +83,19 @@ def inventory(task: TaskContext) -> tuple[Verdict, str | None]:
     """List the recovery points of the repositories asked for, all of them by default."""
     only = tuple(task.run.request.options.get("repositories") or ())
     outcomes: list[tuple[Verdict, str | None]] = []
+    away = False
     for observation in _observe(task, "inventory", *only):
         if observation.kind == "repository.inspected":
             data = observation.data
+            if data["code"] == AWAY:  # nothing is wrong with that; what is on it was seen before
+                away = True
+                continue
             outcomes.append((_seen(data["reachable"], data["code"]), data["code"]))
             if data["tool"] and data["tool_version"]:
                 task.tools_used[data["tool"]] = data["tool_version"]
     task.quiet = task.recorded == 0
+    if away and not outcomes:
+        return Verdict.SKIPPED, AWAY
     return _verdict(outcomes)
 
 
@@ -114,6 +108,8 @@ def _seen(reachable: bool, code: str | None) -> Verdict:
 
 def integrity(task: TaskContext) -> tuple[Verdict, str | None]:
     """Verify one repository's structure and the share of its data that is due."""
+    if is_away(task.settings, repository_of(task.run.request.subject), task.context):
+        return Verdict.SKIPPED, AWAY
     outcomes = [
         (Verdict(observation.data["verdict"]), observation.data["code"])
         for observation in _observe(task, "integrity", repository_of(task.run.request.subject))
@@ -124,6 +120,8 @@ def integrity(task: TaskContext) -> tuple[Verdict, str | None]:
 
 def immutability(task: TaskContext) -> tuple[Verdict, str | None]:
     """Read how one repository is protected, then try to break that as its backup writer."""
+    if is_away(task.settings, repository_of(task.run.request.subject), task.context):
+        return Verdict.SKIPPED, AWAY
     kinds = ("protection.seen", "immutability.tried")
     outcomes = [
         (Verdict(observation.data["verdict"]), observation.data["code"])
@@ -188,9 +186,12 @@ def restore_test(task: TaskContext) -> tuple[Verdict, str | None]:
     held = {*task.settings.repositories_of(identifier)} - {*fetchable}
     if held and (not fetchable or options.get("repository") in held):
         raise MissingMeans("not_fetchable")
+    away = {name for name in fetchable if is_away(task.settings, name, task.context)}
+    if away and (away == {*fetchable} or options.get("repository") in away):
+        return Verdict.SKIPPED, AWAY
     selectors: dict[str, list[phases.JobSelector]] = {}
     for job, backup in application.backups.items():
-        if backup.repository not in fetchable:
+        if backup.repository not in fetchable or backup.repository in away:
             continue
         selectors.setdefault(backup.repository, []).append(task.settings.selector(identifier, job))
     facts = task.store.latest([task.run.request.subject]).get(task.run.request.subject, {})

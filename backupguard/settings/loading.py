@@ -17,7 +17,7 @@ from backupguard import plugins
 from backupguard.contracts import EngineSettings, ProbeSettings, RepositorySettings
 from backupguard.errors import ConfigurationError, ConfigurationProblem, MissingMeans
 from backupguard.model import Message
-from backupguard.settings import files, problems, rules
+from backupguard.settings import files, isolation, media, problems, rules
 from backupguard.settings.files import Merged, Trouble
 from backupguard.settings.model import STATE_DIRECTORY, Settings, settings_type
 
@@ -74,6 +74,7 @@ def load_located(
     found = list(_rule_troubles(merged.data, today or datetime.now(UTC).date()))
     if check_secrets:
         found += rules.secret_files(merged.data, environ, _owners(merged.data))
+    media.expand(merged.data)
     settings, by_type = _validated(merged.data)
     reported = {trouble.path for trouble in found}
     found += [trouble for trouble in by_type if trouble.path not in reported]
@@ -93,6 +94,8 @@ def _rule_troubles(data: Mapping[str, Any], today: date) -> Iterator[Trouble]:
     yield from rules.plugin_names(data)
     yield from rules.texts(data)
     yield from rules.empty_paths(data)
+    yield from isolation.rules(data)
+    yield from media.rules(data)
 
 
 def _sorted(found: list[ConfigurationProblem]) -> list[ConfigurationProblem]:
@@ -110,6 +113,8 @@ def _absolute(data: dict[str, Any], base: Path) -> None:
     for name in rules.table(data, "discovery", "servers"):
         credentials = rules.table(data, "discovery", "servers", name, "credentials")
         tables += [(rules.table(credentials, use), "file") for use in credentials]
+    for name in rules.table(data, "isolation", "vantages"):
+        tables.append((rules.table(data, "isolation", "vantages", name, "key"), "file"))
     for table, key in tables:
         value = table.get(key)
         if isinstance(table, dict) and isinstance(value, str) and value and "\0" not in value:
