@@ -32,6 +32,7 @@ from backupguard.repositories.borg_archives import (
     list_archives,
     points_of,
 )
+from backupguard.repositories.borg_attack import attack
 from backupguard.repositories.borg_calls import BorgProgram, open_program
 from backupguard.repositories.borg_fetch import fetch
 from backupguard.repositories.borg_settings import BorgSettings
@@ -111,4 +112,4 @@ def _open(identifier: str, settings: Any, context: Context) -> Repository:
 
 
 #: The entry point `borg`.
-BORG = ReadingType("borg", BorgSettings, _open)
+BORG = ReadingType("borg", BorgSettings, _open, attacker=attack)

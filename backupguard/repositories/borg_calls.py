@@ -198,11 +198,8 @@ def literal(archive: str) -> str:
     return archive.replace("{", "{{").replace("}", "}}")
 
 
-def open_program(identifier: str, settings: BorgSettings, context: Context) -> BorgProgram:
-    """Find borg, check its version, read the secrets, and return it bound to one repository.
-
-    Raises MissingMeans (program_missing, version_unsupported, secret_missing), AccessRefused.
-    """
+def find_program(settings: BorgSettings, context: Context) -> Path:
+    """Return where borg is; raises MissingMeans (program_missing)."""
     executable = settings.program or context.tools.which("borg")
     if executable is None or not executable.is_file():
         raise MissingMeans(
@@ -210,6 +207,15 @@ def open_program(identifier: str, settings: BorgSettings, context: Context) -> B
             Message(id="repositories.borg-missing", values={"program": str(executable or "borg")}),
             Message(id="repositories.borg-missing.remedy"),
         )
+    return executable
+
+
+def open_program(identifier: str, settings: BorgSettings, context: Context) -> BorgProgram:
+    """Find borg, check its version, read the secrets, and return it bound to one repository.
+
+    Raises MissingMeans (program_missing, version_unsupported, secret_missing), AccessRefused.
+    """
+    executable = find_program(settings, context)
     secrets = {}
     for name, reference in (
         (_PASSPHRASE, settings.credentials.reader),
