@@ -26,6 +26,7 @@ from backupguard.daemon.judge import Judge
 from backupguard.daemon.runner import EXIT_BUSY
 from backupguard.daemon.runners import Runners
 from backupguard.daemon.systemd import Notifier
+from backupguard.daemon.vantage_reports import VantageReports
 from backupguard.errors import EXIT_DONE, BackupGuardError, StoreError
 from backupguard.model import (
     SITE,
@@ -113,6 +114,12 @@ class Daemon:
             unhealthy=self.unhealthy,
             unready=self.unready,
             take_report=JobReports(lambda: self.settings, utc_now).take,
+            take_vantage=VantageReports(
+                lambda: self.settings,
+                self.store,
+                utc_now,
+                lambda work: self._pool.submit(work).result(),
+            ).take,
         )
         self.judge = Judge(
             self.store, self.settings, self.effective.catalogue, self.outputs, utc_now

@@ -5,6 +5,7 @@ Works on what `Settings.dump` gives, so that a load can be compared with one rec
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
@@ -61,14 +62,30 @@ def _difference(path: Path, change: str, before: Any, after: Any) -> Difference:
     found = Difference(path=".".join(path), change=change, weakened=weakens(path, before, after))
     if before is not None:
         found["before"] = _text(before)
+        if (digest := _digest(before)) is not None:
+            found["before_sha256"] = digest
     if after is not None:
         found["after"] = _text(after)
+        if (digest := _digest(after)) is not None:
+            found["after_sha256"] = digest
     return found
 
 
+def _whole(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    return json.dumps(value, ensure_ascii=False, sort_keys=True)
+
+
 def _text(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    text = _whole(value)
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+
+
+def _digest(value: Any) -> str | None:
+    """Return the SHA-256 of a value that is recorded cut, so that putting it back can be told."""
+    text = _whole(value)
+    return hashlib.sha256(text.encode()).hexdigest() if len(text) > _LONGEST else None
 
 
 # --------------------------------------------------------------------------------- what is weaker
@@ -232,6 +249,17 @@ _RULES: tuple[tuple[str, Callable[[Any, Any], bool]], ...] = (
     ("reference/file", _changed_or_gone),
     ("reference/kinds", _changed_or_gone),
     ("reference/max-age", _longer),
+    ("isolation/witness", _gone),
+    ("isolation/backup-domains", _more),
+    ("isolation/targets", _gone),
+    ("isolation/targets/*", _gone),
+    ("isolation/targets/*/windows", _more),
+    ("isolation/targets/*/*", _fewer),
+    ("isolation/vantages", _gone),
+    ("isolation/vantages/*", _gone),
+    ("isolation/vantages/*/witness", _changed_or_gone),
+    ("isolation/vantages/*/max-age", _longer),
+    ("daemon/cadences/isolation", _longer),
     ("site/commissioning-until", _later),
     ("scratch/clear-text-accepted-by", _later),
 )

@@ -6,6 +6,7 @@ these errors are reported together with those of the types, all at once.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import zoneinfo
@@ -296,6 +297,10 @@ def references_to_secrets(data: Tables) -> Iterator[tuple[KeyPath, SecretReferen
             except ValidationError:
                 continue
             yield ("discovery", "servers", name, "credentials", use), reference
+    for name, vantage in _tables(data, "isolation", "vantages"):
+        with contextlib.suppress(ValidationError):
+            reference = SecretReference.model_validate(vantage.get("key"))
+            yield ("isolation", "vantages", name, "key"), reference
 
 
 def texts(data: Any, path: KeyPath = ()) -> Iterator[Trouble]:

@@ -21,7 +21,7 @@ from backupguard.job_reports import REPORT_LIMIT as JOB_REPORT_LIMIT
 from backupguard.language import Words
 from backupguard.model import Message
 from backupguard.web import pages
-from backupguard.web.middleware import POSTED, Bounded, ReadOnly
+from backupguard.web.middleware import POSTED, VANTAGE, Bounded, ReadOnly
 from backupguard.web.published import Outputs, compress
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -33,6 +33,9 @@ REPORT_TYPES = {
     ".json": "application/json",
 }
 REPORT_LIMIT = 64 * 1024 * 1024
+
+#: Bytes a vantage point's report may have: a hundred and fifty for each port of each address.
+VANTAGE_LIMIT = 1024 * 1024
 
 #: A report brings its own style sheet inside; it may load and run nothing.
 _REPORT_POLICY = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:"
@@ -197,6 +200,27 @@ class _Pages:
         headers = {"www-authenticate": "Bearer"} if status == 401 else None
         return PlainTextResponse(line + "\n", status_code=status, headers=headers)
 
+    async def vantage_report(self, request: Request) -> Response:
+        """Take what a vantage point posts (`daemon.vantage_reports` says how it answers).
+
+        From anywhere: it is signed, and there is nothing secret in it.
+        """
+        if self.outputs.take_vantage is None:
+            return self._not_found()
+        vantage = request.headers.get("x-backupguard-vantage")
+        signed = request.headers.get("x-backupguard-signature")
+        if vantage is None or signed is None:
+            refusal = "not a report of a known vantage point\n"
+            return PlainTextResponse(refusal, status_code=401, headers={"connection": "close"})
+        body = await _body(request, VANTAGE_LIMIT)
+        if body is None:
+            return PlainTextResponse(
+                "too large\n", status_code=413, headers={"connection": "close"}
+            )
+        take = self.outputs.take_vantage
+        status, line = await anyio.to_thread.run_sync(take, vantage, signed, body)
+        return PlainTextResponse(line + "\n", status_code=status)
+
 
 def create_app(outputs: Outputs) -> Starlette:
     """Return the application that serves `outputs`."""
@@ -209,6 +233,7 @@ def create_app(outputs: Outputs) -> Starlette:
             Route("/", served.status),
             Route("/runbooks/{alert}", served.runbook),
             Route(POSTED, served.job_report, methods=["POST"]),
+            Route(VANTAGE, served.vantage_report, methods=["POST"]),
             Route("/reports/", served.reports),
             Route("/reports/{name}", served.report),
             Mount("/static", StaticFiles(directory=pages.STATIC)),

@@ -6,8 +6,9 @@ from starlette.datastructures import MutableHeaders
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-#: The one place that takes something.
+#: The places that take something: a job's report of its own run, and what a vantage point saw.
 POSTED = "/api/v1/runs"
+VANTAGE = "/api/v1/vantage"
 
 #: Requests answered at the same time; health endpoints are not counted.
 AT_ONCE = 8
@@ -52,7 +53,7 @@ class Bounded:
 
 
 class ReadOnly:
-    """Refuses, unread, all but GET, HEAD and a job's report; puts `HEADERS` on every answer."""
+    """Refuses, unread, all but GET, HEAD and reports; puts `HEADERS` on every answer."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -67,7 +68,7 @@ class ReadOnly:
                     headers.setdefault(name, value)
             await send(message)
 
-        posted = scope.get("path") == POSTED and scope.get("method") == "POST"
+        posted = scope.get("path") in (POSTED, VANTAGE) and scope.get("method") == "POST"
         if scope["type"] == "http" and scope["method"] not in ("GET", "HEAD") and not posted:
             headers = {"allow": "GET, HEAD", "connection": "close"}
             refusal = PlainTextResponse("read only\n", status_code=405, headers=headers)

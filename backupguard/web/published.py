@@ -46,7 +46,8 @@ class Outputs:
 
     `unhealthy` says why the daemon's threads do not move, `unready` why it cannot do its work; both
     are empty when all is well. `take_report` takes what a backup job posts of its own run, with the
-    bearer token, and answers with an HTTP status and a line; None where nothing is taken.
+    bearer token, and answers with an HTTP status and a line; `take_vantage` the same of what a vantage
+    point saw, with its id and its signature. None where nothing is taken.
     """
 
     reports: Path
@@ -55,3 +56,4 @@ class Outputs:
     unhealthy: Callable[[], tuple[Message, ...]] = field(default=_nothing)
     unready: Callable[[], tuple[Message, ...]] = field(default=_nothing)
     take_report: Callable[[str | None, bytes], tuple[int, str]] | None = None
+    take_vantage: Callable[[str | None, str | None, bytes], tuple[int, str]] | None = None

@@ -1,0 +1,1 @@
+"""What must not answer, tried on real sockets and name spaces."""
