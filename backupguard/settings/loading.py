@@ -17,7 +17,7 @@ from backupguard import plugins
 from backupguard.contracts import EngineSettings, ProbeSettings, RepositorySettings
 from backupguard.errors import ConfigurationError, ConfigurationProblem, MissingMeans
 from backupguard.model import Message
-from backupguard.settings import files, isolation, media, problems, rules
+from backupguard.settings import files, isolation, media, people, problems, rules
 from backupguard.settings.files import Merged, Trouble
 from backupguard.settings.model import STATE_DIRECTORY, Settings, settings_type
 
@@ -94,6 +94,7 @@ def _rule_troubles(data: Mapping[str, Any], today: date) -> Iterator[Trouble]:
     yield from rules.plugin_names(data)
     yield from rules.texts(data)
     yield from rules.empty_paths(data)
+    yield from people.rules(data)
     yield from isolation.rules(data)
     yield from media.rules(data)
 
