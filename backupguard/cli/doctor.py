@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from backupguard.cli import common
+from backupguard.cli.doctor_helper import helper
 from backupguard.cli.doctor_needs import Result, missing, program, tools
 from backupguard.cli.doctor_needs import repositories as repositories_found
 from backupguard.cli.doctor_repositories import repositories
@@ -114,6 +115,7 @@ def _looked_at() -> Iterator[Result]:
         yield _state(settings)
         yield _disk(settings)
         yield _clear_text(settings)
+        yield from helper(settings)
         yield from repositories_found(settings)
 
 

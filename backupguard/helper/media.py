@@ -7,6 +7,7 @@ import fcntl
 import os
 import re
 import stat
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -42,6 +43,7 @@ class Media:
 
     directory: Path = protocol.MEDIA
     gid: int = 0
+    wait_s: float = 5.0  # for another request to end
 
     def mount(self, identifier: str, declared: Mapping[str, Any]) -> dict[str, Any]:
         """Mount a declared medium, or return where the helper has it already."""
@@ -111,12 +113,22 @@ class Media:
             self.directory.parent / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
         )  # fmt: skip
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(handle, time.monotonic() + self.wait_s)
             yield
-        except BlockingIOError as error:
-            raise Refusal("busy") from error
         finally:
             os.close(handle)
+
+
+def _lock(handle: int, until: float) -> None:
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            if time.monotonic() >= until:
+                raise Refusal("busy") from error
+            time.sleep(0.05)
+        else:
+            return
 
 
 def luks_open(identifier: str, declared: Mapping[str, Any], key: int | None) -> dict[str, Any]:

@@ -70,10 +70,20 @@ def serve(connection: socket.socket, place: Place) -> bool:
             with suppress(OSError):
                 os.close(descriptor)
     _log(request, pid, uid, answer)
+    _answer(connection, place, answer)
+    return bool(answer["ok"])
+
+
+def _answer(connection: socket.socket, place: Place, answer: dict[str, Any]) -> None:
     with suppress(OSError):
         connection.settimeout(place.request_s)
         connection.sendall(json.dumps(answer).encode() + b"\n")
-    return bool(answer["ok"])
+        connection.shutdown(socket.SHUT_WR)
+        # what was not read would make the kernel reset the connection before the answer is read
+        connection.setblocking(False)
+        for _ in range(8):
+            if not connection.recv(65536):
+                break
 
 
 class _within:  # noqa: N801 - reads as a word at its use
