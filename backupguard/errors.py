@@ -20,6 +20,9 @@ EXIT_NOT_PROVED = 2
 EXIT_USAGE = 64
 EXIT_CONFIGURATION = 78
 
+#: The code of whatever cannot be looked at because its offline medium is away: nothing is wrong.
+MEDIUM_AWAY = "medium_away"
+
 
 class BackupGuardError(Exception):
     """Base of all expected errors: a code, a message, a remedy where one is known."""
@@ -84,7 +87,7 @@ class Unreachable(BackupGuardError):
             "refused",
             "not_found",
             "stale_import",
-            "medium_away",
+            MEDIUM_AWAY,
             "medium_unmounted",
             "medium_mismatch",
             "witness_silent",
@@ -123,6 +126,8 @@ class MissingMeans(BackupGuardError):
             "ambiguous_artifact",
             "unrecognised_artifact",
             "extension_missing",
+            "schema_missing",
+            "suffix_unknown",
             "locale_missing",
             "secret_missing",
             "writer_missing",

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from backupguard.contracts import Trial
 from backupguard.model import CheckResult, Verdict, from_us
 from restore_tests import shape
-from restore_tests.settings import ContentCheck, DatabaseSettings
+from restore_tests.settings import DatabaseSettings, Expected
 from restore_tests.survey import RANDOM_TEXT_COLUMN, TEXT_COLUMN, Survey
 
 #: Zones of the source and of this host may differ by as much; no zone is further from another.
@@ -116,9 +116,7 @@ def rpo_of(trial: Trial) -> timedelta | None:
     return rpo if isinstance(rpo, timedelta) else None
 
 
-def answer(
-    check: ContentCheck, said: str, extra: str, *, error: str = "check_error"
-) -> CheckResult:
+def answer(check: Expected, said: str, extra: str, *, error: str = "check_error") -> CheckResult:
     """Return what an engine's answer to a check of the site's amounts to.
 
     `said` is "passed", "failed", "null", "future" or anything else, which is no answer: then `error`

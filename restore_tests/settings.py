@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Self
 from zoneinfo import ZoneInfo
 
@@ -23,31 +24,18 @@ def _exact_number(value: object) -> object:
 Whole = Annotated[int, BeforeValidator(_exact_number)]
 
 
-class ContentCheck(SettingsModel):
+class Expected(SettingsModel):
     """A question of the site's about its own data, with the answer that proves it.
 
-    `sql` is one query that yields one value; it runs inside the sandbox as a role that can only
-    read, and its value is compared there: only the verdict leaves (and, for `newer-than`, the time).
     `newer-than` counts back from the time of the recovery point, not from now: an old copy is not
     at fault for being old.
     """
 
     name: str = Field(min_length=1, max_length=80)
-    sql: str = Field(min_length=1, max_length=20_000)
     newer_than: Duration | None = None
     at_least: Whole | None = None
     at_most: Whole | None = None
     equals: bool | int | str | None = None
-
-    @field_validator("sql")
-    @classmethod
-    def _one_query(cls, sql: str) -> str:
-        query = sql.strip().rstrip(";").strip()
-        if not query:
-            raise ValueError("an empty query proves nothing")
-        if "\x00" in query or any(line.lstrip().startswith("\\") for line in query.splitlines()):
-            raise ValueError("write one SQL query; commands of psql (\\...) are not run")
-        return query
 
     @model_validator(mode="after")
     def _comparable(self) -> Self:
@@ -63,6 +51,34 @@ class ContentCheck(SettingsModel):
         if self.at_least is not None and self.at_most is not None and self.at_least > self.at_most:
             raise ValueError("at-least is greater than at-most: no answer could pass")
         return self
+
+
+class ContentCheck(Expected):
+    """A question in SQL.
+
+    `sql` is one query that yields one value; it runs inside the sandbox as a role that can only
+    read, and its value is compared there: only the verdict leaves (and, for `newer-than`, the time).
+    """
+
+    sql: str = Field(min_length=1, max_length=20_000)
+
+    @field_validator("sql")
+    @classmethod
+    def _one_query(cls, sql: str) -> str:
+        query = sql.strip().rstrip(";").strip()
+        if not query:
+            raise ValueError("an empty query proves nothing")
+        if "\x00" in query or any(line.lstrip().startswith("\\") for line in query.splitlines()):
+            raise ValueError("write one SQL query; commands of psql (\\...) are not run")
+        return query
+
+
+class DirectoryCheck(Expected):
+    """How many entries of a directory match a filter (RFC 4515), or when the newest was changed."""
+
+    filter: str = Field(pattern=r"^\(.+\)$", max_length=2_000)
+    base: str | None = None  # below this entry
+    equals: int | None = None
 
 
 class Freshness(SettingsModel):
@@ -134,3 +150,24 @@ class SqliteSettings(DatabaseSettings):
     """
 
     database: str | None = None
+
+
+class OpenldapSettings(EngineSettings):
+    """How an application's directory is tested.
+
+    `schemas` are files that define what the directory uses beyond what comes with OpenLDAP; they are
+    not needed where `cn=config` is saved beside the data. `suffix` names the directory where only its
+    mdb is saved.
+    """
+
+    checks: tuple[DirectoryCheck, ...] = ()
+    freshness: Freshness = Freshness()
+    schemas: tuple[Path, ...] = ()
+    suffix: str | None = None
+
+    @model_validator(mode="after")
+    def _names_once(self) -> Self:
+        names = [check.name for check in self.checks]
+        if len(set(names)) != len(names):
+            raise ValueError("two checks have the same name")
+        return self
