@@ -53,7 +53,12 @@ def alternate(rounds: int, **works: Callable[[], object]) -> dict[str, float]:
     return {name: statistics.median(seconds) for name, seconds in times.items()}
 
 
-def finish(name: str, value: float, goal: float, *, unit: str = "ratio") -> int:
-    """Print the closing line; return the exit status: 0 when the goal is reached."""
+def finish(
+    name: str, value: float, goal: float, *, unit: str = "ratio", at_least: bool = False
+) -> int:
+    """Print the closing line; return the exit status: 0 when the goal is reached.
+
+    A value is to be at most the goal, or `at_least` it.
+    """
     print(f"{name} {unit} {value:.2f} goal {goal:.2f}")
-    return 0 if value <= goal else 1
+    return 0 if (value >= goal if at_least else value <= goal) else 1

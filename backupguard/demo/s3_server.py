@@ -25,6 +25,11 @@ _RIGHTS = {
     "admin": ["Admin", "Read", "Write", "List", "Tagging"],
     "writer": ["Read", "Write", "List"],
     "reader": ["Read", "List"],
+    # What a reader needs who is to see locks as well.
+    "auditor": [
+        *("Read", "List", "GetBucketObjectLockConfiguration", "GetObjectRetention"),
+        "GetObjectLegalHold",
+    ],
 }
 _WITHIN_S = 60.0
 

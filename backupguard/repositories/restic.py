@@ -33,7 +33,7 @@ from backupguard.contracts import (
 from backupguard.errors import BackupDefect, Changing, Misunderstood
 from backupguard.model import RecoveryPoint
 from backupguard.outputs import last_json
-from backupguard.repositories import restic_rest_attack
+from backupguard.repositories import files_attack, restic_rest_attack, s3_attack
 from backupguard.repositories.opening import ReadingType
 from backupguard.repositories.restic_calls import Call, ResticProgram, open_program
 from backupguard.repositories.restic_errors import failure, ignored_snapshots, messages
@@ -42,6 +42,7 @@ from backupguard.repositories.restic_settings import Backend, ResticSettings
 from backupguard.repositories.restic_snapshots import points_of
 from backupguard.repositories.restic_state import ResticState
 from backupguard.repositories.restic_verify import ResticVerifier
+from backupguard.repositories.s3_places import place_of_restic
 
 
 def _snapshots(output: bytes) -> Sequence[Any]:
@@ -170,12 +171,18 @@ class ResticRepository:
         return fetch(self._program, self._state, request, into)
 
     def protection(self, points: Iterable[RecoveryPoint]) -> Iterator[Protection]:  # noqa: ARG002
-        """Yield nothing: restic itself cannot tell (capability `protection` is absent)."""
+        """Yield nothing: only a bucket has locks to look at (`restic_locks`)."""
         return iter(())
 
 
 def _open(identifier: str, settings: Any, context: Context) -> Repository:
-    return ResticRepository(open_program(identifier, settings, context))
+    program = open_program(identifier, settings, context)
+    place = place_of_restic(settings)
+    if place is None or place.credentials is None:
+        return ResticRepository(program)
+    from backupguard.repositories.restic_locks import ResticInBucket  # it builds on this module
+
+    return ResticInBucket(program, place)
 
 
 def _attack(
@@ -183,6 +190,10 @@ def _attack(
 ) -> AbstractContextManager[Attacker] | None:
     if settings.backend is Backend.REST:
         return restic_rest_attack.attack(identifier, settings, context)
+    if settings.backend is Backend.S3:
+        return s3_attack.attack_restic(identifier, settings, context)
+    if settings.path is not None:
+        return files_attack.attack(identifier, settings.path, settings.backup_user, context)
     return None
 
 

@@ -45,7 +45,8 @@ OPTIONS: Mapping[str, frozenset[str]] = {
 }
 #: Verb → what its first argument must be, where that decides what the call does.
 OBJECTS: Mapping[str, frozenset[str]] = {
-    "cat": frozenset({"config", "lock"}),
+    # A blob may be a tree or a piece of a file; what is asked for is always a tree (restic_needs).
+    "cat": frozenset({"config", "lock", "index", "blob"}),
     "list": frozenset({"locks", "index", "snapshots"}),
 }
 _WITHOUT_ARGUMENTS = frozenset({"version", "snapshots", "check", "stats"})

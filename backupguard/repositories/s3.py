@@ -20,6 +20,7 @@ from backupguard.contracts import (
     JobRun,
     JobSelector,
     Protection,
+    ProtectionState,
     RepositoryState,
     VerifiedUnit,
     VerifyPlan,
@@ -33,10 +34,12 @@ from backupguard.errors import (
     Unreachable,
 )
 from backupguard.model import PointKind, PointState, RecoveryPoint, Verdict
-from backupguard.repositories import s3_client
+from backupguard.repositories import s3_attack, s3_client
 from backupguard.repositories.devices import device_of_bucket
 from backupguard.repositories.local_times import zone_named
 from backupguard.repositories.opening import ReadingType
+from backupguard.repositories.s3_dumps import protection_of_versions
+from backupguard.repositories.s3_locks import S3Locks
 from backupguard.repositories.s3_objects import (
     Stored,
     key_and_version,
@@ -57,7 +60,7 @@ _MULTIPART = re.compile(r"([0-9a-f]{32})-(\d{1,5})\Z")
 class S3Repository:
     """One bucket, below one prefix."""
 
-    capabilities = frozenset({Capability.VERIFY, Capability.FETCH})
+    capabilities = frozenset({Capability.VERIFY, Capability.FETCH, Capability.PROTECTION})
 
     def __init__(self, identifier: str, settings: S3Settings, context: Context) -> None:
         if settings.credentials.reader is None:
@@ -70,6 +73,7 @@ class S3Repository:
             place_of(settings), context.secret(settings.credentials.reader)
         )
         self._versioned: bool | None = None
+        self._locks: S3Locks | None = None
 
     # ---- contract
 
@@ -148,9 +152,26 @@ class S3Repository:
             raise BackupDefect("empty", repository=self._identifier)
         return Fetched(artifact=PurePosixPath(name), bytes=size, files=1)
 
-    def protection(self, points: Iterable[RecoveryPoint]) -> Iterator[Protection]:  # noqa: ARG002
-        """Yield nothing: locks of objects are not read in this version (capability is absent)."""
-        return iter(())
+    def protection_state(self) -> ProtectionState:
+        """Return how the bucket is locked; raises Unreachable, AccessRefused."""
+        return self._bucket_locks().state()
+
+    def requests(self) -> Mapping[str, int]:
+        """Return how many requests were made to look at locks, by operation."""
+        return self._locks.requests() if self._locks is not None else {}
+
+    def protection(self, points: Iterable[RecoveryPoint]) -> Iterator[Protection]:
+        """Yield the lock of each point: its own, since a dump is one object, below a marker or not.
+
+        Raises Unreachable, AccessRefused (permission: locks may not be seen), Misunderstood.
+        """
+        locks = self._bucket_locks()
+        yield from protection_of_versions(locks, points, self._context.now())
+
+    def _bucket_locks(self) -> S3Locks:
+        if self._locks is None:
+            self._locks = S3Locks(self._identifier, place_of(self._settings), self._context)
+        return self._locks
 
     # ---- listing
 
@@ -321,4 +342,10 @@ class S3Repository:
 
 
 #: The entry point `s3`.
-S3 = ReadingType("s3", S3Settings, S3Repository, capabilities=S3Repository.capabilities)
+S3 = ReadingType(
+    "s3",
+    S3Settings,
+    S3Repository,
+    capabilities=S3Repository.capabilities,
+    attacker=s3_attack.attack,
+)

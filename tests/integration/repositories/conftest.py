@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from backupguard.demo.s3_server import S3Server, running
 from backupguard.testing import TestContext, context
 from tests.integration.repositories.borg_maker import VERSIONS as BORG_VERSIONS
 from tests.integration.repositories.borg_maker import Borg
@@ -41,6 +42,13 @@ def restic(request: pytest.FixtureRequest, restics: Callable[[str], Restic]) -> 
 @pytest.fixture
 def restic_018(restics: Callable[[str], Restic]) -> Restic:
     return restics("0.18")
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """An S3 server that enforces Object Lock."""
+    with running(tmp_path_factory.mktemp("s3") / "server") as made:
+        yield made
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ from backupguard.contracts import (
     SecretReference,
     VerifyPlan,
 )
-from backupguard.demo.s3_server import S3Server, running
+from backupguard.demo.s3_server import S3Server
 from backupguard.errors import (
     AccessRefused,
     BackupDefect,
@@ -52,10 +52,9 @@ DPI = JobSelector(job="dpi.nightly", application="dpi", pattern="dpi-%Y%m%d.dump
 DUMP = b"PGDMP" + bytes(range(256)) * 400
 
 
-@pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    with running(tmp_path_factory.mktemp("s3") / "server") as made:
-        yield made
+@pytest.fixture
+def server(s3_server: S3Server) -> S3Server:
+    return s3_server
 
 
 _made = iter(range(1000))
