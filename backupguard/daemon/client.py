@@ -23,6 +23,7 @@ from backupguard.errors import (
 from backupguard.model import Json, Message, RunState, Subject
 
 if TYPE_CHECKING:
+    from backupguard.contracts import Secret
     from backupguard.settings import Settings
 
 #: A name of its own, so that the command line need not import the server.
@@ -128,10 +129,19 @@ def modules(settings: Settings) -> list[str]:
 
 
 def enqueue(
-    settings: Settings, task: str, subject: Subject, options: Mapping[str, Json] | None = None
+    settings: Settings,
+    task: str,
+    subject: Subject,
+    options: Mapping[str, Json] | None = None,
+    key: Secret | None = None,
 ) -> str:
-    """Ask the daemon for a run and return its id. Raises UsageError, Unreachable, AccessRefused."""
+    """Ask the daemon for a run and return its id. Raises UsageError, Unreachable, AccessRefused.
+
+    `key` is the escrowed key for this run alone; the daemon remembers it nowhere.
+    """
     body = {"task": task, "subject": subject, "options": dict(options or {})}
+    if key is not None:
+        body["key"] = key.reveal().decode("utf-8", "surrogateescape")
     return str(_ask(settings, "POST", "/runs", body)["id"])
 
 
@@ -179,3 +189,46 @@ def end_pause(settings: Settings, *, reason: str) -> bool:
 def reload(settings: Settings) -> None:
     """Have the daemon load its settings again. Raises ConfigurationError when it refuses them."""
     _ask(settings, "POST", "/reload")
+
+
+def attestations(settings: Settings) -> list[Json]:
+    """Return what people stated, as `Statements.attestations` tells it."""
+    found: list[Json] = _ask(settings, "GET", "/attestations")
+    return found
+
+
+def attest(settings: Settings, body: Mapping[str, Json]) -> int:
+    """Make a statement and return its number. Raises UsageError for one that is not taken."""
+    return int(_ask(settings, "POST", "/attestations", body)["seq"])
+
+
+def statement(settings: Settings, body: Mapping[str, Json]) -> str:
+    """Return the exact text of a statement, for its author to sign. Raises UsageError."""
+    return str(_ask(settings, "POST", "/attestations/text", body)["text"])
+
+
+def withdraw(settings: Settings, seq: int, reason: str) -> None:
+    """Take a statement back. Raises UsageError for one that does not stand."""
+    _ask(settings, "POST", f"/attestations/{seq}/withdraw", {"reason": reason})
+
+
+def waivers(settings: Settings) -> list[Json]:
+    """Return the exceptions that were asked for, as `Statements.waivers` tells them."""
+    found: list[Json] = _ask(settings, "GET", "/waivers")
+    return found
+
+
+def waive(settings: Settings, body: Mapping[str, Json]) -> tuple[int, bool]:
+    """Ask for an exception; return its number, and whether it waits for a second person."""
+    made = _ask(settings, "POST", "/waivers", body)
+    return int(made["seq"]), bool(made["needs_confirmation"])
+
+
+def confirm(settings: Settings, seq: int) -> None:
+    """Confirm an exception as the second person. Raises UsageError for who may not."""
+    _ask(settings, "POST", f"/waivers/{seq}/confirm")
+
+
+def end_waiver(settings: Settings, seq: int, reason: str) -> None:
+    """End an exception before its day. Raises UsageError for one that is over."""
+    _ask(settings, "POST", f"/waivers/{seq}/end", {"reason": reason})

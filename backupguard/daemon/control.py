@@ -13,22 +13,29 @@ import socket
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from backupguard.contracts import Tools
+from backupguard.daemon.clock import utc_now
 from backupguard.daemon.requests import RESOURCES, author, run_json
+from backupguard.daemon.signatures import LONGEST
+from backupguard.daemon.statements import Statements
 from backupguard.errors import BackupGuardError, ConfigurationError, UsageError
+from backupguard.evidence.statements import Statement
 from backupguard.model import Json, Run
 
 SOCKET_NAME = "control.sock"
 OPERATORS = "backupguard-operators"
 BODY_LIMIT = 64 * 1024
+
+T = TypeVar("T")
 
 
 class Operations(Protocol):
@@ -37,8 +44,10 @@ class Operations(Protocol):
     def about(self) -> Mapping[str, Json]:
         """Return what the daemon is and what it does now."""
 
-    async def enqueue(self, task: str, subject: str, options: Json, author: str) -> Run:
-        """Insert a run; raises UsageError for an unknown subject."""
+    async def enqueue(
+        self, task: str, subject: str, options: Json, author: str, key: bytes | None = None
+    ) -> Run:
+        """Insert a run, with the key a person brought for it; UsageError for an unknown subject."""
 
     async def run(self, run: str) -> Run | None:
         """Return a run."""
@@ -57,6 +66,12 @@ class Operations(Protocol):
 
     async def reload(self, author: str) -> None:
         """Load the settings again; raises ConfigurationError, and the old ones stay."""
+
+    async def state(self, work: Callable[[Statements], T]) -> T:
+        """Have what people state and accept done or told; raises UsageError for what is refused."""
+
+    def tools(self) -> Tools:
+        """Return what verifies signatures."""
 
 
 def listen(directory: Path) -> socket.socket:
@@ -157,6 +172,34 @@ def _caller(request: Request) -> str:
     return author(client[1])
 
 
+def _uid(request: Request) -> int:
+    uid: int = request.scope["client"][1]
+    return uid
+
+
+def _day(body: Mapping[str, Json], name: str) -> date:
+    try:
+        return date.fromisoformat(_text(body, name))
+    except ValueError as error:
+        raise UsageError("usage") from error
+
+
+def statement_of(body: Mapping[str, Json]) -> Statement:
+    """Return the statement that a request makes; raises UsageError for what is none."""
+    values = body.get("values") or {}
+    if not isinstance(values, dict) or not all(
+        isinstance(value, str | int) and not isinstance(value, bool) for value in values.values()
+    ):
+        raise UsageError("usage")
+    return Statement(
+        topic=_text(body, "topic"),
+        subject=_text(body, "subject"),
+        text=_text(body, "text"),
+        until=_day(body, "until"),
+        values=values,
+    )
+
+
 class _Control:
     """The endpoints."""
 
@@ -178,7 +221,11 @@ class _Control:
         options = body.get("options") or {}
         if task not in RESOURCES or not isinstance(options, dict):
             raise UsageError("usage")
-        run = await self.operations.enqueue(task, subject, options, _caller(request))
+        key = body.get("key")  # not among the options: those are remembered
+        if key is not None and not isinstance(key, str):
+            raise UsageError("usage")
+        brought = key.encode() if key is not None else None
+        run = await self.operations.enqueue(task, subject, options, _caller(request), brought)
         return JSONResponse(run_json(run), status_code=202)
 
     async def runs(self, _request: Request) -> Response:
@@ -211,6 +258,69 @@ class _Control:
         await self.operations.reload(_caller(request))
         return JSONResponse({"reloaded": True})
 
+    async def attestations(self, _request: Request) -> Response:
+        """List what people stated."""
+        return JSONResponse(await self.operations.state(lambda s: s.attestations(utc_now())))
+
+    async def attest(self, request: Request) -> Response:
+        """Take a statement."""
+        body, uid = await _body(request), _uid(request)
+        statement = statement_of(body)
+        armored = _text(body, "signature", LONGEST) if body.get("signature") is not None else None
+        tools = self.operations.tools()
+        seq = await self.operations.state(
+            lambda s: s.attest(statement, armored, uid=uid, now=utc_now(), tools=tools)
+        )
+        return JSONResponse({"seq": seq, "authenticated": armored is not None}, status_code=201)
+
+    async def statement(self, request: Request) -> Response:
+        """Return the exact text that who asks would sign."""
+        statement, uid = statement_of(await _body(request)), _uid(request)
+        text = await self.operations.state(lambda s: s.text(statement, uid=uid, now=utc_now()))
+        return JSONResponse({"text": text})
+
+    async def withdraw(self, request: Request) -> Response:
+        """Take a statement back."""
+        reason, uid = _text(await _body(request), "reason"), _uid(request)
+        seq = request.path_params["seq"]
+        await self.operations.state(lambda s: s.withdraw(seq, reason, uid=uid, now=utc_now()))
+        return JSONResponse({"withdrawn": seq})
+
+    async def waivers(self, _request: Request) -> Response:
+        """List the exceptions that were asked for."""
+        return JSONResponse(await self.operations.state(lambda s: s.waivers(utc_now())))
+
+    async def waive(self, request: Request) -> Response:
+        """Take the wish for an exception."""
+        body, uid = await _body(request), _uid(request)
+        control, subject = _text(body, "control"), _text(body, "subject")
+        reason, owner, until = _text(body, "reason"), _text(body, "owner"), _day(body, "until")
+        seq, waits = await self.operations.state(
+            lambda s: s.waive(
+                control=control,
+                subject=subject,
+                reason=reason,
+                owner=owner,
+                until=until,
+                uid=uid,
+                now=utc_now(),
+            )
+        )
+        return JSONResponse({"seq": seq, "needs_confirmation": waits}, status_code=201)
+
+    async def confirm(self, request: Request) -> Response:
+        """Take a second person's word for an exception."""
+        seq, uid = request.path_params["seq"], _uid(request)
+        await self.operations.state(lambda s: s.confirm(seq, uid=uid, now=utc_now()))
+        return JSONResponse({"confirmed": seq})
+
+    async def end(self, request: Request) -> Response:
+        """End an exception before its day."""
+        reason, uid = _text(await _body(request), "reason"), _uid(request)
+        seq = request.path_params["seq"]
+        await self.operations.state(lambda s: s.end(seq, reason, uid=uid, now=utc_now()))
+        return JSONResponse({"ended": seq})
+
 
 def create_app(operations: Operations) -> Starlette:
     """Return the application behind the control socket."""
@@ -225,5 +335,13 @@ def create_app(operations: Operations) -> Starlette:
             Route("/runs/{run}/cancel", _guarded(control.cancel), methods=["POST"]),
             Route("/pause", _guarded(control.pause), methods=["POST", "DELETE"]),
             Route("/reload", _guarded(control.reload), methods=["POST"]),
+            Route("/attestations", _guarded(control.attestations), methods=["GET"]),
+            Route("/attestations", _guarded(control.attest), methods=["POST"]),
+            Route("/attestations/{seq:int}/withdraw", _guarded(control.withdraw), methods=["POST"]),
+            Route("/attestations/text", _guarded(control.statement), methods=["POST"]),
+            Route("/waivers", _guarded(control.waivers), methods=["GET"]),
+            Route("/waivers", _guarded(control.waive), methods=["POST"]),
+            Route("/waivers/{seq:int}/confirm", _guarded(control.confirm), methods=["POST"]),
+            Route("/waivers/{seq:int}/end", _guarded(control.end), methods=["POST"]),
         ]
     )

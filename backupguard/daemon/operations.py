@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import datetime
+from typing import TypeVar
 
 import structlog
 
 from backupguard import __version__
+from backupguard.contracts import Tools
 from backupguard.daemon import configuration, pauses, requests
 from backupguard.daemon.clock import utc_now
 from backupguard.daemon.loop import Daemon
+from backupguard.daemon.statements import Statements
 from backupguard.errors import ConfigurationError, Unreachable, UsageError
 from backupguard.model import (
     SITE,
@@ -23,6 +26,9 @@ from backupguard.model import (
     application_subject,
     repository_subject,
 )
+from backupguard.processes import Cancellation, Jail
+
+T = TypeVar("T")
 
 events = structlog.get_logger(__name__)
 
@@ -48,8 +54,10 @@ class DaemonOperations:
             "stopping": self.daemon.stopping.is_set(),
         }
 
-    async def enqueue(self, task: str, subject: str, options: Json, author: str) -> Run:
-        """Insert a run; raises UsageError for an unknown subject."""
+    async def enqueue(
+        self, task: str, subject: str, options: Json, author: str, key: bytes | None = None
+    ) -> Run:
+        """Insert a run, with the key a person brought for it; UsageError for an unknown subject."""
         of_the_site = ("inventory", "discovery", "offline", "isolation", "drift", "report")
         known = {name: [SITE] for name in of_the_site}
         known["integrity"] = known["immutability"] = [
@@ -62,6 +70,9 @@ class DaemonOperations:
             raise UsageError("unknown_subject", subject=subject)
         if self.daemon.stopping.is_set():
             raise Unreachable("refused")
+        options = {name: value for name, value in options.items() if name != escrow.HANDED}
+        if key is not None:  # kept before the run exists, which may start at once
+            options[escrow.HANDED] = self.daemon.keys.put(key)
         asked = requests.request(task, subject, requested_by=author, options=options)
         run = await self.daemon.in_pool(self.daemon.store.enqueue, asked)
         events.info("run.asked", run=run.id, task=task, subject=subject, author=author)
@@ -82,7 +93,10 @@ class DaemonOperations:
         """End a run; False when it has ended already."""
         marked = await self.daemon.in_pool(self.daemon.store.cancel, run, author)
         events.info("run.cancel", run=run, author=author, marked=marked)
-        self.daemon.runners.cancel(run)
+        if not self.daemon.runners.cancel(run):
+            ended = await self.run(run)
+            if ended is not None and ended.state is not RunState.WAITING:
+                self.daemon.keys.forget(ended)
         self.daemon.judge.poke()
         return marked
 
@@ -107,6 +121,18 @@ class DaemonOperations:
         self.daemon.agenda.paused = await self.daemon.in_pool(pauses.standing, self.daemon.store)
         await self.daemon.in_pool(self.daemon.agenda.rebuild)
         self.daemon.judge.poke()
+
+    async def state(self, work: Callable[[Statements], T]) -> T:
+        """Have what people state and accept done or told, then judge what changed."""
+        effective = self.daemon.effective
+        statements = Statements(self.daemon.store, effective.settings, effective.catalogue)
+        done = await self.daemon.in_pool(work, statements)
+        self.daemon.judge.poke()
+        return done
+
+    def tools(self) -> Tools:
+        """Return what verifies signatures: a jail whose calls end with their time-out."""
+        return Jail(self.daemon.settings.state_directory, Cancellation())
 
     def reload_soon(self) -> None:
         """Load the settings again, for SIGHUP: what is wrong with them is recorded and logged."""

@@ -35,6 +35,7 @@ _PACKAGES = {
     "slapd": "slapd",
     "sqlite3": "sqlite3",
     "ssh": "openssh-client",
+    "ssh-keygen": "openssh-client",
     "tar": "tar",
     "unzip": "unzip",
     "xz": "xz-utils",

@@ -29,7 +29,7 @@ HEAVY = (
 #: The commands the design lists for now, in its order.
 IN_HELP = [
     "run", "config", "doctor", "discover", "inventory", "probe", "restore-test", "baseline",
-    "pause", "status", "why", "report", "report-run", "evidence", "demo",
+    "pause", "status", "why", "report", "report-run", "evidence", "attest", "waive", "demo",
 ]  # fmt: skip
 
 

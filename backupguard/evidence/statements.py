@@ -1,0 +1,56 @@
+"""The exact text of a statement: what a person signs, and what the signature is verified over.
+
+One line per part, in one order, so that the same statement has the same bytes wherever it is written.
+No part may hold a line break, so no part can pass for another. Given its text, anybody can verify a
+signature with `ssh-keygen -Y verify -n backupguard` (ssh-keygen(1), PROTOCOL.sshsig).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date
+
+from backupguard.model import Subject
+
+#: What a signature is made for: one made for anything else (a mail, a commit) is no statement.
+NAMESPACE = "backupguard"
+_FIRST = "backupguard statement 1"
+_SPACES = frozenset({"\u00a0", "\u202f"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statement:
+    """What a person states about a subject: true from now until the end of the day `until`."""
+
+    topic: str
+    subject: Subject
+    text: str
+    until: date
+    values: Mapping[str, int | str] = field(default_factory=dict)
+
+
+def one_line(text: str) -> bool:
+    """Tell whether a text may stand in a statement: readable, in one line, steering nothing."""
+    return bool(text.strip()) and all(c.isprintable() or c in _SPACES for c in text)
+
+
+def canonical_text(site: str, person: str, statement: Statement) -> str:
+    """Return the text that `person` signs at `site`; it ends in a line break.
+
+    Raise ValueError when a part is not one line.
+    """
+    lines = [
+        _FIRST,
+        f"site: {site}",
+        f"person: {person}",
+        f"subject: {statement.subject}",
+        f"topic: {statement.topic}",
+        f"until: {statement.until.isoformat()}",
+        *(f"value {name}: {value}" for name, value in sorted(statement.values.items())),
+        f"text: {statement.text}",
+    ]
+    wrong = next((line for line in lines if not one_line(line)), None)
+    if wrong is not None:
+        raise ValueError(f"not one line: {wrong!r}")
+    return "\n".join(lines) + "\n"
