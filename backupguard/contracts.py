@@ -163,6 +163,16 @@ class Credentials(SettingsModel):
     writer_for_probe: SecretReference | None = None
     escrow: SecretReference | None = None
 
+    @model_validator(mode="after")
+    def _escrow_is_elsewhere(self) -> Self:
+        if self.escrow is not None and self.escrow == self.reader:
+            raise refused_setting("escrow-is-reader", "escrow")
+        return self
+
+
+#: The account of this host that writes the backups, where they are files.
+BackupUser = Annotated[str | None, Field(pattern=r"^[a-z_][a-z0-9_.-]*\$?$", max_length=64)]
+
 
 class Limits(SettingsModel):
     """When, how fast and how much may be read from a repository."""
@@ -187,6 +197,8 @@ class RepositorySettings(SettingsModel):
     """
 
     selects: ClassVar[frozenset[str]] = frozenset({"name", "pattern", "tags"})
+    #: Whether `credentials.reader` is what decrypts the backups, so that an escrowed one can be tried.
+    reader_is_key: ClassVar[bool] = False
 
     type: str
     credentials: Credentials = Credentials()

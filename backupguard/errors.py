@@ -131,6 +131,7 @@ class MissingMeans(BackupGuardError):
             "locale_missing",
             "secret_missing",
             "writer_missing",
+            "user_missing",
             "server_refused",
             "clock_behind",
             "not_fetchable",

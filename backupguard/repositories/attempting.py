@@ -8,6 +8,8 @@ from datetime import datetime
 from email.utils import parsedate_to_datetime
 
 from backupguard.contracts import AttackOutcome, Attempt
+from backupguard.errors import MissingMeans
+from backupguard.model import Message
 
 #: The beginning of every canary's name.
 CANARY = "backupguard-canary"
@@ -47,6 +49,13 @@ def attempted(
     yield intent
     came = act()
     yield replace(intent, outcome=came.outcome, code=came.code, request_id=came.request_id)
+
+
+def writer_missing(identifier: str) -> MissingMeans:
+    """Return the error for a repository whose writer's credentials nobody gave."""
+    return MissingMeans(
+        "writer_missing", remedy=Message(id="remedy.writer_missing"), repository=identifier
+    )
 
 
 def clock_skew(date: str | None, now: datetime) -> bool | None:

@@ -34,7 +34,16 @@ from backupguard.contracts import (
     Secret,
 )
 from backupguard.errors import AccessRefused, BackupGuardError, TimedOut, Unreachable
-from backupguard.repositories.attempting import CANARY, Came, attempted, refused, untried, worked
+from backupguard.repositories import files_attack
+from backupguard.repositories.attempting import (
+    CANARY,
+    Came,
+    attempted,
+    refused,
+    untried,
+    worked,
+    writer_missing,
+)
 from backupguard.repositories.borg_calls import find_program, probe_version
 from backupguard.repositories.borg_errors import failure, messages
 from backupguard.repositories.borg_settings import BorgSettings
@@ -222,12 +231,14 @@ def _kind(done: Completed) -> str | None:
 def attack(
     identifier: str, settings: BorgSettings, context: Context
 ) -> AbstractContextManager[Attacker] | None:
-    """Return the attacker of a repository behind ssh; None without the writer's key.
+    """Return the attacker of a repository: files of this host, or behind ssh.
 
-    Raises MissingMeans (program_missing, version_unsupported, secret_missing).
+    Raises MissingMeans (writer_missing, program_missing, version_unsupported, secret_missing).
     """
-    if settings.path is not None or settings.credentials.writer_for_probe is None:
-        return None
+    if settings.path is not None:
+        return files_attack.attack(identifier, settings.path, settings.backup_user, context)
+    if settings.credentials.writer_for_probe is None:
+        raise writer_missing(identifier)
     executable = find_program(settings, context)
     program = CanaryProgram(
         identifier=identifier,

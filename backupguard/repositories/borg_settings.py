@@ -10,7 +10,13 @@ from urllib.parse import urlsplit
 
 from pydantic import model_validator
 
-from backupguard.contracts import Duration, RepositorySettings, SecretReference, refused_setting
+from backupguard.contracts import (
+    BackupUser,
+    Duration,
+    RepositorySettings,
+    SecretReference,
+    refused_setting,
+)
 
 _TARGET = re.compile(
     r"ssh://([A-Za-z0-9_][\w.-]*@)?([A-Za-z0-9][\w.-]*|\[[0-9a-fA-F:]+\])(:\d{1,5})?/[^\0\n]+\Z",
@@ -29,8 +35,11 @@ class BorgSettings(RepositorySettings):
 
     selects: ClassVar[frozenset[str]] = frozenset({"name"})
 
+    reader_is_key: ClassVar[bool] = True
+
     type: Literal["borg"]
     url: str
+    backup_user: BackupUser = None  # of a local repository: who writes there
     program: Path | None = None  # left out: `borg` on the fixed path
     remote_program: Path | None = None  # ssh only; left out: `borg` there
     key_file: SecretReference | None = None
@@ -73,6 +82,8 @@ class BorgSettings(RepositorySettings):
         ):
             if path is not None and not _SAFE_PATH.match(str(path)):
                 raise refused_setting("plain-path", name)
+        if self.backup_user is not None and self.path is None:
+            raise refused_setting("only-local", "backup-user")
         if self.limits.bandwidth is not None:
             raise refused_setting("no-bandwidth", "limits.bandwidth", program="borg")
         return self

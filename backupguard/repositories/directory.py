@@ -10,6 +10,7 @@ import math
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -18,6 +19,7 @@ from pathlib import Path, PurePosixPath
 from zoneinfo import ZoneInfo
 
 from backupguard.contracts import (
+    Attacker,
     Capability,
     Command,
     Context,
@@ -40,6 +42,7 @@ from backupguard.errors import (
     Unreachable,
 )
 from backupguard.model import PointState, RecoveryPoint, Verdict
+from backupguard.repositories import files_attack
 from backupguard.repositories.devices import device_of_path
 from backupguard.repositories.directory_names import percent
 from backupguard.repositories.directory_points import DirectoryPoints
@@ -367,5 +370,11 @@ def _content_id(hashes: Mapping[str, str]) -> str:
     return f"sha256-tree:{sha256(listed.encode()).hexdigest()}"
 
 
+def _attack(
+    identifier: str, settings: DirectorySettings, context: Context
+) -> AbstractContextManager[Attacker] | None:
+    return files_attack.attack(identifier, settings.path, settings.backup_user, context)
+
+
 #: The entry point `directory`.
-DIRECTORY = ReadingType("directory", DirectorySettings, DirectoryRepository)
+DIRECTORY = ReadingType("directory", DirectorySettings, DirectoryRepository, attacker=_attack)

@@ -14,6 +14,8 @@ from functools import cache
 from urllib.parse import quote_from_bytes
 from zoneinfo import ZoneInfo
 
+from backupguard.repositories.attempting import CANARY
+
 #: strftime directive → what it looks like.
 DIRECTIVES: Mapping[str, str] = {
     "Y": r"(?P<Y>\d{4})",
@@ -128,6 +130,7 @@ def read_name(
     """
     match = expression(component).match(name)
     hidden = name.startswith(".") and not component.startswith(".")  # as rsync's unfinished ones
+    hidden = hidden or name.startswith(CANARY)  # one of our own
     if match is None or hidden or name.lower().endswith((*SIDECARS, *TEMPORARY)):
         return None
     groups = {**before, **match.groupdict()}

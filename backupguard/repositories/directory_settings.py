@@ -9,14 +9,15 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import model_validator
 
-from backupguard.contracts import Duration, RepositorySettings, refused_setting
+from backupguard.contracts import BackupUser, Duration, RepositorySettings, refused_setting
 
 
 class DirectorySettings(RepositorySettings):
     """A directory that a dump script writes into.
 
     Times in names are local times of `timezone`, of this host where it is left out. A file that was
-    changed less than `settle` ago is still being written.
+    changed less than `settle` ago is still being written. `backup_user` is the account of this host
+    that writes there: as it the probe `immutability` tries to tamper with a canary.
     """
 
     selects: ClassVar[frozenset[str]] = frozenset({"pattern"})
@@ -25,6 +26,7 @@ class DirectorySettings(RepositorySettings):
     path: Path
     timezone: str | None = None
     settle: Duration = timedelta(seconds=60)
+    backup_user: BackupUser = None
     fetch_timeout: Duration = timedelta(hours=12)
 
     @model_validator(mode="after")

@@ -42,6 +42,7 @@ from backupguard.repositories.attempting import (
     refused,
     untried,
     worked,
+    writer_missing,
 )
 from backupguard.repositories.restic_settings import ResticSettings
 
@@ -212,9 +213,9 @@ def _request_id(answered: Answered) -> str | None:
 
 def attack(
     identifier: str, settings: ResticSettings, context: Context
-) -> AbstractContextManager[Attacker] | None:
-    """Return the attacker; None where the repository has a login and none of its writer is given."""
+) -> AbstractContextManager[Attacker]:
+    """Return the attacker. Raises MissingMeans (writer_missing) where readers log in, and no writer."""
     credentials = settings.credentials
     if credentials.backend is not None and credentials.writer_for_probe is None:
-        return None
+        raise writer_missing(identifier)
     return nullcontext(ResticRestAttacker(identifier, settings, context))

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
-from backupguard.contracts import Duration, RepositorySettings, refused_setting
+from backupguard.contracts import BackupUser, Duration, RepositorySettings, refused_setting
 
 _BANDWIDTH = re.compile(r"(?P<number>\d+)\s*(?P<unit>k|K|M|G)?B/s\Z")
 _SAFE_TARGET = re.compile(r"([A-Za-z0-9_][\w.-]*@)?[A-Za-z0-9\[][\w.:\]-]*\Z", re.ASCII)
@@ -77,12 +77,16 @@ class ResticSettings(RepositorySettings):
 
     selects: ClassVar[frozenset[str]] = frozenset({"tags"})
 
+    reader_is_key: ClassVar[bool] = True
+
     type: Literal["restic"]
     url: str
+    backup_user: BackupUser = None  # of a local repository: who writes there
     program: Path | None = None  # left out: `restic` on the fixed path
     region: str | None = None  # s3 only
     ca_certificate: Path | None = None  # rest and s3 only
     known_hosts: Path | None = None  # sftp only; left out: ssh's own
+    probe_bucket: str | None = None  # s3 only: a bucket that is the immutability probe's own
     data_buckets: Annotated[int, Field(ge=1, le=256)] = 32
     refresh_timeout: Duration = timedelta(minutes=5)
     verify_timeout: Duration = timedelta(hours=6)
@@ -112,6 +116,8 @@ class ResticSettings(RepositorySettings):
             parts = urlsplit(self.http_url)
             if parts.scheme not in {"http", "https"} or not parts.hostname:
                 raise refused_setting("example", "url", example="rest:https://host/path")
+        if self.probe_bucket is not None and backend is not Backend.S3:
+            raise refused_setting("only-s3", "probe-bucket")
         # sftp://user@host and sftp:user@host:/path carry a name, never a password; the others may.
         if backend in {Backend.REST, Backend.S3} and "@" in self.url:
             raise refused_setting("in-url", "url", key_of="credentials.backend")
@@ -121,6 +127,8 @@ class ResticSettings(RepositorySettings):
             raise refused_setting("example", "url", example="sftp://user@host:port/path")
         if self.known_hosts is not None and not _SAFE_PATH.match(str(self.known_hosts)):
             raise refused_setting("plain-path", "known-hosts")
+        if self.backup_user is not None and backend is not Backend.LOCAL:
+            raise refused_setting("only-local", "backup-user")
         if self.credentials.reader is None:
             raise refused_setting("reader", "credentials.reader")
         if self.limits.bandwidth is not None:

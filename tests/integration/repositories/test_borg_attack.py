@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from backupguard.contracts import Credentials, SecretReference
-from backupguard.errors import AccessRefused, Unreachable
+from backupguard.errors import AccessRefused, MissingMeans, Unreachable
 from backupguard.repositories.borg import BORG
 from backupguard.repositories.borg_settings import BorgSettings
 from backupguard.testing import TestContext, listing
@@ -138,4 +138,6 @@ def test_without_the_writers_key_nothing_is_tried(borg_14: Borg, sshd: Sshd, her
     alone = settings(borg_14, sshd)
     credentials = alone.credentials.model_copy(update={"writer_for_probe": None})
     alone = alone.model_copy(update={"credentials": credentials})
-    assert BORG.attack("nas", alone, here) is None
+    with pytest.raises(MissingMeans) as caught:
+        BORG.attack("nas", alone, here)
+    assert caught.value.code == "writer_missing"

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from backupguard.contracts import Credentials, SecretReference
-from backupguard.errors import AccessRefused, Unreachable
+from backupguard.errors import AccessRefused, MissingMeans, Unreachable
 from backupguard.repositories.restic import RESTIC
 from backupguard.repositories.restic_settings import ResticSettings
 from backupguard.testing import TestContext, listing
@@ -212,4 +212,6 @@ def test_a_repository_with_a_login_and_no_writer_is_not_attacked(
 ):
     given = settings(1)
     alone = given.credentials.model_copy(update={"writer_for_probe": None})
-    assert RESTIC.attack("nas", given.model_copy(update={"credentials": alone}), here) is None
+    with pytest.raises(MissingMeans) as caught:
+        RESTIC.attack("nas", given.model_copy(update={"credentials": alone}), here)
+    assert caught.value.code == "writer_missing"
