@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from backupguard.assess import attestations, record_clock, waivers
+from backupguard.assess import attestations, reach, record_clock, waivers
 from backupguard.assess.backups import Remembered
 from backupguard.contracts import Store
 from backupguard.model import Fact, PointsLost, Subject, Verdict, repository_subject, to_us
@@ -94,6 +94,8 @@ class History:
         self.places: dict[Subject, Fact] = {}  # the newest that says where a repository lies
         self.lost: dict[tuple[str, str], list[PointsLost]] = {}
         self._lost_seq: int | None = None
+        self.looks = reach.Looks()
+        self._looked_seq: int | None = None
         self.backups = Remembered(store)
         self.reported: str | None = None
         self.pause: Fact | None = None
@@ -128,6 +130,7 @@ class History:
 
         self._forget_vanished()
         self._losses()
+        self._looks()
         self.backups.update()
 
     def failed_points(self, subject: Subject) -> Mapping[str, Fact]:
@@ -167,6 +170,21 @@ class History:
             known.append(one)
             while known[0].seen_at < one.seen_at - LOSSES_KEPT:
                 known.pop(0)
+
+    def _looks(self) -> None:
+        """Remember what was reached in the last month, and before it the newest look of each."""
+        head = self._store.head()[0]
+        if self._looked_seq is None:
+            self._looked_seq = self._a_month_before(head)
+            known = self._store.latest(kinds=reach.KINDS).values()
+            old = [fact for found in known for fact in found.values()]
+            for fact in sorted(old, key=lambda fact: fact.seq):
+                if fact.seq <= self._looked_seq:
+                    self.looks.learn(fact)
+        if self._looked_seq < head:
+            for fact in self._store.facts(after=self._looked_seq, kinds=reach.KINDS):
+                self.looks.learn(fact)
+            self._looked_seq = head
 
     def _a_month_before(self, head: int) -> int:
         """Return the newest record that is a month older than `head`, 0 for none."""

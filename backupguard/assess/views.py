@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
-from backupguard.assess import job_known
+from backupguard.assess import job_known, reach
 from backupguard.assess.copies import copies_of, listed
 from backupguard.assess.history import History, payload
 from backupguard.assess.picture import EvidenceState
@@ -61,7 +61,7 @@ def touched(settings: Settings, changed: Collection[Subject]) -> frozenset[Subje
                 found |= {own, job_subject(name, job)}
     # An inventory speaks about every repository in a fact of the site's.
     everything = subjects(settings)
-    if SITE in changed:
+    if SITE in changed or any(reach.concerns(subject) for subject in changed):
         return frozenset(everything)
     return frozenset(found | (set(changed) & set(everything)))
 
@@ -172,6 +172,7 @@ class Views:
             known=self._known(
                 subject,
                 copies=copies_of(name, jobs, self._settings, self._history, self._unconfirmed),
+                reach=self._history.looks.of_media(name, self._settings),
                 today=job_known.day_of(self._now, self._timezone),
                 first_day=(
                     job_known.day_of(first_seen, self._timezone) if first_seen is not None else None
@@ -247,10 +248,12 @@ class Views:
             latest["repository.verified/complete"] = verified.complete
         if verified is not None and verified.failed is not None:
             latest["repository.verified/failed"] = verified.failed
+        latest |= self._history.looks.of_repository(name, self._settings)
         return View(
             scope=Scope.REPOSITORY,
             subject=subject,
             settings={
+                **reach.settings_of(name, self._settings),
                 "criticality": self._settings.criticality_of(name).value,
                 "verifiable": Capability.VERIFY
                 in capabilities(self._settings.repositories[name].type),

@@ -13,6 +13,7 @@ from backupguard.controls.catalogue import Catalogue, CatalogueEntry, load_catal
 from backupguard.controls.int_01 import Integrity
 from backupguard.controls.inv_01 import Coverage
 from backupguard.controls.inv_02 import CoreServices
+from backupguard.controls.iso_01 import Isolation
 from backupguard.controls.job_01 import JobSuccess
 from backupguard.controls.not_built import NotBuilt
 from backupguard.controls.pdm_01 import RpoMet
@@ -36,6 +37,7 @@ BUILT: Mapping[str, Control] = {
         RetentionDepth(),
         BackupAnomaly(),
         Integrity(),
+        Isolation(),
         PeriodicRestoreTest(),
         RestoredContent(),
         MeasuredRto(),

@@ -24,7 +24,10 @@ application
         "snapshot", "replica"), `medium`, `domain`, `declared_at` (None: never), `off_site`, `claims`,
         `device` (words that name a place), `repository_id`, `code`, `points`, `newest_at`
         (restorable), `seen_at`, `allowed_s` (how old its newest point may be to count), `broken`
-        ("restore", "integrity", None), `unproven` (needs a person's confirmation)
+        ("restore", "integrity", None), `unproven` (needs a person's confirmation),
+        `reach` (per medium: `targets`, `vantages`: how many, `proved_at`, `fresh_until` (since when
+        and until when production is proved to reach none of them; None: it is not), `answers`
+        (`target`, `name`, `port`, `vantage`, `seen_at`, `seq`; None))
 job
     settings: `application`, `job`, `repository`, `selection` (equal for copies of the same data),
         `interval_s` (None: neither schedule nor interval), `grace_s`
@@ -44,10 +47,15 @@ job
         was that the tool left when it dropped older ones; None: never seen), `unproven` (its repository
         needs a person's confirmation)
 repository
-    settings: `verifiable` (False: this type can only list)
+    settings: `verifiable` (False: this type can only list), `targets` (per target that it lies behind:
+        `asked`: pairs of name and port, `offline`: a medium lies behind it), `vantages` (per vantage
+        point in production: `zone`, `max_age_s`), `backup_domains` (directories that are not
+        production's)
     latest: `repository.inspected`, `repository.verified`, and `repository.verified/complete` (newest
         one that says since when every unit was read), `repository.verified/failed` (newest one with a
-        unit that was found wrong and has not been found right since)
+        unit that was found wrong and has not been found right since), `isolation.seen/VANTAGE` (newest
+        look of each), `isolation.seen/VANTAGE/TARGET` (newest that settles it: `reach.is_conclusive`),
+        `host.joined` (of the host BackupGuard runs on)
 site
     settings: `applications` (per id: `criticality`, `jobs`: ids of its jobs), `servers` (how many
         database servers are declared), `without` (base services that do not exist here, and why)

@@ -739,7 +739,7 @@ KINDS: Mapping[str, Kind] = {
         Kind(name="medium.moved", payload=MediumMoved),
         Kind(name="media.unknown", payload=MediaUnknown),
         Kind(name="offline.closed", payload=RunClosed, keep_days=ONE_YEAR),
-        Kind(name="isolation.seen", payload=IsolationSeen),
+        Kind(name="isolation.seen", payload=IsolationSeen, keep_days=ONE_YEAR),
         Kind(name="host.joined", payload=HostJoined),
         Kind(name="isolation.closed", payload=RunClosed, keep_days=ONE_YEAR),
         Kind(name="policy.seen", payload=PolicySeen),
