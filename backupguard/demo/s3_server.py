@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +21,8 @@ from typing import Any
 from backupguard.errors import MissingMeans
 from backupguard.model import Message
 
-_RIGHTS = {
+#: The identities there are unless others are asked for.
+RIGHTS: Mapping[str, Sequence[str]] = {
     "admin": ["Admin", "Read", "Write", "List", "Tagging"],
     "writer": ["Read", "Write", "List"],
     "reader": ["Read", "List"],
@@ -95,9 +96,12 @@ def _free_ports(count: int) -> list[int]:
 
 
 @contextmanager
-def running(directory: Path, *, keep: bool = False) -> Iterator[S3Server]:
+def running(
+    directory: Path, *, keep: bool = False, rights: Mapping[str, Sequence[str]] = RIGHTS
+) -> Iterator[S3Server]:
     """Run a server whose files lie in `directory`, which is removed afterwards unless `keep`.
 
+    `rights` says which identities there are and what each may do, in SeaweedFS' words.
     Raises MissingMeans (program_missing, server_refused).
     """
     directory.mkdir(parents=True)
@@ -105,9 +109,9 @@ def running(directory: Path, *, keep: bool = False) -> Iterator[S3Server]:
         {
             "name": name,
             "credentials": [{"accessKey": name, "secretKey": f"{name}-secret"}],
-            "actions": actions,
+            "actions": list(actions),
         }
-        for name, actions in _RIGHTS.items()
+        for name, actions in rights.items()
     ]
     (directory / "s3.json").write_text(json.dumps({"identities": identities}))
     made = _server(directory)

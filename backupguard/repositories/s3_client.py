@@ -69,12 +69,22 @@ def keys_of(secret: Secret) -> tuple[str, str, str | None]:
 
 def client(place: S3Place, secret: Secret) -> Any:
     """Return a boto3 client that can only read. Raises AccessRefused (authentication)."""
+    made = connected(place, secret)
+    made.meta.events.register("before-call.s3", _only_reading)
+    return made
+
+
+def connected(place: S3Place, secret: Secret) -> Any:
+    """Return a boto3 client that nothing restricts yet: whoever asks for it does so at once.
+
+    Raises AccessRefused (authentication).
+    """
     from boto3.session import Session
     from botocore.config import Config
 
     access, private, token = keys_of(secret)
     timeout = place.timeout_s
-    made = Session(
+    return Session(
         aws_access_key_id=access,
         aws_secret_access_key=private,
         aws_session_token=token,
@@ -91,8 +101,6 @@ def client(place: S3Place, secret: Secret) -> Any:
             user_agent_extra="backupguard",
         ),
     )
-    made.meta.events.register("before-call.s3", _only_reading)
-    return made
 
 
 def _only_reading(model: Any, **_: Any) -> None:

@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 from backupguard.contracts import JobSelector
 from backupguard.errors import ConfigurationError, ConfigurationProblem
 from backupguard.model import Message
+from backupguard.repositories.attempting import CANARY
 from backupguard.repositories.directory_names import Named, expression, percent, read_name
 
 _DAY = timedelta(hours=25)
@@ -112,7 +113,8 @@ def objects(
     """Yield job and version for every match; each literal prefix is listed once.
 
     Nothing is kept between two pages but the key before, which tells whether an older version lies
-    below a delete marker: versions of a key come together, the newest first.
+    below a delete marker: versions of a key come together, the newest first. Canaries of the
+    immutability probe are no points, whatever a pattern says.
     """
     by_prefix: dict[str, list[Pattern]] = {}
     for pattern in patterns:
@@ -124,6 +126,8 @@ def objects(
                 key = entry["Key"]
                 if key != last_key:
                     last_key, last_hidden = key, not entry.get("IsLatest", True)
+                if CANARY in key:
+                    continue
                 for pattern in group:
                     named = pattern.read(key, zone)
                     if named is not None:

@@ -35,6 +35,9 @@ class S3Settings(RepositorySettings):
     ca_certificate: Path | None = None
     timezone: str | None = None
     timeout: Duration = timedelta(seconds=60)  # of one request without an answer
+    # A bucket for the immutability probe alone, made like this one: its versions and its lock rule
+    # are what the backup writer's credentials are tried on.
+    probe_bucket: str | None = None
 
     @property
     def talks_to(self) -> str:
@@ -47,6 +50,10 @@ class S3Settings(RepositorySettings):
     def _check(self) -> Self:
         if _BUCKET.match(self.bucket) is None:
             raise refused_setting("bucket", "bucket")
+        if self.probe_bucket is not None and (
+            _BUCKET.match(self.probe_bucket) is None or self.probe_bucket == self.bucket
+        ):
+            raise refused_setting("probe-bucket", "probe-bucket")
         if self.endpoint is not None:
             parts = urlsplit(self.endpoint)
             if parts.scheme not in ("http", "https") or not parts.hostname:
