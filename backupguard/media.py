@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from backupguard.contracts import Context, Repository, RepositorySettings
-from backupguard.errors import Unreachable, UsageError
+from backupguard.errors import MEDIUM_AWAY, Unreachable, UsageError
 from backupguard.helper.client import Helper
 from backupguard.model import Fact, Json, Observation, Origin, medium_subject, to_us
 from backupguard.plugins import repository_type
@@ -24,8 +24,6 @@ from probes.offline_places import content, find
 if TYPE_CHECKING:
     from backupguard.settings import Settings
 
-#: The code of whatever was not done because a medium is away.
-AWAY = "medium_away"
 _DAY_S = 86_400
 _Entered = TypeVar("_Entered")
 
@@ -83,7 +81,7 @@ def _on_its_medium(
             with enter(chosen) as one:
                 yield one
         except Unreachable as error:
-            raise Unreachable(AWAY, medium=plan.id) from error
+            raise Unreachable(MEDIUM_AWAY, medium=plan.id) from error
     elif plan.kind in CARRIED:
         with (
             content(plan, context, Helper()) as directory,

@@ -84,6 +84,7 @@ def render(assessment: Assessment) -> bytes:
     _about_probes(text, assessment)
     _about_backups(text, assessment)
     _about_targets(text, assessment)
+    _about_media(text, assessment)
     _about_tests(text, assessment)
     _about_controls(text, assessment)
     return text.encoded()
@@ -228,6 +229,28 @@ def _about_targets(text: _Text, assessment: Assessment) -> None:
         "application_rto_target_seconds",
         "Declared RTO (DMIA) of an application; absent where none is declared.",
         ((of(a.application), str(a.rto_s)) for a in targets if a.rto_s is not None),
+    )
+
+
+def _about_media(text: _Text, assessment: Assessment) -> None:
+    site = ("site", assessment.site)
+    text.gauge(
+        "offline_copy_timestamp_seconds",
+        "Time of an application's newest point on a medium that is proved away, 0 for none.",
+        (
+            (_labels(site, ("application", application), ("medium_id", m.medium)), _timestamp(at))
+            for m in assessment.media
+            for application, at in m.offline_at.items()
+        ),
+    )
+    text.gauge(
+        "offline_medium_connected",
+        "Whether an offline medium is attached (1) or not (0); absent where nobody can tell.",
+        (
+            (_labels(site, ("medium_id", m.medium)), str(int(m.connected)))
+            for m in assessment.media
+            if m.connected is not None
+        ),
     )
 
 

@@ -14,7 +14,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from backupguard.contracts import Command, Context
-from backupguard.errors import BackupGuardError, MissingMeans, Misunderstood, Unreachable
+from backupguard.errors import (
+    MEDIUM_AWAY,
+    BackupGuardError,
+    MissingMeans,
+    Misunderstood,
+    Unreachable,
+)
 from probes.offline_blocks import blocks, recognise, recognise_image
 from probes.offline_found import Helper, Look, MediumPlan, Roots
 from probes.offline_tapes import elements, unread
@@ -83,7 +89,7 @@ def content(
     if look.code is not None:
         raise Unreachable("medium_unmounted", medium=medium.id)
     if not look.attached:
-        raise Unreachable("medium_away", medium=medium.id)
+        raise Unreachable(MEDIUM_AWAY, medium=medium.id)
     if look.mismatch is not None:
         raise Unreachable("medium_mismatch", medium=medium.id)
     if medium.image is not None:

@@ -7,7 +7,7 @@ from datetime import datetime
 
 import structlog
 
-from backupguard.assess import pictures, published, settling, unproven
+from backupguard.assess import media, pictures, published, settling, unproven
 from backupguard.assess.chain import ChainWatch
 from backupguard.assess.history import History
 from backupguard.assess.picture import (
@@ -226,6 +226,7 @@ class Assessor:
             jobs=tuple(pictures.jobs(gathered)),
             tests=tuple(pictures.tests(gathered)),
             probes=tuple(pictures.probes(gathered)),
+            media=tuple(media.pictures(self._settings, views.latest, now)),
             evidence=evidence,
             anchored_at=to_us(anchored.observation.observed_at) if anchored else None,
             paused=paused,

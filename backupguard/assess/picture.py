@@ -90,6 +90,20 @@ class ApplicationPicture:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MediumPicture:
+    """One offline medium: where it stands (`controls.offline.Where`), and what is proved away on it.
+
+    `connected` None: nobody could tell. `offline_at` by application: the newest point, None for none.
+    """
+
+    medium: str
+    kind: str
+    where: str
+    connected: bool | None
+    offline_at: Mapping[str, int | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ProbePicture:
     """One probe on one subject. `success` tells whether its last run could see anything."""
 
@@ -180,6 +194,7 @@ class Assessment:
     jobs: tuple[JobPicture, ...] = ()
     tests: tuple[TestPicture, ...] = ()
     probes: tuple[ProbePicture, ...] = ()
+    media: tuple[MediumPicture, ...] = ()
     evidence: EvidenceState = EvidenceState()
     anchored_at: int | None = None
     paused: bool = False

@@ -19,6 +19,7 @@ from backupguard.assess.views import interval_s
 from backupguard.contracts import Store
 from backupguard.controls import Catalogue
 from backupguard.controls.pdm_01 import by_selection, worst_exposure_us
+from backupguard.errors import MEDIUM_AWAY
 from backupguard.model import (
     SITE,
     Fact,
@@ -201,7 +202,7 @@ def probes(gathered: Gathered) -> Iterator[ProbePicture]:
             probe="integrity",
             subject=subject,
             interval_s=int(cadences.integrity.of(criticality).total_seconds()),
-            success=found.get("verdict") in _SAW,
+            success=found.get("verdict") in _SAW or found.get("code") == MEDIUM_AWAY,
             last_run_at=to_us(closed.observation.observed_at) if closed is not None else None,
             duration_ms=(ended - started) // 1000 if started and ended else None,
         )
@@ -209,6 +210,8 @@ def probes(gathered: Gathered) -> Iterator[ProbePicture]:
 
 def _saw_all(inspected: Mapping[str, Any]) -> bool:
     """Tell whether a repository answered and nothing in it kept its listing from being whole."""
+    if inspected.get("code") == MEDIUM_AWAY:
+        return True  # there is nothing to see, and nothing is wrong with that
     return bool(inspected.get("reachable")) and inspected.get("code") is None
 
 

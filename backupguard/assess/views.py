@@ -7,13 +7,14 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
-from backupguard.assess import job_known, reach
+from backupguard.assess import job_known, media, reach
 from backupguard.assess.copies import copies_of, listed
 from backupguard.assess.history import History, payload
 from backupguard.assess.picture import EvidenceState
 from backupguard.assess.unproven import unconfirmed
 from backupguard.contracts import Capability, Store
 from backupguard.model import (
+from backupguard.errors import MEDIUM_AWAY
     SITE,
     Criticality,
     Fact,
@@ -60,6 +61,10 @@ def touched(settings: Settings, changed: Collection[Subject]) -> frozenset[Subje
             if repository_subject(backup.repository) in changed or own in changed:
                 found |= {own, job_subject(name, job)}
     # An inventory speaks about every repository in a fact of the site's.
+            if own in changed:  # a restore test says something of the repository it came from
+                found.add(repository_subject(backup.repository))
+    for subject in changed:
+        found |= media.touched(settings, subject)
     everything = subjects(settings)
     if SITE in changed or any(reach.concerns(subject) for subject in changed):
         return frozenset(everything)
@@ -152,6 +157,8 @@ class Views:
         first_seen = self._history.first_seen(subject)
         jobs = tuple(self.of(job_subject(name, job)) for job in owner.backups)
         return View(
+        offline = media.of_application(self._settings, name, self.latest)
+        latest |= media.facts_of(self._settings, name, self.latest)
             scope=Scope.APPLICATION,
             subject=subject,
             settings={
@@ -171,7 +178,13 @@ class Views:
             first_seen=first_seen,
             known=self._known(
                 subject,
-                copies=copies_of(name, jobs, self._settings, self._history, self._unconfirmed),
+                copies=[
+                    {**copy, "offline_at": _offline_at(copy, offline["media"], self._now)}
+                    for copy in copies_of(
+                        name, jobs, self._settings, self._history, self._unconfirmed
+                    )
+                ],
+                **offline,
                 reach=self._history.looks.of_media(name, self._settings),
                 today=job_known.day_of(self._now, self._timezone),
                 first_day=(
@@ -343,7 +356,8 @@ class Views:
         sighting = self._sightings.get(repository.removeprefix(repository_subject("")))
         if sighting is not None and sighting.listed_at is not None:
             times.append(to_us(sighting.listed_at))
-        if self._inventory is not None:
+        away = inspected is not None and payload(inspected).get("code") == MEDIUM_AWAY
+        if self._inventory is not None and not away:
             # A repository that was added after that inventory has not been looked at by it.
             began, ended = self._inventory
             known_since = self._history.first_seen(repository)
@@ -402,3 +416,10 @@ def _reachable(inspected: Fact | None) -> dict[str, Json]:
         return {"reachable": None, "code": None}
     found = payload(inspected)
     return {"reachable": found.get("reachable"), "code": found.get("code")}
+def _offline_at(copy: Mapping[str, Json], media_of: Json, now: datetime) -> int | None:
+    """Return the newest point of a copy on a medium that is proved away; None for none."""
+    at = media.offline_at(media_of, str(copy["repository"]), now)
+    newest = copy["newest_at"]
+    return None if at is None or newest is None else min(at, int(newest))
+
+

@@ -18,6 +18,7 @@ from backupguard.controls.job_01 import JobSuccess
 from backupguard.controls.not_built import NotBuilt
 from backupguard.controls.pdm_01 import RpoMet
 from backupguard.controls.prv_01 import EvidenceKept
+from backupguard.controls.off_01 import OfflineCopy
 from backupguard.controls.ret_01 import RetentionDepth
 from backupguard.controls.rst_01 import PeriodicRestoreTest
 from backupguard.controls.rst_02 import RestoredContent
@@ -34,6 +35,7 @@ BUILT: Mapping[str, Control] = {
         ThreeTwoOne(),
         JobSuccess(),
         RpoMet(),
+        OfflineCopy(),
         RetentionDepth(),
         BackupAnomaly(),
         Integrity(),

@@ -24,7 +24,13 @@ application
         "snapshot", "replica"), `medium`, `domain`, `declared_at` (None: never), `off_site`, `claims`,
         `device` (words that name a place), `repository_id`, `code`, `points`, `newest_at`
         (restorable), `seen_at`, `allowed_s` (how old its newest point may be to count), `broken`
-        ("restore", "integrity", None), `unproven` (needs a person's confirmation),
+        ("restore", "integrity", None), `unproven` (needs a person's confirmation), `offline_at` (newest
+        point on a medium that is proved away; None), `media`: one per offline medium that carries
+        copies of it, with `medium`, `kind`, `may_stay_s`, `every_s` (None: no rotation planned),
+        `seen_at` (when it was last looked for), `here_at` (the last time it was here), `attached`,
+        `attached_since_at`, `mismatch`, `code`, `slot`, `copies` (`repository`, `seen_at`, `newest_at`
+        of this application, `verdict`, `code`, `may_leave`, `restore_test`), `moved` (`direction`,
+        `at`, `holder`, `place`, `seal`),
         `reach` (per medium: `targets`, `vantages`: how many, `proved_at`, `fresh_until` (since when
         and until when production is proved to reach none of them; None: it is not), `answers`
         (`target`, `name`, `port`, `vantage`, `seen_at`, `seq`; None))

@@ -15,6 +15,7 @@ from datetime import datetime
 from typing import ClassVar
 
 from backupguard.controls import facts
+from backupguard.errors import MEDIUM_AWAY
 from backupguard.controls.job_01 import own_grace_s
 from backupguard.model import (
     Criticality,
@@ -60,7 +61,9 @@ class RpoMet:
         if to_us(now) <= lapse:
             return standing
         inspected = _inspected(jobs)
-        unseen = [job for job in jobs if (facts.number(job.known.get("seen_at")) or 0) <= lapse]
+        # A medium that is away excuses nothing that another job of the same data has not done.
+        here = [job for job in jobs if job.known.get("code") != MEDIUM_AWAY] or jobs
+        unseen = [job for job in here if (facts.number(job.known.get("seen_at")) or 0) <= lapse]
         if unseen:
             blind = facts.lost(
                 policy, now, lapse, "reason.PDM-01.unseen", *inspected,

@@ -17,8 +17,14 @@ from backupguard.daemon.drift import drift
 from backupguard.daemon.isolation import isolation
 from backupguard.daemon.offline import offline
 from backupguard.daemon.requests import SCHEDULE
-from backupguard.errors import BackupDefect, EvidenceError, MissingMeans, UsageError
-from backupguard.media import AWAY, is_away
+from backupguard.errors import (
+    MEDIUM_AWAY,
+    BackupDefect,
+    EvidenceError,
+    MissingMeans,
+    UsageError,
+)
+from backupguard.media import is_away
 from backupguard.model import (
     Baseline,
     Fact,
@@ -87,7 +93,7 @@ def inventory(task: TaskContext) -> tuple[Verdict, str | None]:
     for observation in _observe(task, "inventory", *only):
         if observation.kind == "repository.inspected":
             data = observation.data
-            if data["code"] == AWAY:  # nothing is wrong with that; what is on it was seen before
+            if data["code"] == MEDIUM_AWAY:  # nothing is wrong with that; what is on it was seen before
                 away = True
                 continue
             outcomes.append((_seen(data["reachable"], data["code"]), data["code"]))
@@ -95,7 +101,7 @@ def inventory(task: TaskContext) -> tuple[Verdict, str | None]:
                 task.tools_used[data["tool"]] = data["tool_version"]
     task.quiet = task.recorded == 0
     if away and not outcomes:
-        return Verdict.SKIPPED, AWAY
+        return Verdict.SKIPPED, MEDIUM_AWAY
     return _verdict(outcomes)
 
 
@@ -109,7 +115,7 @@ def _seen(reachable: bool, code: str | None) -> Verdict:
 def integrity(task: TaskContext) -> tuple[Verdict, str | None]:
     """Verify one repository's structure and the share of its data that is due."""
     if is_away(task.settings, repository_of(task.run.request.subject), task.context):
-        return Verdict.SKIPPED, AWAY
+        return Verdict.SKIPPED, MEDIUM_AWAY
     outcomes = [
         (Verdict(observation.data["verdict"]), observation.data["code"])
         for observation in _observe(task, "integrity", repository_of(task.run.request.subject))
@@ -121,7 +127,7 @@ def integrity(task: TaskContext) -> tuple[Verdict, str | None]:
 def immutability(task: TaskContext) -> tuple[Verdict, str | None]:
     """Read how one repository is protected, then try to break that as its backup writer."""
     if is_away(task.settings, repository_of(task.run.request.subject), task.context):
-        return Verdict.SKIPPED, AWAY
+        return Verdict.SKIPPED, MEDIUM_AWAY
     kinds = ("protection.seen", "immutability.tried")
     outcomes = [
         (Verdict(observation.data["verdict"]), observation.data["code"])
@@ -188,7 +194,7 @@ def restore_test(task: TaskContext) -> tuple[Verdict, str | None]:
         raise MissingMeans("not_fetchable")
     away = {name for name in fetchable if is_away(task.settings, name, task.context)}
     if away and (away == {*fetchable} or options.get("repository") in away):
-        return Verdict.SKIPPED, AWAY
+        return Verdict.SKIPPED, MEDIUM_AWAY
     selectors: dict[str, list[phases.JobSelector]] = {}
     for job, backup in application.backups.items():
         if backup.repository not in fetchable or backup.repository in away:
