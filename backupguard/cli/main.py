@@ -54,6 +54,9 @@ COMMANDS = (
     Command("discover", f"{_CLI}.discover:discover", "Show what runs here and what saves it."),
     Command("inventory", f"{_CLI}.inventory:inventory", "Show jobs, recovery points and copies."),
     Command("probe", f"{_CLI}.probe:probe", "Run probes now."),
+    Command(
+        "vantage", f"{_CLI}.vantage:app", "What a vantage point in production needs to report here."
+    ),
     Command("restore-test", f"{_CLI}.restore_test:restore_test", "Restore backups in a sandbox."),
     Command("baseline", f"{_CLI}.baseline:app", "Show, accept or reset the shape of the data."),
     Command("pause", f"{_CLI}.run:pause", "Pause the daemon's own runs, for a reason."),

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from backupguard.cli import common
+from backupguard.cli import common, isolation_matrix
 from backupguard.cli.acting import Wanted, act, exit_code, show_runs
 from backupguard.errors import UsageError
 from backupguard.model import SITE, repository_subject
@@ -46,8 +46,13 @@ def probe(
                 for identifier in repositories
             )
     ended = act(settings, wanted)
+    reached = isolation_matrix.matrix(settings) if "isolation" in (names or ()) else {}
     if as_json:
-        common.print_json([dict(run) for run in ended])
+        common.print_json(
+            [{**run, **(reached if run["task"] == "isolation" else {})} for run in ended]
+        )
     else:
         show_runs(ended)
+        if reached:
+            isolation_matrix.show(reached)
     return exit_code(ended)
