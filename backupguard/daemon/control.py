@@ -23,6 +23,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from backupguard.contracts import Tools
+from backupguard.daemon import custody
 from backupguard.daemon.clock import utc_now
 from backupguard.daemon.requests import RESOURCES, author, run_json
 from backupguard.daemon.signatures import LONGEST
@@ -186,7 +187,7 @@ def _day(body: Mapping[str, Json], name: str) -> date:
 
 def statement_of(body: Mapping[str, Json]) -> Statement:
     """Return the statement that a request makes; raises UsageError for what is none."""
-    values = body.get("values") or {}
+    values = body.get("values", {})
     if not isinstance(values, dict) or not all(
         isinstance(value, str | int) and not isinstance(value, bool) for value in values.values()
     ):
@@ -224,7 +225,7 @@ class _Control:
         key = body.get("key")  # not among the options: those are remembered
         if key is not None and not isinstance(key, str):
             raise UsageError("usage")
-        brought = key.encode() if key is not None else None
+        brought = key.encode("utf-8", "surrogateescape") if key is not None else None
         run = await self.operations.enqueue(task, subject, options, _caller(request), brought)
         return JSONResponse(run_json(run), status_code=202)
 
@@ -286,6 +287,34 @@ class _Control:
         await self.operations.state(lambda s: s.withdraw(seq, reason, uid=uid, now=utc_now()))
         return JSONResponse({"withdrawn": seq})
 
+    async def media(self, _request: Request) -> Response:
+        """List the offline media: where each one is."""
+        return JSONResponse(
+            await self.operations.state(lambda s: custody.register(s.store, s.settings, utc_now()))
+        )
+
+    async def move_medium(self, request: Request) -> Response:
+        """Take somebody's word that a medium went out or came in."""
+        body, uid, medium = await _body(request), _uid(request), request.path_params["medium"]
+        direction, holder, place = (_text(body, name) for name in ("direction", "holder", "place"))
+        seal = _text(body, "seal") if body.get("seal") is not None else None
+        at = _time(body, "at")
+        row = await self.operations.state(
+            lambda s: custody.move(
+                s.store,
+                s.settings,
+                medium=medium,
+                direction=direction,
+                holder=holder,
+                place=place,
+                seal=seal,
+                at=at,
+                uid=uid,
+                now=utc_now(),
+            )
+        )
+        return JSONResponse(row, status_code=201)
+
     async def waivers(self, _request: Request) -> Response:
         """List the exceptions that were asked for."""
         return JSONResponse(await self.operations.state(lambda s: s.waivers(utc_now())))
@@ -339,6 +368,8 @@ def create_app(operations: Operations) -> Starlette:
             Route("/attestations", _guarded(control.attest), methods=["POST"]),
             Route("/attestations/{seq:int}/withdraw", _guarded(control.withdraw), methods=["POST"]),
             Route("/attestations/text", _guarded(control.statement), methods=["POST"]),
+            Route("/media", _guarded(control.media), methods=["GET"]),
+            Route("/media/{medium}/moves", _guarded(control.move_medium), methods=["POST"]),
             Route("/waivers", _guarded(control.waivers), methods=["GET"]),
             Route("/waivers", _guarded(control.waive), methods=["POST"]),
             Route("/waivers/{seq:int}/confirm", _guarded(control.confirm), methods=["POST"]),

@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from uuid import uuid4
 from zoneinfo import ZoneInfo
 
 from backupguard.assess.attestations import KINDS as ATTESTATIONS
@@ -331,7 +332,8 @@ class Statements:
     def _record(
         self, kind: str, subject: Subject, data: Mapping[str, Json], uid: int, now: datetime
     ) -> int:
-        number = data.get("attestation") or data.get("waiver") or to_us(now)
+        # What becomes of a statement happens once; statements alike at one moment are two.
+        number = data.get("attestation") or data.get("waiver") or uuid4().hex
         recorded = self.store.append(
             [
                 Observation(
