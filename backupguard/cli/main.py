@@ -71,8 +71,11 @@ COMMANDS = (
         "Run a backup command and report how it went.",
     ),
     Command("evidence", f"{_CLI}.evidence:app", "Verify, export or show the evidence."),
-    Command("attest", f"{_CLI}.attest:app", "State something, signed, until a day; list, withdraw."),
+    Command(
+        "attest", f"{_CLI}.attest:app", "State something, signed, until a day; list, withdraw."
+    ),
     Command("waive", f"{_CLI}.waive:app", "Accept an exception until a day; list, confirm, end."),
+    Command("media", f"{_CLI}.media:app", "Where each offline medium is; who took it where."),
     Command("demo", f"{_CLI}.demo:demo", "A small real hospital, and everything above run on it."),
     Command(
         "perform", f"{_CLI}.run:perform", "Perform one run (started by the daemon).", hidden=True

@@ -212,6 +212,17 @@ def withdraw(settings: Settings, seq: int, reason: str) -> None:
     _ask(settings, "POST", f"/attestations/{seq}/withdraw", {"reason": reason})
 
 
+def media(settings: Settings) -> list[Json]:
+    """Return the register of offline media, as `custody.register` tells it."""
+    found: list[Json] = _ask(settings, "GET", "/media")
+    return found
+
+
+def move_medium(settings: Settings, medium: str, body: Mapping[str, Json]) -> Json:
+    """Say that a medium went out or came in; return its row. Raises UsageError if refused."""
+    return _ask(settings, "POST", f"/media/{medium}/moves", body)
+
+
 def waivers(settings: Settings) -> list[Json]:
     """Return the exceptions that were asked for, as `Statements.waivers` tells them."""
     found: list[Json] = _ask(settings, "GET", "/waivers")
