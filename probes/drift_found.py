@@ -19,7 +19,7 @@ class Plan:
 
     `before` is what the last `policy.seen` holds, None when there is none. `protections` maps a
     repository to the payload of its newest `protection.seen`, `encrypted` to what its tool said last.
-    `settle_s` is how long it waits before it believes a weakening: a file may be half written.
+    `settle_s` is how long it waits before it believes a change: a file may be half written.
     """
 
     places: Places = field(default_factory=Places)

@@ -8,7 +8,7 @@ None. What is one of many is an item each, so that reordering changes nothing.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 Value = int | str | bool
@@ -112,6 +112,7 @@ def _of_protection(name: str, before: Value | None, after: Value | None) -> str 
         "append_only": "append_only_dropped",
         "versioning": "versioning_suspended",
         "encryption": "encryption_off",
+        "mfa_delete": "lock_weakened",
     }
     code = codes.get(name.partition(".")[0])
     return code if _on(before) and not _on(after) else None
@@ -159,12 +160,12 @@ def undone(change: Mapping[str, Any], now: Mapping[str, Value]) -> bool:
 
 
 def standing(
-    before: Mapping[str, Value], items: Mapping[str, Value], hidden: Iterable[str]
+    before: Mapping[str, Value], items: Mapping[str, Value], hidden: Collection[str]
 ) -> dict[str, Value]:
     """Return what stands: what was read, and of places that could not be read what they said last.
 
     `hidden` names what could not be read: a source ("systemd|"), a file or directory in one
-    ("cron|/etc/cron.d"), or a place.
+    ("cron|/etc/cron.d"), a place, or one thing that a place says.
     """
     ends = ("|", " ", "/")
     beginnings = tuple(
@@ -172,5 +173,10 @@ def standing(
         for name in hidden
         for start in ([name] if name.endswith("|") else [name + end for end in ends])
     )
-    kept = {item: value for item, value in before.items() if item.startswith(beginnings)}
+    exactly = set(hidden)
+    kept = {
+        item: value
+        for item, value in before.items()
+        if item in exactly or item.startswith(beginnings)
+    }
     return {**kept, **items}

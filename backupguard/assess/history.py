@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from backupguard.assess import attestations, reach, record_clock, waivers
+from backupguard.assess import attestations, reach, record_clock, waivers, weakenings
 from backupguard.assess.backups import Remembered
 from backupguard.contracts import Store
 from backupguard.model import Fact, PointsLost, Subject, Verdict, repository_subject, to_us
@@ -22,6 +22,7 @@ _KINDS = (
     *record_clock.KINDS,
     *attestations.KINDS,
     *waivers.KINDS,
+    *weakenings.KINDS,
 )
 _CONCLUSIVE = frozenset({Verdict.PASSED, Verdict.FAILED})
 
@@ -101,37 +102,43 @@ class History:
         self.pause: Fact | None = None
         self.attestations = attestations.Attestations()
         self.waivers = waivers.Waivers()
+        self.weakenings = weakenings.Weakenings()
         self.clock = record_clock.RecordClock(store)
 
     def update(self) -> None:
         """Read the facts recorded since the last call."""
         for fact in self._store.facts(after=self._seq, kinds=_KINDS):
             self._seq = fact.seq
-            match fact.observation.kind:
-                case "restore-test.result":
-                    self._test(fact)
-                case "repository.verified":
-                    self.verified.setdefault(fact.observation.subject, Verified()).learn(fact)
-                case "repository.inspected":
-                    if payload(fact).get("device") is not None:
-                        self.places[fact.observation.subject] = fact
-                case "report.issued":
-                    self.reported = max(self.reported or "", payload(fact).get("month") or "")
-                case "pause.started":
-                    self.pause = fact
-                case "pause.ended":
-                    self.pause = None
-                case "clock.stepped" | "daemon.started":
-                    self.clock.learn(fact)
-                case "attestation.made" | "attestation.withdrawn":
-                    self.attestations.learn(fact)
-                case "waiver.asked" | "waiver.confirmed" | "waiver.ended":
-                    self.waivers.learn(fact)
-
+            self._learn(fact)
+            kind = fact.observation.kind
+            if kind in attestations.KINDS:
+                self.attestations.learn(fact)
+            elif kind in waivers.KINDS:
+                self.waivers.learn(fact)
+            elif kind in weakenings.KINDS:
+                self.weakenings.learn(fact)
         self._forget_vanished()
         self._losses()
         self._looks()
         self.backups.update()
+
+    def _learn(self, fact: Fact) -> None:
+        match fact.observation.kind:
+            case "restore-test.result":
+                self._test(fact)
+            case "repository.verified":
+                self.verified.setdefault(fact.observation.subject, Verified()).learn(fact)
+            case "repository.inspected":
+                if payload(fact).get("device") is not None:
+                    self.places[fact.observation.subject] = fact
+            case "report.issued":
+                self.reported = max(self.reported or "", payload(fact).get("month") or "")
+            case "pause.started":
+                self.pause = fact
+            case "pause.ended":
+                self.pause = None
+            case "clock.stepped" | "daemon.started":
+                self.clock.learn(fact)
 
     def failed_points(self, subject: Subject) -> Mapping[str, Fact]:
         """Return per repository the newest failed test of a point that stands and never passed since.

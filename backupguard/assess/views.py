@@ -303,6 +303,8 @@ class Views:
                 evidence_valid=self._evidence.valid,
                 evidence_wrong_seq=self._evidence.wrong_seq,
                 reported=self._history.reported,
+                weakenings=self._history.weakenings.standing(),
+                policies=self._history.weakenings.policies(),
             ),
         )
 

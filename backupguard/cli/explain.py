@@ -7,7 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from backupguard.cli import common, locks
+from backupguard.cli import common, locks, weakenings
 from backupguard.errors import StoreError
 from backupguard.model import Criticality, Fact, Json, Message, to_us
 
@@ -33,6 +33,13 @@ _NEXT = {
     "reason.321-01.production_undeclared": "next.declare",
     "reason.321-01.attestation": "next.attest",
     "reason.321-01.offline_declared": "next.nothing",
+    "reason.CFG-01": "next.policies",
+    "reason.CFG-01.kept": "next.nothing",
+    "reason.CFG-01.weakened": "next.change",
+    "reason.CFG-01.unsigned": "next.change",
+    "reason.CFG-01.unknown_medium": "next.unknown_medium",
+    "reason.CFG-01.unread": "next.policy_rights",
+    "reason.CFG-01.never_read": "next.policy_rights",
     "reason.INV-01": "next.cover",
     "reason.INV-01.covered": "next.nothing",
     "reason.INV-01.no_reference": "next.reference",
@@ -146,16 +153,19 @@ def explained(document: Json, finding: Json, words: Words) -> Explained:
     facts: list[Fact] = []
     good_at: int | None = None
     known = True
+    weaker: list[str] = []
     try:
         with closing(common.store(common.settings(), replace_corrupt=False)) as store:
             facts = [f for seq in finding["facts"][-MOST_FACTS:] if (f := store.fact(seq))]
             good_at = last_good(store, finding)
+            weaker = list(weakenings.said(store, finding, words))
     except StoreError:
         known = False
     if known:
         never = words.text("status.why.never")
         good = words.text("status.time", moment_at=good_at) if good_at is not None else never
         rows.append(("status.why.good", good))
+    rows += [("status.why.weakened", line) for line in weaker]
     held = [line for fact in facts for line in locks.said(fact, words)]
     if held:
         rows.append(("status.why.locks", " ".join(held)))
@@ -264,5 +274,6 @@ def next_step(finding: Json, words: Words) -> str:
         "repository": values.get("repository", subject),
         "month": values.get("month", ""),
         "check": values.get("check", ""),
+        "seq": values.get("seq", ""),
     }
     return words.say(Message(id=_NEXT[step] if step else "next.log", values=said))

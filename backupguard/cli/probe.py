@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from backupguard.cli import common, isolation_matrix
+from backupguard.cli import common, isolation_matrix, weakenings
 from backupguard.cli.acting import Wanted, act, exit_code, show_runs
 from backupguard.errors import UsageError
 from backupguard.model import SITE, repository_subject
@@ -55,4 +55,6 @@ def probe(
         show_runs(ended)
         if reached:
             isolation_matrix.show(reached)
+        if "drift" in (names or ()):
+            weakenings.show(settings)
     return exit_code(ended)

@@ -10,6 +10,7 @@ from backupguard.contracts import Control
 from backupguard.controls.ano_01 import BackupAnomaly
 from backupguard.controls.c321_01 import ThreeTwoOne
 from backupguard.controls.catalogue import Catalogue, CatalogueEntry, load_catalogue
+from backupguard.controls.cfg_01 import ConfigurationDrift
 from backupguard.controls.int_01 import Integrity
 from backupguard.controls.inv_01 import Coverage
 from backupguard.controls.inv_02 import CoreServices
@@ -43,6 +44,7 @@ BUILT: Mapping[str, Control] = {
         PeriodicRestoreTest(),
         RestoredContent(),
         MeasuredRto(),
+        ConfigurationDrift(),
         EvidenceKept(),
     )
 }

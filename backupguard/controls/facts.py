@@ -69,7 +69,10 @@ site
         of every host or list
     known: `services` (per base service, one per application that is it: `application`, `production`,
         `grace_s`, `copies` as above), `evidence_valid` (None: not checked), `evidence_wrong_seq`,
-        `reported` (newest month a report was issued for, "2026-10")
+        `reported` (newest month a report was issued for, "2026-10"), `weakenings` (that were not
+        undone, oldest first: `seq`, `at`, `of` ("policy", "configuration"), `what` (a code of
+        `weakening.CODE`), `path`, `before`, `after`), `policies` (`seen_at`, `unread`: since when by
+        name, `never_read`)
 """
 
 from __future__ import annotations

@@ -38,6 +38,8 @@ class Difference(TypedDict):
     change: str  # "added", "removed", "changed"
     before: NotRequired[str]
     after: NotRequired[str]
+    before_sha256: NotRequired[str]  # of the whole value, where it was cut
+    after_sha256: NotRequired[str]
     weakened: bool
 
 
@@ -569,19 +571,17 @@ class HostJoined(TypedDict):
 class PolicyItem(TypedDict):
     """One thing a policy says."""
 
-    path: str  # "borgmatic/config.yaml/keep_daily", "s3/nas/retention"
+    path: str  # "borgmatic|/etc/borgmatic/config.yaml|retention.keep_daily"
     before: NotRequired[int | str | bool | None]
     after: NotRequired[int | str | bool | None]
-    weakening: (
-        str | None
-    )  # "retention_shortened", "lock_removed", "job_disabled", …; None: no weaker
+    weakening: str | None  # "retention_shortened", "lock_removed", …; None: no weaker
 
 
 class PolicySeen(TypedDict):
-    """The policies and protections of one place as they stand."""
+    """The policies and protections as they stand; of what could not be read, what it said last."""
 
     items: dict[str, int | str | bool]
-    unread: list[str]
+    unread: list[str]  # "cron|/var/spool/cron/crontabs", or a whole source: "systemd|"
 
 
 class PolicyChanged(TypedDict):
