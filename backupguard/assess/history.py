@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from backupguard.assess import attestations, reach, record_clock, waivers, weakenings
+from backupguard.assess import attestations, reach, record_clock, tampering, waivers, weakenings
 from backupguard.assess.backups import Remembered
 from backupguard.contracts import Store
 from backupguard.model import Fact, PointsLost, Subject, Verdict, repository_subject, to_us
@@ -21,8 +21,9 @@ _KINDS = (
     "pause.ended",
     *record_clock.KINDS,
     *attestations.KINDS,
-    *waivers.KINDS,
+    *tampering.KINDS,
     *weakenings.KINDS,
+    *waivers.KINDS,
 )
 _CONCLUSIVE = frozenset({Verdict.PASSED, Verdict.FAILED})
 
@@ -92,6 +93,8 @@ class History:
         self.newest_failure: dict[TestKey, Fact] = {}
         self.outcomes: dict[TestKey, Counter[str]] = {}
         self.verified: dict[Subject, Verified] = {}
+        self.encryption: dict[Subject, Fact] = {}  # the newest that says whether it is encrypted
+        self.escrow: dict[Subject, dict[str, Fact]] = {}  # "opened", "refused": with an escrowed key
         self.places: dict[Subject, Fact] = {}  # the newest that says where a repository lies
         self.lost: dict[tuple[str, str], list[PointsLost]] = {}
         self._lost_seq: int | None = None
@@ -101,8 +104,9 @@ class History:
         self.reported: str | None = None
         self.pause: Fact | None = None
         self.attestations = attestations.Attestations()
-        self.waivers = waivers.Waivers()
+        self.tried = tampering.Tried()
         self.weakenings = weakenings.Weakenings()
+        self.waivers = waivers.Waivers()
         self.clock = record_clock.RecordClock(store)
 
     def update(self) -> None:
@@ -113,6 +117,8 @@ class History:
             kind = fact.observation.kind
             if kind in attestations.KINDS:
                 self.attestations.learn(fact)
+            elif kind in tampering.KINDS:
+                self.tried.learn(fact)
             elif kind in waivers.KINDS:
                 self.waivers.learn(fact)
             elif kind in weakenings.KINDS:
@@ -131,6 +137,8 @@ class History:
             case "repository.inspected":
                 if payload(fact).get("device") is not None:
                     self.places[fact.observation.subject] = fact
+                if payload(fact).get("encrypted") is not None:
+                    self.encryption[fact.observation.subject] = fact
             case "report.issued":
                 self.reported = max(self.reported or "", payload(fact).get("month") or "")
             case "pause.started":
@@ -214,6 +222,12 @@ class History:
         if verdict is None:  # pruned
             return
         repository = found.get("repository") or "-"
+        if found.get("key") == "escrow":
+            known = self.escrow.setdefault(repository_subject(repository), {})
+            if found.get("code") == "wrong_key":
+                known["refused"] = fact
+            elif (found.get("level") or 0) > 0:  # its bytes came back, whatever they are worth
+                known["opened"] = fact
         key = (
             subject.removeprefix("application/"),
             found.get("engine") or "unknown",

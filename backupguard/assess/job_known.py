@@ -5,6 +5,7 @@ Everything that depends on a calendar or a time zone is worked out here, so that
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -178,6 +179,12 @@ def of_points(
         "days": summary.point_days if summary is not None else (),
         "future": len(points) - len(past),
     }
+
+
+def of_encryption(points: Sequence[RecoveryPoint]) -> dict[str, int]:
+    """Return how many of a job's newest points are encrypted, clear, and of which nobody knows."""
+    said = Counter(point.encrypted for point in points)
+    return {"encrypted": said[True], "clear": said[False], "unknown": said[None]}
 
 
 def of_runs(seen: Sequence[Outcome], now: datetime) -> dict[str, Json]:

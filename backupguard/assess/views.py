@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -13,8 +14,8 @@ from backupguard.assess.history import History, payload
 from backupguard.assess.picture import EvidenceState
 from backupguard.assess.unproven import unconfirmed
 from backupguard.contracts import Capability, Store
-from backupguard.model import (
 from backupguard.errors import MEDIUM_AWAY
+from backupguard.model import (
     SITE,
     Criticality,
     Fact,
@@ -60,11 +61,11 @@ def touched(settings: Settings, changed: Collection[Subject]) -> frozenset[Subje
         for job, backup in application.backups.items():
             if repository_subject(backup.repository) in changed or own in changed:
                 found |= {own, job_subject(name, job)}
-    # An inventory speaks about every repository in a fact of the site's.
             if own in changed:  # a restore test says something of the repository it came from
                 found.add(repository_subject(backup.repository))
     for subject in changed:
         found |= media.touched(settings, subject)
+    # An inventory speaks about every repository in a fact of the site's.
     everything = subjects(settings)
     if SITE in changed or any(reach.concerns(subject) for subject in changed):
         return frozenset(everything)
@@ -156,9 +157,9 @@ class Views:
         steps = sum((step.duration for step in owner.recovery.steps), timedelta(0))
         first_seen = self._history.first_seen(subject)
         jobs = tuple(self.of(job_subject(name, job)) for job in owner.backups)
-        return View(
         offline = media.of_application(self._settings, name, self.latest)
         latest |= media.facts_of(self._settings, name, self.latest)
+        return View(
             scope=Scope.APPLICATION,
             subject=subject,
             settings={
@@ -251,6 +252,7 @@ class Views:
                     schedule, now, max(job_known.ASKED_DAYS, owner.retention.daily or 0), zone
                 ),
                 samples=job_known.samples(kept.samples, now),
+                points_encrypted=job_known.of_encryption(recent),
             ),
         )
 
@@ -261,7 +263,13 @@ class Views:
             latest["repository.verified/complete"] = verified.complete
         if verified is not None and verified.failed is not None:
             latest["repository.verified/failed"] = verified.failed
+        if subject in self._history.encryption:
+            latest["repository.inspected/encryption"] = self._history.encryption[subject]
+        for end, fact in self._history.escrow.get(subject, {}).items():
+            latest[f"restore-test.escrow/{end}"] = fact
+        place = self._settings.repositories[name]
         latest |= self._history.looks.of_repository(name, self._settings)
+        latest |= self._history.tried.of(subject)
         return View(
             scope=Scope.REPOSITORY,
             subject=subject,
@@ -270,11 +278,27 @@ class Views:
                 "criticality": self._settings.criticality_of(name).value,
                 "verifiable": Capability.VERIFY
                 in capabilities(self._settings.repositories[name].type),
+                "leaves_site": place.off_site
+                or place.medium is not None
+                or place.medium_kind in {"tape", "object", "removable"},
+                "key_testable": place.reader_is_key and place.credentials.reader is not None,
             },
             latest=latest,
             first_seen=self._history.first_seen(subject),
-            known=self._known(subject, unproven=name in self._unconfirmed),
+            known=self._known(
+                subject,
+                unproven=name in self._unconfirmed,
+                points_encrypted=self._points_encrypted(name),
+            ),
         )
+
+    def _points_encrypted(self, repository: str) -> dict[str, int]:
+        counted: Counter[str] = Counter()
+        for name, owner in self._settings.applications.items():
+            for job, backup in owner.backups.items():
+                if backup.repository == repository:
+                    counted.update(self.of(job_subject(name, job)).known["points_encrypted"])
+        return dict(counted)
 
     def _site(self) -> View:
         return View(
@@ -290,11 +314,15 @@ class Views:
                     for name, owner in self._settings.applications.items()
                 },
                 "servers": len(self._settings.discovery.servers),
+                "repositories": {
+                    name: place.type for name, place in self._settings.repositories.items()
+                },
                 "without": dict(self._settings.site.without),
             },
             latest={
                 **self.latest.get(SITE, {}),
                 **listed(self.latest, ("discovery.seen", "reference.loaded")),
+                **listed(self.latest, ("repository.inspected", "immutability.tried")),
             },
             first_seen=self._history.first_seen(SITE),
             known=self._known(
@@ -403,6 +431,13 @@ def _seconds(duration: timedelta | None) -> int | None:
     return None if duration is None else int(duration.total_seconds())
 
 
+def _offline_at(copy: Mapping[str, Json], media_of: Json, now: datetime) -> int | None:
+    """Return the newest point of a copy on a medium that is proved away; None for none."""
+    at = media.offline_at(media_of, str(copy["repository"]), now)
+    newest = copy["newest_at"]
+    return None if at is None or newest is None else min(at, int(newest))
+
+
 def _retention(owner: Application) -> dict[str, Json]:
     """Return what an application demands of its own; None where the catalogue decides."""
     return {name: getattr(owner.retention, name) for name in ("daily", "monthly", "yearly")}
@@ -418,10 +453,3 @@ def _reachable(inspected: Fact | None) -> dict[str, Json]:
         return {"reachable": None, "code": None}
     found = payload(inspected)
     return {"reachable": found.get("reachable"), "code": found.get("code")}
-def _offline_at(copy: Mapping[str, Json], media_of: Json, now: datetime) -> int | None:
-    """Return the newest point of a copy on a medium that is proved away; None for none."""
-    at = media.offline_at(media_of, str(copy["repository"]), now)
-    newest = copy["newest_at"]
-    return None if at is None or newest is None else min(at, int(newest))
-
-

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,8 @@ from backupguard.errors import EXIT_DONE, EXIT_FAILED, EXIT_NOT_PROVED, Busy
 from backupguard.model import Json, Subject, Verdict
 
 if TYPE_CHECKING:
-    from backupguard.contracts import Cancel, Store
+    from backupguard.contracts import Cancel, Secret, Store
+    from backupguard.runs import Task
     from backupguard.settings import Settings
 
 #: Where the short sentences of codes are: of errors, and of checks of restored content.
@@ -34,6 +36,7 @@ class Wanted:
     task: str
     subject: Subject
     options: Mapping[str, Json] = field(default_factory=dict)
+    key: Secret | None = None  # an escrowed key that was brought for this run alone
 
 
 def act(settings: Settings, wanted: Sequence[Wanted]) -> list[RunJson]:
@@ -97,7 +100,7 @@ def show_runs(ended: Sequence[RunJson]) -> None:
 
 
 def _through_daemon(settings: Settings, wanted: Wanted) -> RunJson:
-    identifier = client.enqueue(settings, wanted.task, wanted.subject, wanted.options)
+    identifier = client.enqueue(settings, wanted.task, wanted.subject, wanted.options, wanted.key)
     progress = _Progress(wanted)
     last: RunJson = {}
     try:
@@ -116,8 +119,8 @@ def _through_daemon(settings: Settings, wanted: Wanted) -> RunJson:
 
 def _in_process(settings: Settings, store: Store, wanted: Sequence[Wanted]) -> list[RunJson]:
     from backupguard import runs
+    from backupguard.daemon.escrow import HANDED
     from backupguard.daemon.log import configure
-    from backupguard.daemon.tasks import TASKS
     from backupguard.processes import Cancellation
 
     configure(quiet=not common.options().verbose)
@@ -134,12 +137,12 @@ def _in_process(settings: Settings, store: Store, wanted: Sequence[Wanted]) -> l
                     one.subject,
                     requested_by=author(),
                     due_at=datetime.now(UTC),
-                    options=dict(one.options),
+                    options={**one.options, **({HANDED: "here"} if one.key else {})},
                 )
             )
             progress = _Progress(one)
             try:
-                runs.perform(run, settings, store, cancel, TASKS, follower=progress)
+                runs.perform(run, settings, store, cancel, _tasks(one.key), follower=progress)
             except Busy:
                 # What excludes it is being performed by somebody else: this request is withdrawn.
                 store.cancel(run.id, author())
@@ -151,6 +154,15 @@ def _in_process(settings: Settings, store: Store, wanted: Sequence[Wanted]) -> l
     if len(ended) < len(wanted):  # what was never begun is not among what passed
         cancel.raise_if_set()
     return ended
+
+
+def _tasks(key: Secret | None) -> Mapping[str, Task]:
+    """Return the table of tasks; a restore test is handed the key that was brought for it."""
+    from backupguard.daemon.tasks import TASKS, restore_test
+
+    if key is None:
+        return TASKS
+    return {**TASKS, "restore-test": partial(restore_test, handed=lambda: key)}
 
 
 def judge(settings: Settings, store: Store) -> None:

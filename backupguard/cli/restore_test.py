@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from backupguard.cli import common
+from backupguard.cli import common, escrow
 from backupguard.cli.acting import RunJson, Wanted, act, exit_code, label, sentence
 from backupguard.daemon import client
 from backupguard.daemon.requests import author
@@ -28,6 +28,10 @@ def restore_test(
     point: Annotated[
         str, typer.Option(metavar="POINT", help="latest, oldest, or the id of a recovery point.")
     ] = "latest",
+    escrowed_key: Annotated[
+        bool,
+        typer.Option("--escrowed-key", help="Open the repository with the key from escrow alone."),
+    ] = False,
     cancel: Annotated[
         str | None, typer.Option(metavar="RUN", help="End this run instead of starting one.")
     ] = None,
@@ -43,11 +47,15 @@ def restore_test(
             raise UsageError("unknown_subject", subject=application_subject(identifier))
     if repository is not None and repository not in settings.repositories:
         raise UsageError("unknown_subject", subject=repository_subject(repository))
-    options = {"repository": repository, "point": point}
+    options: dict[str, Json] = {"repository": repository, "point": point}
+    key = None
+    if escrowed_key:
+        key = escrow.brought_key(settings, repository)
+        options["key"] = "escrow"
     ended = act(
         settings,
         [
-            Wanted(task="restore-test", subject=application_subject(name), options=options)
+            Wanted(task="restore-test", subject=application_subject(name), options=options, key=key)
             for name in chosen
         ],
     )
@@ -97,6 +105,8 @@ def _show(run: RunJson, result: Mapping[str, Any] | None) -> None:
         point=result["point"],
         time=words.time(from_us(result["point_at"])),
     )
+    if result.get("key") == "escrow":
+        common.say("restore-test.escrowed")
     common.say("restore-test.level", level=words.text(f"level.{result['level']}"))
     phases = ", ".join(
         f"{words.text('phase.' + phase['phase'])} {words.duration(phase['duration_ms'])}"

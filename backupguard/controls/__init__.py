@@ -7,19 +7,22 @@ waiver. What a view holds is said in `backupguard.controls.facts`.
 from collections.abc import Mapping
 
 from backupguard.contracts import Control
+from backupguard.controls.acc_01 import PrivilegedAccess
 from backupguard.controls.ano_01 import BackupAnomaly
 from backupguard.controls.c321_01 import ThreeTwoOne
 from backupguard.controls.catalogue import Catalogue, CatalogueEntry, load_catalogue
 from backupguard.controls.cfg_01 import ConfigurationDrift
+from backupguard.controls.chf_01 import EncryptionAndEscrow
+from backupguard.controls.imm_02 import ImmutabilityTried
 from backupguard.controls.int_01 import Integrity
 from backupguard.controls.inv_01 import Coverage
 from backupguard.controls.inv_02 import CoreServices
 from backupguard.controls.iso_01 import Isolation
 from backupguard.controls.job_01 import JobSuccess
 from backupguard.controls.not_built import NotBuilt
+from backupguard.controls.off_01 import OfflineCopy
 from backupguard.controls.pdm_01 import RpoMet
 from backupguard.controls.prv_01 import EvidenceKept
-from backupguard.controls.off_01 import OfflineCopy
 from backupguard.controls.ret_01 import RetentionDepth
 from backupguard.controls.rst_01 import PeriodicRestoreTest
 from backupguard.controls.rst_02 import RestoredContent
@@ -34,9 +37,10 @@ BUILT: Mapping[str, Control] = {
         Coverage(),
         CoreServices(),
         ThreeTwoOne(),
+        OfflineCopy(),
+        ImmutabilityTried(),
         JobSuccess(),
         RpoMet(),
-        OfflineCopy(),
         RetentionDepth(),
         BackupAnomaly(),
         Integrity(),
@@ -44,7 +48,9 @@ BUILT: Mapping[str, Control] = {
         PeriodicRestoreTest(),
         RestoredContent(),
         MeasuredRto(),
+        PrivilegedAccess(),
         ConfigurationDrift(),
+        EncryptionAndEscrow(),
         EvidenceKept(),
     )
 }

@@ -53,20 +53,28 @@ job
         was that the tool left when it dropped older ones; None: never seen), `unproven` (its repository
         needs a person's confirmation)
 repository
-    settings: `verifiable` (False: this type can only list), `targets` (per target that it lies behind:
-        `asked`: pairs of name and port, `offline`: a medium lies behind it), `vantages` (per vantage
+    settings: `verifiable` (False: this type can only list), `leaves_site` (by what is declared: off
+        site, in a bucket, on a tape or a medium), `key_testable` (its type decrypts with
+        `credentials.reader`, so that an escrowed key can be tried), `targets` (per target that it
+        lies behind: `asked`: pairs of name and port, `offline`: a medium lies behind it), `vantages` (per vantage
         point in production: `zone`, `max_age_s`), `backup_domains` (directories that are not
         production's)
     latest: `repository.inspected`, `repository.verified`, and `repository.verified/complete` (newest
         one that says since when every unit was read), `repository.verified/failed` (newest one with a
         unit that was found wrong and has not been found right since), `isolation.seen/VANTAGE` (newest
         look of each), `isolation.seen/VANTAGE/TARGET` (newest that settles it: `reach.is_conclusive`),
-        `host.joined` (of the host BackupGuard runs on)
+        `host.joined` (of the host BackupGuard runs on), `repository.inspected/encryption` (newest that
+        says whether it is encrypted), `restore-test.escrow/opened` and `/refused` (newest result in
+        which the escrowed key opened it, and did not), `immutability.tried`,
+        `immutability.tried/concluded` (newest one that proved or refuted), `immutability.tried/proved`
+    known: `points_encrypted` (how many of the newest points are `encrypted`, `clear`, `unknown`)
 site
     settings: `applications` (per id: `criticality`, `jobs`: ids of its jobs), `servers` (how many
-        database servers are declared), `without` (base services that do not exist here, and why)
-    latest: `evidence.anchored`, and `discovery.seen/SUBJECT`, `reference.loaded/SUBJECT`: the newest
-        of every host or list
+        database servers are declared), `without` (base services that do not exist here, and why),
+        `repositories` (per id its type)
+    latest: `evidence.anchored`, `secrets.seen`, and `discovery.seen/SUBJECT`,
+        `reference.loaded/SUBJECT`, `repository.inspected/SUBJECT`, `immutability.tried/SUBJECT`: the
+        newest of every host, list or repository
     known: `services` (per base service, one per application that is it: `application`, `production`,
         `grace_s`, `copies` as above), `evidence_valid` (None: not checked), `evidence_wrong_seq`,
         `reported` (newest month a report was issued for, "2026-10"), `weakenings` (that were not

@@ -21,6 +21,7 @@ from backupguard import __version__, runs
 from backupguard.daemon import cadence, configuration, dispatch
 from backupguard.daemon.agenda import Agenda
 from backupguard.daemon.clock import StepWatch, utc_now
+from backupguard.daemon.escrow import HandedKeys
 from backupguard.daemon.job_reports import JobReports
 from backupguard.daemon.judge import Judge
 from backupguard.daemon.runner import EXIT_BUSY
@@ -132,6 +133,7 @@ class Daemon:
             stepped=StepWatch().step,
         )
         self.runners = Runners(self._ended)
+        self.keys = HandedKeys()
         self._pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix="store")
         self._starts: dict[str, int] = {}
         self._unswept = False
@@ -324,7 +326,7 @@ class Daemon:
                 return
             self._starts[run.id] = self._starts.get(run.id, 0) + 1
             within = cadence.deadline(self.settings, run.request.task)
-            self.runners.start(run, self.effective.file, within)
+            self.runners.start(run, self.effective.file, within, self.keys.of(run))
 
     def _ended(self, run: Run, status: int) -> None:
         self.spawn(self._after(run, status))
@@ -341,6 +343,7 @@ class Daemon:
                 await self.in_pool(self._give_up, now)
         if now is None or now.state is not RunState.WAITING:
             self._starts.pop(run.id, None)
+            self.keys.forget(run)
         self._unswept = self._unswept or status != EXIT_DONE
         self.judge.poke()
         if status == EXIT_DONE:

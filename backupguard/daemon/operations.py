@@ -13,7 +13,7 @@ import structlog
 
 from backupguard import __version__
 from backupguard.contracts import Tools
-from backupguard.daemon import configuration, pauses, requests
+from backupguard.daemon import configuration, escrow, pauses, requests
 from backupguard.daemon.clock import utc_now
 from backupguard.daemon.loop import Daemon
 from backupguard.daemon.statements import Statements

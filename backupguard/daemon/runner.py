@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -79,8 +80,9 @@ def perform_run(run: str, settings_file: Path, *, parent: int | None = None) -> 
 
     from backupguard import runs
     from backupguard import settings as configuration
+    from backupguard.daemon.escrow import read_key
     from backupguard.daemon.log import configure
-    from backupguard.daemon.tasks import TASKS
+    from backupguard.daemon.tasks import TASKS, restore_test
     from backupguard.processes.owner import become_owner
     from backupguard.store import open_store
 
@@ -100,7 +102,11 @@ def perform_run(run: str, settings_file: Path, *, parent: int | None = None) -> 
             if found is None:
                 log.error("run.unknown")
                 return EXIT_NOT_PROVED
-            tasks = {name: _limited(task, heard) for name, task in TASKS.items()}
+            known: dict[str, Task] = {
+                **TASKS,
+                "restore-test": partial(restore_test, handed=partial(read_key, 0)),
+            }
+            tasks = {name: _limited(task, heard) for name, task in known.items()}
             runs.perform(found, settings, store, cancel, tasks)
         finally:
             store.close()

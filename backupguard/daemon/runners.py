@@ -97,14 +97,17 @@ class Runners:
         """Return what no other run may share now."""
         return frozenset(runner.run.request.exclusive for runner in self._running.values())
 
-    def start(self, run: Run, settings_file: Path, within: timedelta) -> None:
+    def start(
+        self, run: Run, settings_file: Path, within: timedelta, key: int | None = None
+    ) -> None:
         """Start the process of a waiting run; it is ended when it takes longer than `within`.
 
-        The child dies with the thread that forks it, so that must be the main one: no executor here.
+        `key` is a descriptor from which it may read the one secret it was handed. The child dies with
+        the thread that forks it, so that must be the main one: no executor here.
         """
         process = subprocess.Popen(
             command(run.id, settings_file),
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL if key is None else key,
             stdout=subprocess.DEVNULL,
             cwd="/",
             env=environment(),

@@ -11,7 +11,8 @@ from pathlib import Path
 import structlog
 
 from backupguard import plugins
-from backupguard.contracts import EngineSettings, Sandbox
+from backupguard.contracts import EngineSettings, Sandbox, Secret
+from backupguard.daemon import escrow
 from backupguard.daemon.discovery import discovery
 from backupguard.daemon.drift import drift
 from backupguard.daemon.isolation import isolation
@@ -93,7 +94,9 @@ def inventory(task: TaskContext) -> tuple[Verdict, str | None]:
     for observation in _observe(task, "inventory", *only):
         if observation.kind == "repository.inspected":
             data = observation.data
-            if data["code"] == MEDIUM_AWAY:  # nothing is wrong with that; what is on it was seen before
+            if (
+                data["code"] == MEDIUM_AWAY
+            ):  # nothing is wrong with that; what is on it was seen before
                 away = True
                 continue
             outcomes.append((_seen(data["reachable"], data["code"]), data["code"]))
@@ -178,8 +181,13 @@ def phase_limits(limits: PhaseLimits) -> Mapping[Phase, int]:
     return {phase: int(getattr(limits, phase.value).total_seconds()) for phase in Phase}
 
 
-def restore_test(task: TaskContext) -> tuple[Verdict, str | None]:
-    """Restore an application in the sandbox and record what was seen."""
+def restore_test(
+    task: TaskContext, handed: Callable[[], Secret] | None = None
+) -> tuple[Verdict, str | None]:
+    """Restore an application in the sandbox and record what was seen.
+
+    `handed` returns the escrowed key that a person brought, where the run is to use one.
+    """
     # The engines and what they share are heavy; the idle daemon holds this table too.
     from restore_tests import phases
 
@@ -220,6 +228,12 @@ def restore_test(task: TaskContext) -> tuple[Verdict, str | None]:
         rotation=tests,
     )
 
+    escrowed = escrow.is_asked(options)
+    if escrowed:
+        task = escrow.with_escrowed_key(
+            task, handed() if handed and escrow.HANDED in options else None
+        )
+
     def record(observation: Observation) -> None:
         task.record(observation)
 
@@ -232,7 +246,11 @@ def restore_test(task: TaskContext) -> tuple[Verdict, str | None]:
         record=record,
     )
     task.tools_used.update(result.tools)
-    task.record(phases.result_observation(result, task.run.id, task.context.now()))
+    seen = phases.result_observation(result, task.run.id, task.context.now())
+    key = {"key": escrow.ESCROW if escrowed else escrow.READER}
+    if escrowed:  # the one that was asked for, also where the key did not open it
+        key["repository"] = str(options.get("repository"))
+    task.record(replace(seen, data={**seen.data, **key}))
     return result.verdict, result.code
 
 

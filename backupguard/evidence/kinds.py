@@ -306,6 +306,7 @@ class RestoreTestResultData(TypedDict):
     duration_ms: int
     fingerprint: FingerprintData | None
     tools: dict[str, str]
+    key: NotRequired[str]  # "reader", or "escrow": no other key of the repository was used
 
 
 class BaselineAccepted(TypedDict):
@@ -591,6 +592,22 @@ class PolicyChanged(TypedDict):
     from_seq: int | None  # the `policy.seen` it is compared with
 
 
+class SecretSeen(TypedDict):
+    """When the file of one technical account's secret was last written; never what is in it."""
+
+    repository: str
+    use: str  # "reader", "backend", "writer-for-probe"
+    written_at: int | None  # None: not to be seen (a systemd credential is a copy)
+    code: str | None  # why it cannot be used
+
+
+class SecretsSeen(TypedDict):
+    """The secrets of technical accounts. `shared`: repositories read with the writer's own."""
+
+    secrets: list[SecretSeen]
+    shared: list[str]
+
+
 class Signature(TypedDict):
     """Who signed a statement, by which key: `ssh-keygen -Y verify` said so.
 
@@ -745,6 +762,7 @@ KINDS: Mapping[str, Kind] = {
         Kind(name="policy.seen", payload=PolicySeen),
         Kind(name="policy.changed", payload=PolicyChanged),
         Kind(name="drift.closed", payload=RunClosed, keep_days=ONE_YEAR),
+        Kind(name="secrets.seen", payload=SecretsSeen),
         Kind(name="attestation.made", payload=AttestationMade),
         Kind(name="attestation.withdrawn", payload=AttestationWithdrawn),
         Kind(name="waiver.asked", payload=WaiverAsked),

@@ -21,6 +21,8 @@ class PgBackRestSettings(RepositorySettings):
 
     selects: ClassVar[frozenset[str]] = frozenset({"name"})
 
+    reader_is_key: ClassVar[bool] = True
+
     type: Literal["pgbackrest"]
     path: Path | None = None
     repo: Annotated[int, Field(ge=1, le=256)] = 1
