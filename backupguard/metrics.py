@@ -85,6 +85,7 @@ def render(assessment: Assessment) -> bytes:
     _about_backups(text, assessment)
     _about_targets(text, assessment)
     _about_media(text, assessment)
+    _about_immutability(text, assessment)
     _about_tests(text, assessment)
     _about_controls(text, assessment)
     return text.encoded()
@@ -250,6 +251,28 @@ def _about_media(text: _Text, assessment: Assessment) -> None:
             (_labels(site, ("medium_id", m.medium)), str(int(m.connected)))
             for m in assessment.media
             if m.connected is not None
+        ),
+    )
+
+
+def _about_immutability(text: _Text, assessment: Assessment) -> None:
+    site = ("site", assessment.site)
+    text.gauge(
+        "immutability_verdict",
+        "What an attacker was shown to achieve: 2 nothing (proved), 1 unknown, 0 something (refuted).",
+        (
+            (_labels(site, ("repository", one.repository), ("attacker", attacker)), str(verdict))
+            for one in assessment.immutability
+            for attacker, verdict in one.verdicts.items()
+        ),
+    )
+    text.gauge(
+        "immutability_locked_until_timestamp_seconds",
+        "Earliest end of the locks of a repository's newest points, 0 where one is not locked.",
+        (
+            (_labels(site, ("repository", one.repository)), _timestamp(one.locked_until_at))
+            for one in assessment.immutability
+            if one.locked_until_at is not None
         ),
     )
 

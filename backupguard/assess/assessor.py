@@ -7,7 +7,7 @@ from datetime import datetime
 
 import structlog
 
-from backupguard.assess import media, pictures, published, settling, unproven
+from backupguard.assess import media, pictures, published, settling, tampering, unproven
 from backupguard.assess.chain import ChainWatch
 from backupguard.assess.history import History
 from backupguard.assess.picture import (
@@ -227,6 +227,11 @@ class Assessor:
             tests=tuple(pictures.tests(gathered)),
             probes=tuple(pictures.probes(gathered)),
             media=tuple(media.pictures(self._settings, views.latest, now)),
+            immutability=tuple(
+                tampering.pictures(
+                    self._settings, self._history.tried, views.latest, self._catalogue, now
+                )
+            ),
             evidence=evidence,
             anchored_at=to_us(anchored.observation.observed_at) if anchored else None,
             paused=paused,

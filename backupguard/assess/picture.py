@@ -178,6 +178,19 @@ STANDING_WAIVERS = frozenset({WaiverState.IN_FORCE, WaiverState.WAITING})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ImmutabilityPicture:
+    """What is known of one repository's immutability.
+
+    `verdicts`, by attacker: 2 proved, 1 inconclusive or not tested, 0 refuted. `locked_until_at` is the
+    earliest end of the locks of its newest points, 0 where one has none, None where nobody knows.
+    """
+
+    repository: str
+    verdicts: Mapping[str, int]
+    locked_until_at: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Assessment:
     """Everything that one assessment concluded and saw."""
 
@@ -195,6 +208,7 @@ class Assessment:
     tests: tuple[TestPicture, ...] = ()
     probes: tuple[ProbePicture, ...] = ()
     media: tuple[MediumPicture, ...] = ()
+    immutability: tuple[ImmutabilityPicture, ...] = ()
     evidence: EvidenceState = EvidenceState()
     anchored_at: int | None = None
     paused: bool = False
