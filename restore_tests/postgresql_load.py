@@ -28,28 +28,17 @@ from restore_tests.postgresql_messages import (
     parse,
 )
 from restore_tests.postgresql_server import PostgresqlServer, inside, of
+from restore_tests.unpacking import READ
 
 log = structlog.get_logger(__name__)
 
 _AWK = "A=$(command -v mawk || command -v gawk || command -v original-awk) || exit 90\n"
-_OPEN = """
-opened() {
-  case "$1" in
-    gzip) gzip -dc -- "$2" ;;
-    xz) xz -dc -- "$2" ;;
-    zstd) zstd -dcq --long=31 -- "$2" ;;
-    *) cat -- "$2" ;;
-  esac
-}
-"""
-
-
 _PLAIN = programs("postgresql_statements.awk", "postgresql_plain.awk")
 _SCHEMA = programs("postgresql_statements.awk", "postgresql_schema.awk")
 
 _LOAD_PLAIN = (
     _AWK
-    + _OPEN
+    + READ
     + """
 compression=$1 file=$2 key=$3 filter=$4 client=$5 database=$6 psql=$7
 { opened "$compression" "$file" 2>/tmp/opening; echo "opened $?" >/tmp/opened; } \
@@ -83,7 +72,7 @@ cat /tmp/client
 
 _TAR_WHOLE = 'tar -tf "$1" >/dev/null 2>&1'
 _UNPACK = (
-    _OPEN
+    READ
     + """
 opened "$1" "$2" >"$3" 2>/tmp/opening; status=$?
 grep -qE "No space left|File too large|quota" /tmp/opening && exit 91

@@ -17,15 +17,17 @@ import psutil
 from backupguard.contracts import Completed, Program, Sandbox, Server, Trial
 from backupguard.errors import BackupGuardError, MissingMeans, Misunderstood
 from restore_tests import inside as programs_inside
-from restore_tests.postgresql_cluster import DATA, make_cluster
+from restore_tests.empty_server import put_empty_server
 
 SUPERUSER = "postgres"
 SOCKETS = "pg"  # the shared directory
 LOGS = "/scratch/log"
+DATA = "/scratch/data"
 FIELD, RECORD = "\x1f", "\x1e"
 
 OLDEST, NEWEST = 13, 18
 _ROOTS = ("/usr/lib/postgresql", "/opt/backupguard/engines/postgresql")
+_LOCALES = (Path("/usr/lib/locale"), Path("/usr/lib/locale/locale-archive"))
 _MIB = 1 << 20
 #: Stays below the sandbox's own limit with everything that runs beside the server.
 _DEFAULT_MEMORY = 3 << 30
@@ -155,10 +157,17 @@ class PostgresqlServer:
 
     def start(self) -> None:
         """Make an empty cluster and start it; raise MissingMeans when it does not come up."""
-        make_cluster(
+        initdb = self.programs / "initdb"
+        put_empty_server(
             self.trial,
-            self.programs,
-            superuser=SUPERUSER,
+            [
+                *(str(initdb), "--pgdata", DATA, "--username", SUPERUSER),
+                *("--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync"),
+            ],
+            name=f"postgresql{self.programs.parent.name}",
+            data=PurePosixPath(DATA),
+            # Besides its programs: it lists the host's locales.
+            made_with=[self.programs / "postgres", initdb, *_LOCALES],
             environment=ENVIRONMENT,
             timeout_s=min(300, self.timeout_s),
         )

@@ -143,6 +143,17 @@ class PostgresqlSettings(DatabaseSettings):
         return self
 
 
+class MariadbSettings(DatabaseSettings):
+    """How an application's MariaDB or MySQL copies are tested.
+
+    `database` is the one that the checks ask, where a dump holds several. `memory` bounds the engine's
+    buffers; left out, by the host's memory.
+    """
+
+    database: str | None = Field(default=None, pattern=r"^[^`\\/\x00]{1,64}$")
+    memory: Size | None = Field(default=None, ge=256_000_000)
+
+
 class SqliteSettings(DatabaseSettings):
     """How an application's SQLite files are tested.
 

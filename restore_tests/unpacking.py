@@ -7,6 +7,17 @@ from pathlib import PurePosixPath
 from backupguard.contracts import Trial
 from backupguard.errors import BackupDefect, MissingMeans
 
+#: A function of the shell that writes a file to standard output, unpacked: compression, file.
+READ = """
+opened() {
+  case "$1" in
+    gzip) gzip -dc -- "$2" ;;
+    xz) xz -dc -- "$2" ;;
+    zstd) zstd -dcq --long=31 -- "$2" ;;
+    *) cat -- "$2" ;;
+  esac
+}
+"""
 _PROGRAMS = {"gzip": "gzip", "xz": "xz", "zstd": "zstd"}
 #: What a decompressor says of an archive that ends too early.
 _CUT = (b"unexpected end", b"premature end", b"Unexpected end", b"truncated", b"Read error (39)")

@@ -10,7 +10,7 @@ from tests.integration.restore_tests.hospital import Hospital
 
 
 def copies(trials: Trials) -> list[Path]:
-    return list((trials.directory / "cache" / "postgresql-clusters").iterdir())
+    return list((trials.directory / "cache" / "empty-servers").iterdir())
 
 
 def test_the_second_test_starts_from_the_copy_and_sees_the_same(

@@ -1,0 +1,247 @@
+"""One pass over a restored MariaDB server that counts what is in it: counts and times leave it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
+
+from backupguard.contracts import Trial
+from backupguard.errors import Misunderstood
+from backupguard.model import CheckResult, Fingerprint, Verdict, from_us
+from restore_tests import inside, shape
+from restore_tests.mariadb_server import DATABASE, MariadbServer, of
+from restore_tests.survey import (
+    FLOOR,
+    RANDOM_TEXT_COLUMN,
+    TEXT_COLUMN,
+    TOLERANCE,
+    Survey,
+    settings_of,
+    zone,
+)
+
+_OWN = "('mysql', 'sys', 'information_schema', 'performance_schema')"
+_TIMES = frozenset({"datetime", "timestamp", "date"})
+_TEXTS = frozenset({"char", "varchar", "tinytext", "text", "mediumtext", "longtext"})
+_TEXT_COLUMNS = 300
+_TABLES_A_STATEMENT = 20
+#: A client's errors go nowhere: a check that has no answer is seen by its absence.
+_PIPED = (
+    '{ "$@" 2>/dev/null; echo $? >/tmp/status; } | awk "$program"; echo status $(cat /tmp/status)'
+)
+_COUNT = re.compile(r"([a-z]{2,20}) (\d{1,15})\Z")
+
+_LISTING = f"""
+select 'table', hex(table_schema), hex(table_name), table_type from information_schema.tables
+  where table_schema not in {_OWN};
+select 'column', hex(table_schema), hex(table_name), hex(column_name), data_type
+  from information_schema.columns where table_schema not in {_OWN}
+  order by table_schema, table_name, ordinal_position;
+select 'object', 'routine', count(*) from information_schema.routines
+  where routine_schema not in {_OWN};
+select 'object', 'trigger', count(*) from information_schema.triggers
+  where trigger_schema not in {_OWN};
+select 'object', 'event', count(*) from information_schema.events where event_schema not in {_OWN};
+select 'object', 'constraint', count(*) from information_schema.table_constraints
+  where constraint_schema not in {_OWN};
+select 'object', 'index', count(distinct table_schema, table_name, index_name)
+  from information_schema.statistics where table_schema not in {_OWN};
+select 'definers', count(distinct d) from (
+  select definer as d from information_schema.views where table_schema not in {_OWN}
+  union select definer from information_schema.routines where routine_schema not in {_OWN}
+  union select definer from information_schema.triggers where trigger_schema not in {_OWN}
+  union select definer from information_schema.events where event_schema not in {_OWN}) x
+  where d not in (select concat(user, '@', host) from mysql.global_priv);
+"""  # noqa: S608 - names of ours
+
+
+@dataclass(slots=True, kw_only=True)
+class Table:
+    """A table or view as information_schema names it."""
+
+    schema: str
+    name: str
+    kind: str
+    columns: list[tuple[str, str]]
+
+    @property
+    def quoted(self) -> str:
+        """Its name as SQL writes it."""
+        return f"{_quoted(self.schema)}.{_quoted(self.name)}"
+
+    @property
+    def key(self) -> str:
+        """Its name in a shape."""
+        return f"{self.schema}.{self.name}"
+
+
+def _quoted(name: str) -> str:
+    return "`" + name.replace("`", "``") + "`"
+
+
+def session(trial: Trial) -> str:
+    """Return what every session of ours begins with: the site's clock, and waiting for nobody."""
+    offset = trial.point_at.astimezone(ZoneInfo(zone(trial))).strftime("%z")
+    return f"set time_zone = '{offset[:3]}:{offset[3:5]}', sql_mode = '', lock_wait_timeout = 5;\n"
+
+
+def survey(trial: Trial) -> Survey:
+    """Return the survey of this trial's databases, made once."""
+    made = trial.memory.get("survey")
+    if not isinstance(made, Survey):
+        made = trial.memory["survey"] = _survey(trial, of(trial))
+    return made
+
+
+def _survey(trial: Trial, server: MariadbServer) -> Survey:
+    try:
+        tables, objects, counts = _listed(server.query(_LISTING))
+        base = [table for table in tables if table.kind == "BASE TABLE"]
+        trial.memory["tables"] = base
+        rows, newest = _rows(trial, server, base)
+    except (ValueError, IndexError, OverflowError, KeyError) as error:
+        raise Misunderstood("output_unparsable", program="mariadb") from error
+    if len(rows) != len(base):
+        # A table whose rows could not be counted would look like a table that is gone.
+        raise Misunderstood("output_unparsable", program="mariadb")
+    objects[TEXT_COLUMN] = sum(kind in _TEXTS for table in base for _, kind in table.columns)
+    if settings_of(trial).random_text:
+        objects[RANDOM_TEXT_COLUMN] = _random(server, base, rows)
+    return Survey(
+        fingerprint=Fingerprint(
+            tables=rows,
+            objects=objects,
+            columns={table.key: len(table.columns) for table in base},
+        ),
+        relations=frozenset(table.key for table in tables),
+        counts=counts,
+        newest=newest,
+    )
+
+
+def _listed(found: Sequence[Sequence[str]]) -> tuple[list[Table], dict[str, int], dict[str, int]]:
+    tables: dict[tuple[str, str], Table] = {}
+    objects: dict[str, int] = {}
+    counts: dict[str, int] = {}
+    for row in found:
+        if row[0] == "table":
+            schema, name = _text(row[1]), _text(row[2])
+            tables[schema, name] = Table(schema=schema, name=name, kind=row[3], columns=[])
+        elif row[0] == "column":
+            tables[_text(row[1]), _text(row[2])].columns.append((_text(row[3]), row[4].lower()))
+        elif row[0] == "object":
+            objects[row[1]] = int(row[2])
+        elif row[0] == "definers":
+            counts["definers"] = int(row[1])
+    objects["view"] = sum(table.kind == "VIEW" for table in tables.values())
+    if "definers" not in counts:
+        raise ValueError("the listing ends too early")
+    return list(tables.values()), objects, counts
+
+
+def _text(hexadecimal: str) -> str:
+    return bytes.fromhex(hexadecimal).decode("utf-8", "replace")
+
+
+def _rows(
+    trial: Trial, server: MariadbServer, tables: Sequence[Table]
+) -> tuple[dict[str, int], dict[str, datetime]]:
+    """Count the rows of every table, and find its newest time that can be true, in one pass."""
+    limit = int((trial.point_at + TOLERANCE).astimezone(UTC).timestamp())
+    floor = int(datetime.fromisoformat(FLOOR).timestamp())
+    ignored = set(settings_of(trial).freshness.ignore)
+    statements = [session(trial)]
+    for number, table in enumerate(tables):
+        times = [
+            f"max(case when {at} between {floor} and {limit} then {at} end)"
+            for column, kind in table.columns
+            if kind in _TIMES and not _names(table, column) & ignored
+            for at in [_seconds(column)]
+        ]
+        newest = f"greatest({', '.join(f'coalesce({one}, -1e18)' for one in times)}, -1e18)"
+        chosen = newest if times else "-1e18"
+        statements.append(
+            f"select 'rows', {number}, count(*), floor({chosen} * 1000000) from {table.quoted};\n"  # noqa: S608
+        )
+    rows: dict[str, int] = {}
+    found: dict[str, datetime] = {}
+    for row in server.query("".join(statements)):
+        table = tables[int(row[1])]
+        rows[table.key] = int(row[2])
+        if float(row[3]) > floor * 1_000_000:
+            found[table.key] = from_us(int(float(row[3])))
+    return rows, found
+
+
+def _names(table: Table, column: str) -> set[str]:
+    return {table.name, table.key, f"{table.name}.{column}", f"{table.key}.{column}"}
+
+
+def _seconds(column: str) -> str:
+    # unix_timestamp() knows nothing before 1970; the difference does, in the session's own time.
+    epoch = "from_unixtime(0)"
+    return f"(timestampdiff(microsecond, {epoch}, {_quoted(column)}) / 1000000)"
+
+
+def _random(server: MariadbServer, tables: Sequence[Table], rows: dict[str, int]) -> int:
+    """Count text columns whose characters became even; a sample of each, looked at inside."""
+    columns = [
+        (table, column)
+        for table in sorted(tables, key=lambda table: -rows[table.key])
+        for column, kind in table.columns
+        if kind in _TEXTS
+    ][:_TEXT_COLUMNS]
+    if not columns:
+        return 0
+    script = ["set names utf8mb4;\n"]
+    for number, (table, column) in enumerate(columns):
+        name = _quoted(column)
+        where = f"from {table.quoted} where char_length({name}) >= 16 limit 100"
+        script.append(f"select {number}, left({name}, 100) {where};\n")
+    return _counts(server, "".join(script), "mariadb_text.awk")["random"]
+
+
+def _counts(server: MariadbServer, script: str, program: str) -> dict[str, int]:
+    """Run a script whose rows are only counted, inside; raise Misunderstood when it broke off."""
+    text = inside.text(program)
+    client = server.argv("--batch", "--skip-column-names", "--force")
+    done = server.run(
+        ["/bin/sh", "-c", f"program=$1; shift; {_PIPED}", "sh", text, *client],
+        stdin=script.encode(),
+    )
+    lines = done.stdout.decode("ascii", "replace").splitlines()
+    counts = {match[1]: int(match[2]) for line in lines if (match := _COUNT.match(line))}
+    if counts.pop("status", -1) not in {0, 1}:
+        raise Misunderstood("unknown_exit", program="mariadb", status=done.returncode)
+    return counts
+
+
+def consistency(trial: Trial) -> CheckResult:
+    """Let the server check every table (CHECK TABLE)."""
+    tables: Sequence[Table] = trial.memory["tables"]
+    script = "".join(
+        f"check table {', '.join(table.quoted for table in tables[at : at + _TABLES_A_STATEMENT])};\n"
+        for at in range(0, len(tables), _TABLES_A_STATEMENT)
+    )
+    counts = _counts(of(trial), script, "mariadb_check.awk")
+    errors, sound = counts.get("errors", 0), counts.get("sound", 0)
+    verdict, code = Verdict.PASSED, shape.OK
+    if errors:
+        verdict, code = Verdict.FAILED, "corrupt"
+    elif sound < len(tables):
+        verdict, code = Verdict.COULD_NOT_VERIFY, "consistency_unknown"
+    return CheckResult(
+        name="engine-consistency", level=2, verdict=verdict, code=code, numbers={"lines": errors}
+    )
+
+
+def database_of(trial: Trial, wanted: str | None) -> str:
+    """Return the database that the site's checks ask: the one it names, else the only one there is."""
+    tables: Sequence[Table] = trial.memory["tables"]
+    names = sorted({table.schema for table in tables})
+    if wanted is not None:
+        return wanted
+    return names[0] if len(names) == 1 else DATABASE
