@@ -79,7 +79,7 @@ def recorded(target: str) -> Iterator[Recorder]:
                     recorder.requests[-1], status, headers, content
                 )
             self.send_response_only(status)
-            told = dict((name.lower(), value) for name, value in headers)
+            told = {name.lower(): value for name, value in headers}
             for name, value in headers:
                 if name.lower() not in _OF_ONE_HOP:
                     self.send_header(name, value)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from backupguard.cli import common, isolation_matrix, weakenings
+from backupguard.cli import common, isolation_matrix, tampering, weakenings
 from backupguard.cli.acting import Wanted, act, exit_code, show_runs
 from backupguard.errors import UsageError
 from backupguard.model import SITE, repository_subject
@@ -47,12 +47,23 @@ def probe(
             )
     ended = act(settings, wanted)
     reached = isolation_matrix.matrix(settings) if "isolation" in (names or ()) else {}
+    attacked = [str(run["subject"]) for run in ended if run["task"] == "immutability"]
+    attempts = tampering.tried(settings, attacked) if attacked else {}
     if as_json:
-        common.print_json(
-            [{**run, **(reached if run["task"] == "isolation" else {})} for run in ended]
-        )
+        told = [
+            {
+                **run,
+                **(reached if run["task"] == "isolation" else {}),
+                **(
+                    {"immutability": attempts[run["subject"]]} if run["subject"] in attempts else {}
+                ),
+            }
+            for run in ended
+        ]
+        common.print_json(told)
     else:
         show_runs(ended)
+        tampering.show(attempts)
         if reached:
             isolation_matrix.show(reached)
         if "drift" in (names or ()):

@@ -112,6 +112,7 @@ def _only_reading(model: Any, **_: Any) -> None:
 def in_our_words(identifier: str) -> Iterator[None]:
     """Turn what boto3 raises into an error of ours; nothing the server said stands in it."""
     from botocore import exceptions
+    from botocore.parsers import ResponseParserError
 
     try:
         yield
@@ -129,7 +130,7 @@ def in_our_words(identifier: str) -> Iterator[None]:
         raise BackupDefect("corrupt", repository=identifier) from None
     except (exceptions.HTTPClientError, exceptions.IncompleteReadError):
         raise Unreachable("refused", repository=identifier) from None
-    except exceptions.ResponseParserError:
+    except ResponseParserError:
         raise Misunderstood("output_unparsable", repository=identifier) from None
     except exceptions.BotoCoreError:
         raise Unreachable("refused", repository=identifier) from None

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from backupguard.contracts import AttackOutcome, Attempt, Bearing, CanaryPlace, Context
+from backupguard.contracts import AttackOutcome, Attempt, Bearing, CanaryPlace, Context, JobSelector
 from backupguard.testing import listing
 
 TOKEN = "0123456789abcdef"
@@ -52,14 +52,20 @@ class Attack:
 
 
 def attack(
-    kind: Any, settings: Any, context: Context, token: str = TOKEN, remembered: Sequence[str] = ()
+    kind: Any,
+    settings: Any,
+    context: Context,
+    token: str = TOKEN,
+    remembered: Sequence[str] = (),
+    jobs: Sequence[JobSelector] = (),
 ) -> Attack:
     """Attack one repository to the end; each intent comes before its outcome."""
     opened = kind.attack("nas", settings, context)
     assert opened is not None
     results = []
     with opened as attacker:
-        attempts = attacker.attempts(CanaryPlace(token=token, remembered=tuple(remembered)))
+        place = CanaryPlace(token=token, remembered=tuple(remembered), jobs=tuple(jobs))
+        attempts = attacker.attempts(place)
         for intent in attempts:
             assert intent.outcome is None
             result = next(attempts)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from backupguard.demo.s3_server import S3Server, running
+from backupguard.demo.s3_server import RIGHTS, S3Server, running
 from backupguard.testing import TestContext, context
 from tests.integration.repositories.borg_maker import VERSIONS as BORG_VERSIONS
 from tests.integration.repositories.borg_maker import Borg
@@ -46,8 +46,11 @@ def restic_018(restics: Callable[[str], Restic]) -> Restic:
 
 @pytest.fixture(scope="session")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    """An S3 server that enforces Object Lock."""
-    with running(tmp_path_factory.mktemp("s3") / "server") as made:
+    """An S3 server that enforces Object Lock, with writers that may do more than others."""
+    locks = ("PutObjectRetention", "GetObjectRetention", "PutObjectLegalHold", "GetObjectLegalHold")
+    locker = (*RIGHTS["writer"], *locks)
+    rights = {**RIGHTS, "locker": locker, "bypasser": (*locker, "BypassGovernanceRetention")}
+    with running(tmp_path_factory.mktemp("s3") / "server", rights=rights) as made:
         yield made
 
 
