@@ -106,6 +106,7 @@ class Views:
         self._newest_record_at = to_us(newest) if newest is not None else None
         self._inventory = self._last_complete_inventory()
         self._sightings = store.sightings()
+        self.media_looked_at = media.looked_at(store)
         self._unconfirmed = unconfirmed(settings, self.latest)
         self._jobs: dict[Subject, View] = {}
 
@@ -157,7 +158,7 @@ class Views:
         steps = sum((step.duration for step in owner.recovery.steps), timedelta(0))
         first_seen = self._history.first_seen(subject)
         jobs = tuple(self.of(job_subject(name, job)) for job in owner.backups)
-        offline = media.of_application(self._settings, name, self.latest)
+        offline = media.of_application(self._settings, name, self.latest, self.media_looked_at)
         latest |= media.facts_of(self._settings, name, self.latest)
         return View(
             scope=Scope.APPLICATION,
@@ -182,7 +183,13 @@ class Views:
                 copies=[
                     {**copy, "offline_at": _offline_at(copy, offline["media"], self._now)}
                     for copy in copies_of(
-                        name, jobs, self._settings, self._history, self._unconfirmed
+                        name,
+                        jobs,
+                        self._settings,
+                        self._history,
+                        self._unconfirmed,
+                        self.latest,
+                        self._now,
                     )
                 ],
                 **offline,

@@ -7,6 +7,7 @@ from typing import Any
 
 from backupguard import plugins
 from backupguard.contracts import Known
+from backupguard.daemon import secret_ages
 from backupguard.model import SITE, Fact, Observation, Verdict, repository_subject
 from backupguard.runs import TaskContext
 from backupguard.settings import Settings
@@ -25,6 +26,7 @@ def drift(task: TaskContext) -> tuple[Verdict, str | None]:
     # Both at once: without what stands now, the same change would be told again.
     if _is_news(seen, task.context.known.latest("policy.seen", SITE)):
         task.recorded += len(task.record(*seen))
+    task.recorded += len(task.record(*secret_ages.news(task)))
     task.quiet = task.recorded == 0
     if any(item.data.get("unread") for item in seen):
         return Verdict.COULD_NOT_VERIFY, "permission"
