@@ -222,6 +222,8 @@ def _verified(data: Mapping[str, Any]) -> tuple[Verdict, str | None, int]:
     verdict = Verdict(data["verdict"])
     if verdict is Verdict.SKIPPED:
         return Verdict.COULD_NOT_VERIFY, "not_verifiable", read
+    if verdict is Verdict.PASSED and read == 0:
+        return Verdict.COULD_NOT_VERIFY, "not_sampled", read
     return verdict, data["code"], read
 
 
@@ -261,7 +263,7 @@ def _told(
     verdict, code, read = state
     applications = _newest(repository, repositories, context)
     test, restored = _restore_test(repository, applications, since, context)
-    if restored == Verdict.PASSED and code in ("only_listed", "not_verifiable"):
+    if restored == Verdict.PASSED and code in ("only_listed", "not_verifiable", "not_sampled"):
         verdict, code = Verdict.PASSED, None  # it was restored from the medium: read, and more
     elif restored == Verdict.FAILED and verdict is Verdict.PASSED:
         verdict, code = Verdict.FAILED, "check_failed"

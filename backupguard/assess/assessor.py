@@ -226,7 +226,7 @@ class Assessor:
             jobs=tuple(pictures.jobs(gathered)),
             tests=tuple(pictures.tests(gathered)),
             probes=tuple(pictures.probes(gathered)),
-            media=tuple(media.pictures(self._settings, views.latest, now)),
+            media=tuple(media.pictures(self._settings, views.latest, views.media_looked_at, now)),
             immutability=tuple(
                 tampering.pictures(
                     self._settings, self._history.tried, views.latest, self._catalogue, now

@@ -12,10 +12,12 @@ from typing import Any
 
 from backupguard.assess.history import payload
 from backupguard.assess.picture import MediumPicture
+from backupguard.contracts import Store
 from backupguard.controls import offline
 from backupguard.model import (
     Fact,
     Json,
+    RunState,
     Subject,
     application_subject,
     medium_subject,
@@ -40,15 +42,29 @@ def _at(fact: Fact | None) -> int | None:
     return to_us(fact.observation.observed_at) if fact is not None else None
 
 
+def looked_at(store: Store) -> datetime | None:
+    """Return when the media were last looked for. A look that finds nothing new leaves no fact."""
+    runs = store.runs(states=(RunState.FINISHED,), task="offline", limit=1)
+    times = (time for run in runs for time in (run.started_at, run.request.due_at))
+    return max((time for time in times if time is not None), default=None)
+
+
 def on_medium(settings: Settings, medium: str) -> list[str]:
     """Return the repositories that a medium carries."""
     return [name for name, place in settings.repositories.items() if place.medium == medium]
 
 
 def entry(
-    settings: Settings, medium: str, latest: Latest, application: str | None = None
+    settings: Settings,
+    medium: str,
+    latest: Latest,
+    looked: datetime | None,
+    application: str | None = None,
 ) -> dict[str, Json]:
-    """Return one medium as views show it; its newest points are those of an application, or of all."""
+    """Return one medium as views show it; its newest points are those of an application, or of all.
+
+    `looked` is when the media were last looked for: what was seen before still stood then.
+    """
     declared = settings.media[medium]
     subject = medium_subject(medium)
     seen, moved = (_fact(latest, subject, f"medium.{name}") for name in ("seen", "moved"))
@@ -58,15 +74,18 @@ def entry(
         for name in on_medium(settings, medium)
         if (copy := _copy(latest, medium, name, application)) is not None
     ]
+    seen_at = _at(seen)
+    if seen_at is not None and looked is not None:
+        seen_at = max(seen_at, to_us(looked))
     here = [copy["seen_at"] for copy in copies]
     if found.get("attached"):
-        here.append(_at(seen))
+        here.append(seen_at)
     return {
         "medium": medium,
         "kind": declared.kind,
         "may_stay_s": int(declared.may_stay.total_seconds()),
         "every_s": int(declared.every.total_seconds()) if declared.every is not None else None,
-        "seen_at": _at(seen),
+        "seen_at": seen_at,
         "here_at": max(here, default=None),  # the last time that it was seen here
         **{
             name: found.get(name)
@@ -104,14 +123,16 @@ def _moved(fact: Fact | None) -> dict[str, Json] | None:
     return {**{name: found[name] for name in kept}, "author": fact.author, "seq": fact.seq}
 
 
-def of_application(settings: Settings, application: str, latest: Latest) -> dict[str, Json]:
+def of_application(
+    settings: Settings, application: str, latest: Latest, looked: datetime | None
+) -> dict[str, Json]:
     """Return what an application's view holds of media."""
     held = {
         settings.repositories[job.repository].medium
         for job in settings.applications[application].backups.values()
     }
     media = [name for name in settings.media if name in held]
-    return {"media": [entry(settings, name, latest, application) for name in media]}
+    return {"media": [entry(settings, name, latest, looked, application) for name in media]}
 
 
 def facts_of(settings: Settings, application: str, latest: Latest) -> dict[str, Fact]:
@@ -137,10 +158,12 @@ def offline_at(media: list[dict[str, Json]], repository: str, now: datetime) -> 
     return max(found, default=None)
 
 
-def pictures(settings: Settings, latest: Latest, now: datetime) -> Iterator[MediumPicture]:
+def pictures(
+    settings: Settings, latest: Latest, looked: datetime | None, now: datetime
+) -> Iterator[MediumPicture]:
     """Yield every medium of the register, with what is proved of it."""
     for name in settings.media:
-        found = entry(settings, name, latest)
+        found = entry(settings, name, latest, looked)
         places = on_medium(settings, name)
         applications = sorted(
             application
@@ -160,7 +183,7 @@ def pictures(settings: Settings, latest: Latest, now: datetime) -> Iterator[Medi
                         for place in places
                         if (
                             at := offline.proved(
-                                entry(settings, name, latest, application), place, now
+                                entry(settings, name, latest, looked, application), place, now
                             )
                         )
                         is not None

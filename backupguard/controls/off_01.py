@@ -35,12 +35,13 @@ class OfflineCopy:
         severity = Severity.WARNING if fresh else policy.severity
         found = [
             *_answers(view, media, severity),
-            *(wrong for one in media if (wrong := _wrong(view, one, policy, severity, now))),
+            *(wrong for one in media if (wrong := _wrong(view, one, severity, now))),
         ]
         if newest is not None:
             found.append(self._away(view, media, newest, policy, now))
         else:
             found += [_not_away(view, one, policy, now) for one in media]
+        found += (late for one in media if (late := _not_brought(view, one, policy, now)))
         return facts.worst_of([*found, *_vantage(view, media, policy, now)])
 
     def _newest(self, view: View, media: list[Medium], now: datetime) -> int | None:
@@ -149,9 +150,7 @@ def _answers(view: View, media: list[Medium], severity: Severity) -> Iterator[Ju
             )
 
 
-def _wrong(
-    view: View, medium: Medium, policy: Policy, severity: Severity, now: datetime
-) -> Judgement | None:
+def _wrong(view: View, medium: Medium, severity: Severity, now: datetime) -> Judgement | None:
     """Return what is wrong with a medium, whatever is proved of the others."""
     said: dict[str, Any] = {"medium": _name(medium)}
     known = _facts(view, medium)
@@ -172,7 +171,7 @@ def _wrong(
             return facts.non_compliant(
                 severity, "reason.OFF-01.corrupt", *known, repository=place, code=code, **said
             )
-    return _not_brought(view, medium, policy, now)
+    return None
 
 
 def _not_brought(view: View, medium: Medium, policy: Policy, now: datetime) -> Judgement | None:

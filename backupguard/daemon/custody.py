@@ -30,9 +30,9 @@ def register(store: Store, settings: Settings, now: datetime) -> list[dict[str, 
         {*subjects(settings), *(medium_subject(name) for name in settings.media)},
         ("medium.seen", "medium.copy", "medium.moved"),
     )
-    found = []
+    found, looked = [], media.looked_at(store)
     for name in settings.media:
-        row = media.entry(settings, name, known)
+        row = media.entry(settings, name, known, looked)
         every, here = row["every_s"], row["here_at"]
         leave = [copy["may_leave"] for copy in row["copies"]]
         found.append(
