@@ -7,7 +7,15 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from backupguard.assess import attestations, reach, record_clock, tampering, waivers, weakenings
+from backupguard.assess import (
+    attestations,
+    protections,
+    reach,
+    record_clock,
+    tampering,
+    waivers,
+    weakenings,
+)
 from backupguard.assess.backups import Remembered
 from backupguard.contracts import Store
 from backupguard.model import Fact, PointsLost, Subject, Verdict, repository_subject, to_us
@@ -22,6 +30,7 @@ _KINDS = (
     *record_clock.KINDS,
     *attestations.KINDS,
     *tampering.KINDS,
+    *protections.KINDS,
     *weakenings.KINDS,
     *waivers.KINDS,
 )
@@ -105,6 +114,7 @@ class History:
         self.pause: Fact | None = None
         self.attestations = attestations.Attestations()
         self.tried = tampering.Tried()
+        self.protections = protections.Protections()
         self.weakenings = weakenings.Weakenings()
         self.waivers = waivers.Waivers()
         self.clock = record_clock.RecordClock(store)
@@ -119,6 +129,8 @@ class History:
                 self.attestations.learn(fact)
             elif kind in tampering.KINDS:
                 self.tried.learn(fact)
+            elif kind in protections.KINDS:
+                self.protections.learn(fact)
             elif kind in waivers.KINDS:
                 self.waivers.learn(fact)
             elif kind in weakenings.KINDS:

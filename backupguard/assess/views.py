@@ -189,6 +189,7 @@ class Views:
                         self._history,
                         self._unconfirmed,
                         self.latest,
+                        offline["media"],
                         self._now,
                     )
                 ],
@@ -277,12 +278,14 @@ class Views:
         place = self._settings.repositories[name]
         latest |= self._history.looks.of_repository(name, self._settings)
         latest |= self._history.tried.of(subject)
+        latest |= self._history.protections.of(subject)
         return View(
             scope=Scope.REPOSITORY,
             subject=subject,
             settings={
                 **reach.settings_of(name, self._settings),
                 "criticality": self._settings.criticality_of(name).value,
+                "claims": list(place.claimed_protection),
                 "verifiable": Capability.VERIFY
                 in capabilities(self._settings.repositories[name].type),
                 "leaves_site": place.off_site

@@ -13,6 +13,7 @@ from backupguard.controls.c321_01 import ThreeTwoOne
 from backupguard.controls.catalogue import Catalogue, CatalogueEntry, load_catalogue
 from backupguard.controls.cfg_01 import ConfigurationDrift
 from backupguard.controls.chf_01 import EncryptionAndEscrow
+from backupguard.controls.imm_01 import ImmutabilityConfigured
 from backupguard.controls.imm_02 import ImmutabilityTried
 from backupguard.controls.int_01 import Integrity
 from backupguard.controls.inv_01 import Coverage
@@ -38,6 +39,7 @@ BUILT: Mapping[str, Control] = {
         CoreServices(),
         ThreeTwoOne(),
         OfflineCopy(),
+        ImmutabilityConfigured(),
         ImmutabilityTried(),
         JobSuccess(),
         RpoMet(),

@@ -7,6 +7,7 @@ indexes that name them. One pack without a lock, or with one that ends earlier, 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime
 
@@ -83,15 +84,22 @@ class _Look:
         self._wire = wire
 
     def at(self, points: tuple[RecoveryPoint, ...]) -> Iterator[Protection]:
-        for page in self._bucket.pages(self._wire):
-            self._ledger.listed(page)
+        with ThreadPoolExecutor(1, thread_name_prefix="restic-needs") as pool:
+            # restic takes half a second per call, most of it for its key. As long as it has not said
+            # which objects are needed, any that is listed is as likely as another.
+            reading = pool.submit(self._read_metadata, points)
+            code = None
+            for page in self._bucket.pages(self._wire):
+                self._ledger.listed(page)
+                if not reading.done() and code is None:
+                    code = self._ask_all(self._ledger.listed_and_unasked())
+            reading.result()
         self._ledger.forget_gone()
-        self._ledger.recall()
         hidden = self._hidden({point.native_id for point in points})
         exact, lacking = self._needs(points)
         for name in hidden:
             self._ledger.need(name, (f"{self._prefix}snapshots/{name}", f"{self._prefix}config"))
-        code = self._ask_all()
+        code = code or self._ask_all(self._ledger.unasked())
         for point in points:
             yield self._of(
                 point.native_id, point.job, exact[point.native_id], lacking[point.native_id], code
@@ -100,6 +108,20 @@ class _Look:
             yield self._of(name, None, False, 0, code)
 
     # ---- what points need
+
+    def _read_metadata(self, points: tuple[RecoveryPoint, ...]) -> None:
+        """Have indexes and trees read that are not remembered; a thread's own work."""
+        indexes = [
+            entry.key.rpartition("/")[2]
+            for page in self._bucket.pages(self._wire, "index/")
+            for entry in page
+            if entry.latest and not entry.marker
+        ]
+        with closing(ResticNeeds(self._program)) as needs:
+            if needs.read_indexes(indexes):
+                for tree in dict.fromkeys(point.content_id for point in points):
+                    if tree:
+                        needs.needs(tree)
 
     def _needs(self, points: tuple[RecoveryPoint, ...]) -> tuple[dict[str, bool], dict[str, int]]:
         """Write down what each point needs; return for which that is exact, and what is missing."""
@@ -154,10 +176,10 @@ class _Look:
 
     # ---- their locks
 
-    def _ask_all(self) -> str | None:
-        """Ask for every lock that is not known; return why the reader may not see them."""
+    def _ask_all(self, wanted: Iterable[tuple[int, str, str]]) -> str | None:
+        """Ask for these locks; return why the reader may not see them."""
         try:
-            self._ask(self._ledger.unasked())
+            self._ask(wanted)
         except AccessRefused as error:
             return error.code
         return None

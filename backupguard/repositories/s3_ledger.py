@@ -7,7 +7,7 @@ compliance mode: nobody can shorten those, so a version that had one is locked a
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +20,10 @@ CREATE TABLE objects (
   id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, version TEXT NOT NULL, modified INTEGER NOT NULL,
   latest INTEGER NOT NULL, hidden INTEGER NOT NULL DEFAULT 0,
   mode INTEGER, until INTEGER, asked INTEGER NOT NULL DEFAULT 0);
+CREATE INDEX unasked ON objects (asked, id);
 CREATE TABLE needs (
   point TEXT NOT NULL, key TEXT NOT NULL, PRIMARY KEY (point, key)) WITHOUT ROWID;
+CREATE INDEX needed ON needs (key);
 """
 _REMEMBERED = """
 CREATE TABLE IF NOT EXISTS kept.locks (
@@ -93,6 +95,7 @@ class Ledger:
             db.execute("PRAGMA synchronous = OFF")
             db.executescript(_TABLES)
             db.execute("ATTACH ? AS kept", (str(self._remembered),))
+            db.execute("PRAGMA kept.synchronous = OFF")  # it only saves requests
             db.executescript(_REMEMBERED)
             db.execute("DELETE FROM kept.locks WHERE seen < ?", (self._now - BELIEVED_S,))
         except sqlite3.DatabaseError:
@@ -109,18 +112,25 @@ class Ledger:
     # ---- what there is
 
     def listed(self, entries: Iterable[Entry]) -> None:
-        """Take in a page of a listing: of each key the newest version that is no delete marker."""
+        """Take in a page of a listing: of each key the newest version that is no delete marker.
+
+        Locks that were seen lately are taken as lower bounds of what stands.
+        """
+        (last,) = self._db.execute("SELECT ifnull(max(id), -1) FROM objects").fetchone()
         self._db.execute("BEGIN")
-        for one in entries:
-            if not one.marker:
-                self._db.execute(
-                    "INSERT INTO objects (key, version, modified, latest) VALUES (?, ?, ?, ?)"
-                    " ON CONFLICT (key) DO UPDATE SET version = excluded.version,"
-                    " modified = excluded.modified, latest = max(latest, excluded.latest)"
-                    " WHERE excluded.latest > latest OR (latest = 0 AND"
-                    " excluded.modified > modified)",
-                    (one.key, one.version, one.modified, one.latest),
-                )
+        self._db.executemany(
+            "INSERT INTO objects (key, version, modified, latest) VALUES (?, ?, ?, ?)"
+            " ON CONFLICT (key) DO UPDATE SET version = excluded.version,"
+            " modified = excluded.modified, latest = max(latest, excluded.latest)"
+            " WHERE excluded.latest > latest OR (latest = 0 AND excluded.modified > modified)",
+            ((one.key, one.version, one.modified, one.latest) for one in entries if not one.marker),
+        )
+        self._db.execute(
+            "UPDATE objects SET mode = ?, until = kept.until, asked = 1 FROM kept.locks AS kept"
+            " WHERE objects.id > ? AND kept.key = objects.key AND kept.version = objects.version"
+            " AND kept.until > ?",
+            (COMPLIANCE, last, self._now),
+        )
         self._db.execute("COMMIT")
 
     def names(self, prefix: str) -> Iterator[tuple[str, bool, int]]:
@@ -150,19 +160,18 @@ class Ledger:
 
     # ---- locks
 
-    def recall(self) -> None:
-        """Take locks that were seen lately as lower bounds of what stands."""
-        self._db.execute(
-            "UPDATE objects SET mode = ?, until = kept.until, asked = 1 FROM kept.locks AS kept"
-            " WHERE kept.key = objects.key AND kept.version = objects.version AND kept.until > ?",
-            (COMPLIANCE, self._now),
+    def listed_and_unasked(self) -> Iterator[tuple[int, str, str]]:
+        """Yield the objects that show and that nothing is known of, whoever needs them."""
+        return self._each(
+            "SELECT id, key, version FROM objects WHERE asked = 0 AND latest AND id > ?"
+            " ORDER BY id LIMIT ?"
         )
 
     def unasked(self) -> Iterator[tuple[int, str, str]]:
         """Yield the objects that some point needs and that nothing is known of."""
         return self._each(
-            "SELECT DISTINCT o.id, o.key, o.version FROM needs JOIN objects AS o USING (key)"
-            " WHERE o.asked = 0 AND o.id > ? ORDER BY o.id LIMIT ?"
+            "SELECT id, key, version FROM objects WHERE asked = 0 AND id > ?"
+            " AND EXISTS (SELECT 1 FROM needs WHERE needs.key = objects.key) ORDER BY id LIMIT ?"
         )
 
     def ending_first(self, point: str) -> list[tuple[int, str, str]]:
@@ -186,23 +195,21 @@ class Ledger:
             yield from rows
             last = rows[-1][0]
 
-    def found(self, locks: Iterable[Locked]) -> None:
+    def found(self, locks: Sequence[Locked]) -> None:
         """Take in what was answered, and remember what cannot be taken back."""
         self._db.execute("BEGIN")
-        for one in locks:
-            if one.missing:
-                self._db.execute("DELETE FROM objects WHERE id = ?", (one.number,))
-                continue
-            self._db.execute(
-                "UPDATE objects SET mode = ?, until = ?, asked = 2 WHERE id = ?",
-                (one.mode, one.until, one.number),
-            )
-            if one.mode == COMPLIANCE:
-                self._db.execute(
-                    "INSERT OR REPLACE INTO kept.locks SELECT key, version, ?, ? FROM objects"
-                    " WHERE id = ? AND version <> 'null'",
-                    (one.until, self._now, one.number),
-                )
+        self._db.executemany(
+            "DELETE FROM objects WHERE id = ?", ((one.number,) for one in locks if one.missing)
+        )
+        self._db.executemany(
+            "UPDATE objects SET mode = ?, until = ?, asked = 2 WHERE id = ?",
+            ((one.mode, one.until, one.number) for one in locks if not one.missing),
+        )
+        self._db.executemany(
+            "INSERT OR REPLACE INTO kept.locks SELECT key, version, until, ? FROM objects"
+            " WHERE id = ? AND version <> 'null'",
+            ((self._now, one.number) for one in locks if one.mode == COMPLIANCE),
+        )
         self._db.execute("COMMIT")
 
     def forget_gone(self) -> None:

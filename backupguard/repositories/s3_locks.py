@@ -42,10 +42,10 @@ _ABSENT = frozenset(
     }
 )  # fmt: skip
 _UNKNOWN = frozenset({"NotImplemented", "MethodNotAllowed", "501", "405"})
-_MODE = re.compile(rb"\r\nx-amz-object-lock-mode:[ \t]*(\w+)", re.IGNORECASE)
-_UNTIL = re.compile(rb"\r\nx-amz-object-lock-retain-until-date:[ \t]*([^\r]+)", re.IGNORECASE)
-_HOLD = re.compile(rb"\r\nx-amz-object-lock-legal-hold:[ \t]*ON\b", re.IGNORECASE)
-_VERSION = re.compile(rb"\r\nx-amz-version-id:[ \t]*([^\r]+)", re.IGNORECASE)
+_HEADERS = re.compile(
+    rb"\r\nx-amz-(object-lock-mode|object-lock-retain-until-date|object-lock-legal-hold|version-id)"
+    rb":[ \t]*([^\r]*)"
+)
 
 Wanted = tuple[int, str, str]  # number, key, version
 
@@ -202,15 +202,17 @@ class S3Locks:
             self._requests.update(wire.requests)
             wire.close()
 
-    def pages(self, wire: Wire) -> Iterator[tuple[Entry, ...]]:
+    def pages(self, wire: Wire, directory: str = "") -> Iterator[tuple[Entry, ...]]:
         """Yield the versions of all objects below the prefix, page by page, to the end.
+
+        `directory` narrows it down.
 
         Raises Misunderstood, Unreachable, AccessRefused.
         """
         after: dict[str, str] | None = {}
         while after is not None:
             self._context.cancel.raise_if_set()
-            asked = {"prefix": self.place.prefix, "encoding-type": "url", **after}
+            asked = {"prefix": self.place.prefix + directory, "encoding-type": "url", **after}
             status, body = wire.listing(asked)
             if status != 200:
                 self._refused()
@@ -291,18 +293,20 @@ def read_lock(number: int, version: str, head: bytes, identifier: str) -> Locked
     Raises Misunderstood (output_unparsable) for another version than asked for, or a date or mode
     that is none.
     """
+    told = dict(_HEADERS.findall(head.lower()))
     wrong = Misunderstood("output_unparsable", repository=identifier)
-    answered = _VERSION.search(head)
-    if version != "null" and answered and answered[1].strip().decode("latin-1") != version:
+    answered = told.get(b"version-id")
+    if answered and version != "null" and answered.strip() != version.lower().encode():
         raise wrong
-    mode, until = _MODE.search(head), _UNTIL.search(head)
-    if mode is None:
-        return Locked(number, MODES.index("legal-hold") if _HOLD.search(head) else 0)
+    mode, until = told.get(b"object-lock-mode"), told.get(b"object-lock-retain-until-date")
+    if not mode:
+        held = told.get(b"object-lock-legal-hold", b"").strip() == b"on"
+        return Locked(number, MODES.index("legal-hold") if held else 0)
     try:
-        ends = datetime.fromisoformat(until[1].strip().decode("ascii")) if until else None
-        if ends is None or ends.tzinfo is None:
+        ends = datetime.fromisoformat((until or b"").strip().decode("ascii").upper())
+        if ends.tzinfo is None:
             raise wrong
-        return Locked(number, MODES.index(mode[1].decode("ascii").lower()), int(ends.timestamp()))
+        return Locked(number, MODES.index(mode.strip().decode("ascii")), int(ends.timestamp()))
     except ValueError as error:
         raise wrong from error
 
