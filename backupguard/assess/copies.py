@@ -6,16 +6,21 @@ The names are listed in `backupguard.controls.facts`; what counts is `backupguar
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from backupguard.assess.history import History, payload
+from backupguard.controls import offline
 from backupguard.model import Fact, Json, Subject, Verdict, View, repository_subject, to_us
 from backupguard.settings import Settings
 
 #: A copy counts while its newest point is younger than so many of its intervals.
 INTERVALS = 2
 _WITHOUT_INTERVAL_S = 7 * 86_400
+#: However rarely it is tried, what was proved does not hold for longer.
+_PROOF_HOLDS = timedelta(days=31)
+#: A medium that is declared offline, and is not.
+_HERE = frozenset({offline.Where.LEFT_ATTACHED, offline.Where.CONTRADICTED})
 
 
 def copies_of(
@@ -24,8 +29,11 @@ def copies_of(
     settings: Settings,
     history: History,
     unconfirmed: Collection[str],
+    latest: Mapping[Subject, Mapping[str, Fact]],
+    media: Sequence[Mapping[str, Json]],
+    now: datetime,
 ) -> list[dict[str, Json]]:
-    """Return the copies of an application whose jobs' views these are."""
+    """Return the copies of an application whose jobs' views these are; `media` as views show them."""
     together: dict[tuple[str, tuple[str, ...]], list[View]] = {}
     backups = settings.applications[application].backups
     for job in jobs:
@@ -33,26 +41,36 @@ def copies_of(
         together.setdefault((str(job.settings["repository"]), covers), []).append(job)
     return [
         {
-            **_declared(settings, name),
+            **_declared(settings, name, history, now),
             **_found(name, history),
             **_points(views),
             "covers": list(covers),
             "broken": _broken(application, name, history),
             "unproven": name in unconfirmed,
+            "online": _online(name, media, settings, history, now),
+            "immutable": _immutable(name, settings, history, latest, now),
         }
         for (name, covers), views in together.items()
     ]
 
 
-def _declared(settings: Settings, name: str) -> dict[str, Json]:
+def _declared(settings: Settings, name: str, history: History, now: datetime) -> dict[str, Json]:
     repository = settings.repositories[name]
+    written = _start_of(repository.declared_on) if repository.declared_by else None
+    stated = history.attestations.of(repository_subject(name), now).get("failure-domain")
+    made = None
+    if stated is not None and not stated["expired"]:
+        # It was stated of the domain of that day: another one is nobody's statement yet.
+        same = stated["values"].get("domain", repository.failure_domain)
+        made = stated["made_at"] if same == repository.failure_domain else None
     return {
         "repository": name,
         "type": repository.type,
         "kind": repository.copy_kind,
         "medium": repository.medium_kind,
+        "medium_id": repository.medium,
         "domain": repository.failure_domain,
-        "declared_at": _start_of(repository.declared_on) if repository.declared_by else None,
+        "declared_at": max((at for at in (written, made) if at is not None), default=None),
         "off_site": repository.off_site,
         "claims": list(repository.claimed_protection),
     }
@@ -95,6 +113,47 @@ def _broken(application: str, name: str, history: History) -> str | None:
         return "restore"
     verified = history.verified.get(repository_subject(name))
     return "integrity" if verified is not None and verified.failed is not None else None
+
+
+def _online(
+    name: str,
+    media: Sequence[Mapping[str, Json]],
+    settings: Settings,
+    history: History,
+    now: datetime,
+) -> str | None:
+    """Return how something reaches a copy that should be out of reach: "attached", "answers"."""
+    medium = settings.repositories[name].medium
+    found = next((one for one in media if one["medium"] == medium), None)
+    if found is not None and offline.where(found, now) in _HERE:
+        return "attached"
+    return "answers" if history.looks.answers(name, settings) else None
+
+
+def _immutable(
+    name: str,
+    settings: Settings,
+    history: History,
+    latest: Mapping[Subject, Mapping[str, Fact]],
+    now: datetime,
+) -> str | None:
+    """Return what came of tampering with a copy's canaries; None where nothing was ever tried.
+
+    Where locks end by themselves, the newest points must be locked as well.
+    """
+    subject = repository_subject(name)
+    found = latest.get(subject, {})
+    if "immutability.tried" not in found:
+        return None
+    holds = min(2 * settings.daemon.cadences.immutability, _PROOF_HOLDS)
+    verdict = ("refuted", "inconclusive", "proved")[history.tried.verdict(subject, now, holds)]
+    seen = found.get("protection.seen")
+    protection = payload(seen) if seen is not None else {}
+    locks = protection.get("points") and protection.get("mechanism") == "s3-object-lock"
+    until = protection.get("locked_until_at")
+    if verdict == "proved" and locks and (until is None or until <= to_us(now)):
+        return "inconclusive"
+    return verdict
 
 
 def listed(latest: Mapping[Subject, Mapping[str, Fact]], kinds: Collection[str]) -> dict[str, Fact]:

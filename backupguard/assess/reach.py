@@ -54,6 +54,18 @@ class Looks:
         }
         return found | ({"host.joined": self.joined} if self.joined is not None else {})
 
+    def answers(self, repository: str, settings: Settings) -> bool:
+        """Tell whether a place of a repository answered when it was last settled, outside windows."""
+        return any(
+            (row["name"], row["port"]) in _asked(target)
+            for name, target in targets_of(
+                settings.isolation, repository, settings.repositories
+            ).items()
+            for vantage in (SELF, *settings.isolation.vantages)
+            for _, look in self._settled(vantage, name, settings)
+            for row in reach.answers(look, name)
+        )
+
     def of_media(self, application: str, settings: Settings) -> dict[str, Json]:
         """Return, per medium that copies of an application lie on, what was seen of its targets."""
         repositories = settings.repositories

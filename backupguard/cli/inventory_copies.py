@@ -17,15 +17,16 @@ if TYPE_CHECKING:
 def show(every: list[CopiesOf], settings: Settings) -> None:
     """Print a table: per application how many copies count, and why the others do not."""
     words = common.words()
-    columns = ("application", "copies", "offline", "off-site", "not-counted")
+    columns = ("application", "copies", "offline", "off-site", "immutable", "not-counted")
     common.print_table(
         [words.text(f"inventory.copies.{name}") for name in columns],
         [
             (
                 settings.applications[one.application].name + (f", {one.part}" if one.part else ""),
                 f"{len(one.count.independent)}/{one.needed}",
-                _listed(one.count.offline),
+                "; ".join(_offline(one.count)) or "—",
                 _listed(one.count.off_site),
+                _listed(one.count.immutable),
                 "; ".join(_doubts(one.count)) or "—",
             )
             for one in every
@@ -35,6 +36,16 @@ def show(every: list[CopiesOf], settings: Settings) -> None:
 
 def _listed(names: tuple[str, ...]) -> str:
     return ", ".join(names) or "—"
+
+
+def _offline(count: Count) -> Iterator[str]:
+    """Yield the copies that are proved to be offline, then those that are only said to be."""
+    words = common.words()
+    yield from count.offline
+    for name in count.declared_offline:
+        yield words.text("inventory.copies.declared", repository=name)
+    for name in count.online:
+        yield words.text("inventory.copies.reached", repository=name)
 
 
 def _doubts(count: Count) -> Iterator[str]:
@@ -58,7 +69,10 @@ def _json(one: CopiesOf) -> dict[str, Any]:
         "covers": one.part or None,
         "needed": one.needed,
         "independent": [list(group) for group in one.count.independent],
-        "offline_declared": list(one.count.offline),
+        "offline": list(one.count.offline),
+        "offline_declared": list(one.count.declared_offline),
+        "offline_reached": list(one.count.online),
+        "immutable": list(one.count.immutable),
         "off_site": list(one.count.off_site),
         "not_counted": {name: why.value for name, why in one.count.excluded.items()},
         "in_one_place": list(one.count.contradicted),
@@ -73,6 +87,8 @@ def _json(one: CopiesOf) -> dict[str, Any]:
                 "off_site": copy["off_site"],
                 "device": list(copy["device"]),
                 "points": copy["points"],
+                "offline_at": copy["offline_at"],
+                "immutable": copy["immutable"],
             }
             for copy in one.copies
         ],

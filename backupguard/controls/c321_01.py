@@ -1,7 +1,8 @@
 """321-01: production, two independent backups in two failure domains, one offline, one off-site.
 
-Independence is declared and attested every year; what was found by looking lowers the count. That a
-copy is offline can only be declared so far, so at best this is a warning that says so.
+Independence is declared and attested every year; what was found by looking lowers the count. Offline
+is what is proved away: its copy was read here, it was seen to leave, and a person said where it went
+(ANSSI R11, v1.1). An immutable copy does not stand in for that one, and is said in words.
 """
 
 from __future__ import annotations
@@ -24,7 +25,10 @@ class ThreeTwoOne:
     id: ClassVar[str] = "321-01"
     scope: ClassVar[Scope] = Scope.APPLICATION
     reads: ClassVar[frozenset[str]] = frozenset(
-        {"repository.inspected", "repository.confirmed", "restore-test.result"}
+        {
+            *("repository.inspected", "repository.confirmed", "restore-test.result"),
+            *("medium.seen", "medium.copy", "medium.moved", "isolation.seen", "immutability.tried"),
+        }
     )
 
     def judge(self, view: View, policy: Policy, now: datetime) -> Judgement:
@@ -105,7 +109,8 @@ class ThreeTwoOne:
 
     def _severity(self, view: View, policy: Policy, found: Count) -> Severity:
         """Return how urgent it is: the only copy left of a vital application is online."""
-        alone = len(found.independent) <= 1 and not found.offline
+        away = found.offline or found.declared_offline
+        alone = len(found.independent) <= 1 and not away
         vital = facts.most_vital(view) is Criticality.C1
         return Severity.CRITICAL if alone and vital else policy.severity
 
@@ -118,20 +123,46 @@ class ThreeTwoOne:
             )
         if view.settings.get("failure_domain") is None:
             return facts.never_set_up("reason.321-01.production_undeclared", *inspected)
-        if not found.offline:
-            return facts.non_compliant(policy.severity, "reason.321-01.no_offline", *inspected)
+        if not found.offline and not found.declared_offline:
+            return self._no_offline(view, policy, found)
         if not found.off_site:
             return facts.non_compliant(policy.severity, "reason.321-01.no_off_site", *inspected)
-        offline = ", ".join(found.offline)
+        offline = ", ".join(found.offline or found.declared_offline)
         if found.old:
+            proved = "attestation_proved" if found.offline else "attestation"
             return facts.warning(
-                "reason.321-01.attestation", *inspected,
+                f"reason.321-01.{proved}", *inspected,
                 repository=", ".join(found.old), offline=offline,
             )  # fmt: skip
-        return facts.warning(
-            "reason.321-01.offline_declared", *inspected,
-            repository=offline, count=len(found.independent),
-        )  # fmt: skip
+        if not found.offline:
+            return facts.warning(
+                "reason.321-01.offline_declared", *inspected,
+                repository=offline, count=len(found.independent),
+            )  # fmt: skip
+        return facts.compliant(
+            "reason.321-01.kept",
+            *inspected,
+            *_media(view),
+            count=len(found.independent),
+            offline=offline,
+            off_site=", ".join(found.off_site),
+            immutable=", ".join(found.immutable) or "—",
+        )
+
+    def _no_offline(self, view: View, policy: Policy, found: Count) -> Judgement:
+        """Say that no copy is offline; one that is said to be and is not is named first."""
+        inspected = _inspected(view)
+        if found.online:
+            return facts.non_compliant(
+                policy.severity, "reason.321-01.offline_reached", *inspected, *_media(view),
+                repository=", ".join(found.online),
+            )  # fmt: skip
+        if found.immutable:
+            return facts.non_compliant(
+                policy.severity, "reason.321-01.no_offline_immutable", *inspected,
+                repository=", ".join(found.immutable),
+            )  # fmt: skip
+        return facts.non_compliant(policy.severity, "reason.321-01.no_offline", *inspected)
 
 
 def _not_yet(view: View, copies: tuple[Copy, ...], found: Count) -> Judgement:
@@ -150,3 +181,7 @@ def _not_yet(view: View, copies: tuple[Copy, ...], found: Count) -> Judgement:
 
 def _inspected(view: View) -> list[Fact | None]:
     return [job.latest.get("repository.inspected") for job in view.children]
+
+
+def _media(view: View) -> list[Fact | None]:
+    return [fact for kind, fact in view.latest.items() if kind.startswith("medium.")]

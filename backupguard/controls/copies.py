@@ -18,7 +18,7 @@ from backupguard.model import View, to_us
 
 Copy = Mapping[str, Any]
 
-#: Media that can be taken away. Only declared: whether it was taken away is not proven by this.
+#: Media that can be taken away. Only declared: whether it was taken away is not proved by this.
 OFFLINE_MEDIA = frozenset({"tape", "removable"})
 #: What a site may claim of a copy that nobody can reach. A claim, never a fact.
 OFFLINE_CLAIMS = frozenset({"offline", "air-gapped", "air-gap"})
@@ -48,7 +48,10 @@ class Count:
     independent: tuple[tuple[str, ...], ...]  # groups that count once each
     undeclared: tuple[str, ...]  # of those that count: without a failure domain
     contradicted: tuple[str, ...]  # declared apart, found in one place
-    offline: tuple[str, ...]  # declared offline, of those that count
+    offline: tuple[str, ...]  # proved to be away, of those that count
+    declared_offline: tuple[str, ...]  # said to be offline, and not proved
+    online: tuple[str, ...]  # said to be offline, and found where something reaches it
+    immutable: tuple[str, ...]  # where everything that the backup writer tried was refused
     off_site: tuple[str, ...]
     old: tuple[str, ...]  # whose failure domain was not attested within the year
     excluded: Mapping[str, Why]
@@ -96,7 +99,7 @@ def lapse(copy: Copy) -> int | None:
     if newest is None or seen is None:
         return None
     until = newest + (facts.number(copy.get("allowed_s")) or 0) * facts.SECOND
-    if copy.get("medium") in OFFLINE_MEDIA:  # it is meant to be away
+    if _can_leave(copy):  # it is meant to be away
         return until
     return min(until, seen + LATELY)
 
@@ -162,7 +165,14 @@ def count(
             if name not in excluded
         ),
         contradicted=tuple(name for name in contradicted if name not in excluded),
-        offline=_names(copy for copy in counting if _offline(copy)),
+        offline=_names(copy for copy in counting if _proved_offline(copy)),
+        declared_offline=_names(
+            copy
+            for copy in counting
+            if _declared_offline(copy) and not _proved_offline(copy) and not copy.get("online")
+        ),
+        online=_names(copy for copy in counting if _declared_offline(copy) and copy.get("online")),
+        immutable=_names(copy for copy in counting if copy.get("immutable") == "proved"),
         # One that shares a place with a copy on site is on site.
         off_site=tuple(
             name
@@ -185,12 +195,24 @@ def _names(copies: Iterable[Copy]) -> tuple[str, ...]:
     return tuple(str(copy.get("repository")) for copy in copies)
 
 
-def _offline(copy: Copy) -> bool:
-    """Tell whether a copy is declared to be offline. A virtual tape library never is."""
+def _can_leave(copy: Copy) -> bool:
+    """Tell whether a copy lies on something that can be taken away. A virtual library never does."""
     if copy.get("medium") == "vtl":
         return False
+    return copy.get("medium") in OFFLINE_MEDIA or copy.get("medium_id") is not None
+
+
+def _declared_offline(copy: Copy) -> bool:
+    """Tell whether a copy is declared to be offline: words only."""
     claims = {str(claim) for claim in copy.get("claims") or ()}
-    return copy.get("medium") in OFFLINE_MEDIA or bool(claims & OFFLINE_CLAIMS)
+    claimed = bool(claims & OFFLINE_CLAIMS) and copy.get("medium") != "vtl"
+    return _can_leave(copy) or claimed
+
+
+def _proved_offline(copy: Copy) -> bool:
+    """Tell whether a copy lies on a medium that is proved away, and nothing says otherwise."""
+    known = facts.number(copy.get("offline_at")) is not None
+    return known and _can_leave(copy) and not copy.get("online")
 
 
 def one_place(one: Copy, other: Copy) -> bool:

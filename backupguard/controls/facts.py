@@ -25,7 +25,9 @@ application
         `device` (words that name a place), `repository_id`, `code`, `points`, `newest_at`
         (restorable), `seen_at`, `allowed_s` (how old its newest point may be to count), `broken`
         ("restore", "integrity", None), `unproven` (needs a person's confirmation), `offline_at` (newest
-        point on a medium that is proved away; None), `media`: one per offline medium that carries
+        point on a medium that is proved away; None), `medium_id` (the offline medium it lies on; None),
+        `online` ("attached", "answers": how something reaches it; None), `immutable` ("proved",
+        "refuted", "inconclusive"; None: nothing was ever tried), `media`: one per offline medium that carries
         copies of it, with `medium`, `kind`, `may_stay_s`, `every_s` (None: no rotation planned),
         `seen_at` (when it was last looked for), `here_at` (the last time it was here), `attached`,
         `attached_since_at`, `mismatch`, `code`, `slot`, `copies` (`repository`, `seen_at`, `newest_at`

@@ -27,6 +27,10 @@ def copy(repository: str, **changed: Any) -> dict[str, Any]:
         "covers": [],
         "kind": "backup",
         "medium": "disk",
+        "medium_id": None,
+        "offline_at": None,
+        "online": None,
+        "immutable": None,
         "domain": f"site/{repository}",
         "declared_at": to_us(NOW - 30 * DAY),
         "off_site": False,
@@ -45,8 +49,12 @@ def copy(repository: str, **changed: Any) -> dict[str, Any]:
 
 
 def sound(**of_tape: Any) -> list[dict[str, Any]]:
-    """Return copies as good as this version can see: one on disk, one on tape elsewhere."""
+    """Return copies that are sound but for one proof: one on disk, one on tape elsewhere."""
     return [copy("nas"), copy("tape", **{"medium": "tape", "off_site": True, **of_tape})]
+
+
+#: What is seen of a copy whose medium was read here, seen to leave, and declared to be out.
+AWAY = {"medium": "removable", "medium_id": "usb", "offline_at": to_us(NOW - 11 * HOUR)}
 
 
 def view(copies: list[dict[str, Any]], **changed: Any) -> View:
@@ -67,6 +75,33 @@ def test_the_sound_twin_only_says_that_offline_is_not_proven() -> None:
     assert (
         said == "Copie déclarée hors ligne, non prouvée\u00a0: tape. Copies indépendantes\u00a0: 2."
     )
+
+
+def test_a_copy_proved_offline_keeps_the_rule() -> None:
+    judgement = judge("321-01", view(sound(**AWAY)))
+    assert judgement.status is Status.COMPLIANT
+    assert judgement.reason.values == {
+        "count": 2,
+        "offline": "tape",
+        "off_site": "tape",
+        "immutable": "—",
+    }
+    proved = judge("321-01", view([copy("nas", immutable="proved"), *sound(**AWAY)[1:]]))
+    assert proved.reason.values["immutable"] == "nas"
+    for language in ("fr", "en"):
+        assert "{" not in Words(language).say(judgement.reason)
+
+
+@pytest.mark.parametrize("immutable", ["refuted", "inconclusive"])
+def test_only_what_was_proved_is_said_to_be_immutable(immutable: str) -> None:
+    judgement = judge("321-01", view([copy("nas", immutable=immutable), *sound(**AWAY)[1:]]))
+    assert judgement.reason.values["immutable"] == "—"
+
+
+def test_an_old_declaration_is_said_beside_what_is_proved() -> None:
+    judgement = judge("321-01", view(sound(**AWAY, declared_at=None)))
+    assert judgement.status is Status.WARNING
+    assert judgement.reason.id == "reason.321-01.attestation_proved"
 
 
 STALE = {"newest_at": to_us(NOW - 5 * DAY)}
@@ -91,6 +126,42 @@ BROKEN: Mapping[str, tuple[list[dict[str, Any]], str, str]] = {
         [copy("nas"), copy("vtl", medium="vtl", off_site=True, claims=["offline"])],
         "no_offline",
         "",
+    ),
+    "immutable, and nothing offline": (
+        [copy("nas"), copy("far", off_site=True, immutable="proved")],
+        "no_offline_immutable",
+        "far",
+    ),
+    "declared offline, left attached": (
+        sound(medium="removable", medium_id="usb", online="attached"),
+        "offline_reached",
+        "tape",
+    ),
+    "declared offline, left attached after it was away": (
+        sound(**AWAY, online="attached"),
+        "offline_reached",
+        "tape",
+    ),
+    "NAS offline that answers on 445": (
+        [copy("nas"), copy("far", off_site=True, claims=["offline"], online="answers")],
+        "offline_reached",
+        "far",
+    ),
+    "two independent copies on one filesystem, one of them proved away": (
+        sound(**AWAY, device=["fs:nas"]),
+        "few_one_place",
+        "nas, tape",
+    ),
+    "proved away, and nothing off-site": (sound(**AWAY, off_site=False), "no_off_site", ""),
+    "a virtual tape library, seen to leave": (
+        sound(**{**AWAY, "medium": "vtl"}),
+        "no_offline",
+        "",
+    ),
+    "proved away too long ago": (
+        sound(**AWAY, newest_at=to_us(NOW - 9 * DAY)),
+        "few_stale",
+        "tape",
     ),
     "nothing off-site": (sound(off_site=False), "no_off_site", ""),
     "off-site, found beside one on site": (
@@ -246,6 +317,10 @@ def copies(draw: st.DrawFn) -> dict[str, Any]:
         allowed_s=draw(st.sampled_from([0, 86_400, 30 * 86_400])),
         broken=draw(st.sampled_from([None, None, "restore"])),
         unproven=draw(st.sampled_from([False, False, True])),
+        medium_id=draw(st.sampled_from([None, "usb"])),
+        offline_at=draw(moments),
+        online=draw(st.sampled_from([None, None, "attached", "answers"])),
+        immutable=draw(st.sampled_from([None, "proved", "refuted", "inconclusive"])),
     )
 
 
@@ -262,7 +337,6 @@ views = st.builds(
 def test_time_alone_only_worsens_and_nothing_raises(made: View, hours: list[int]) -> None:
     at: list[datetime] = [NOW + later * HOUR for later in sorted(hours)]
     states = [judge("321-01", made, now).status for now in at]
-    assert Status.COMPLIANT not in states, "offline is never proven in this version"
     assert states == sorted(states, key=LADDER.index)
 
 
@@ -272,6 +346,25 @@ def test_more_that_is_found_never_raises_the_count(every: list[dict[str, Any]]) 
     blind = [{**one, "device": [], "repository_id": None} for one in every]
     kept = {"production": "site/production", "now": NOW, "attested_s": 1}
     assert len(count(every, **kept).independent) <= len(count(blind, **kept).independent)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(copies(), max_size=5))
+def test_nothing_declared_alone_keeps_the_rule(every: list[dict[str, Any]]) -> None:
+    declared = [{**one, "offline_at": None} for one in every]
+    assert judge("321-01", view(declared)).status is not Status.COMPLIANT
+    reached = [{**one, "online": "answers"} for one in every]
+    assert judge("321-01", view(reached)).status is not Status.COMPLIANT
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(copies(), max_size=5), st.integers(0, 4))
+def test_bad_news_never_improves_the_rule(every: list[dict[str, Any]], which: int) -> None:
+    before = judge("321-01", view(every)).status
+    for worse in ({"online": "attached"}, {"offline_at": None}, {"immutable": "refuted"}):
+        changed = [{**one, **worse} if at == which else one for at, one in enumerate(every)]
+        after = judge("321-01", view(changed)).status
+        assert LADDER.index(after) >= LADDER.index(before), worse
 
 
 @given(st.dictionaries(st.text(max_size=5), st.none() | st.integers() | st.text(max_size=3)))
