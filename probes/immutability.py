@@ -37,6 +37,10 @@ _WRONG = frozenset({"administrator", "read_only"})
 _NOT_BLOCKING = frozenset({"no_probe_bucket", "not_locked", "not_offered"})
 
 
+#: After these, where they worked, the canary is not there any more.
+_REMOVES = frozenset({"remove-canary", "delete-canary", "delete-repository"})
+
+
 class ImmutabilitySettings(ProbeSettings):
     """Settings of the probe `immutability`: how many of each job's newest points are looked at."""
 
@@ -182,7 +186,7 @@ class _Trial:
 
     def _came(self, attempt: Attempt) -> None:
         self._results.append(attempt)
-        gone = attempt.name == "remove-canary" and attempt.outcome is AttackOutcome.WORKED
+        gone = attempt.name in _REMOVES and attempt.outcome is AttackOutcome.WORKED
         never = attempt.name.startswith("put-") and attempt.outcome is AttackOutcome.REFUSED
         if gone or never:
             self._canaries.pop(attempt.target, None)

@@ -18,12 +18,14 @@ from backupguard.contracts import (
     JobRun,
     JobSelector,
     Protection,
+    ProtectionState,
     Repository,
     RepositoryState,
     VerifiedUnit,
     VerifyPlan,
 )
 from backupguard.model import RecoveryPoint
+from backupguard.repositories import files_attack
 from backupguard.repositories.borg_archives import (
     Inside,
     Insides,
@@ -105,6 +107,13 @@ class BorgRepository:
     def protection(self, points: Iterable[RecoveryPoint]) -> Iterator[Protection]:  # noqa: ARG002
         """Yield nothing: borg itself cannot tell (capability `protection` is absent)."""
         return iter(())
+
+    def protection_state(self) -> ProtectionState:
+        """Return how the newest segments are flagged; behind ssh nobody can tell but by trying."""
+        path = self._program.settings.path
+        if path is None:
+            return ProtectionState(mechanism="none")
+        return files_attack.protection_state(self._program.identifier, path)
 
 
 def _open(identifier: str, settings: Any, context: Context) -> Repository:

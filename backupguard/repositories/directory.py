@@ -28,6 +28,7 @@ from backupguard.contracts import (
     JobRun,
     JobSelector,
     Protection,
+    ProtectionState,
     RepositoryState,
     VerifiedUnit,
     VerifyPlan,
@@ -194,6 +195,10 @@ class DirectoryRepository:
     def protection(self, points: Iterable[RecoveryPoint]) -> Iterator[Protection]:  # noqa: ARG002
         """Yield nothing: nothing protects a file in a directory (capability is absent)."""
         return iter(())
+
+    def protection_state(self) -> ProtectionState:
+        """Return how the newest files are flagged (chattr); raises Unreachable, AccessRefused."""
+        return files_attack.protection_state(self._identifier, self._settings.path)
 
     def _require_mounted(self, device: str | None) -> None:
         known = self._memory.with_name("device")

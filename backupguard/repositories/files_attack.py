@@ -21,7 +21,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from backupguard.contracts import Attacker, AttackerKind, Attempt, Bearing, CanaryPlace, Context
+from backupguard.contracts import (
+    Attacker,
+    AttackerKind,
+    Attempt,
+    Bearing,
+    CanaryPlace,
+    Context,
+    ProtectionState,
+    Weakness,
+)
 from backupguard.errors import AccessRefused, MissingMeans, Misunderstood, Unreachable
 from backupguard.helper import tampering
 from backupguard.helper.client import Helper
@@ -78,7 +87,7 @@ class FilesAttacker(Attacker):
 
     @property
     def _all_flagged(self) -> bool:
-        return 0 < self._seen["files"] == self._seen["flagged"]
+        return bool(0 < self._seen["files"] == self._seen["flagged"])
 
     def _target(self, left: Mapping[str, str]) -> str | None:
         """Return a canary of an earlier run that will do, None where a new one is needed."""
@@ -142,6 +151,26 @@ class FilesAttacker(Attacker):
         if came["worked"]:
             return worked()
         return refused(came["code"])
+
+
+def protection_state(identifier: str, path: Path) -> ProtectionState:
+    """Return how the newest files are flagged; raises Unreachable, AccessRefused.
+
+    Only flags are a protection of the files themselves: who owns them, and who may write beside them,
+    is what the attempts are for.
+    """
+    seen = _here(identifier, path, "0" * 16, "look", ())
+    files, flagged = seen["files"], seen["flagged"]
+    weak = Weakness(code="files_unflagged", values={"count": files - flagged, "files": files})
+    return ProtectionState(
+        mechanism="file-attributes" if flagged else "none",
+        weaknesses=(weak,) if 0 < flagged < files else (),
+        settings={
+            "flagged": flagged > 0,
+            "directory-flagged": bool(seen["directory_flagged"]),
+            "read-only": bool(seen["read_only"]),
+        },
+    )
 
 
 def attack(

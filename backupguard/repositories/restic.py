@@ -25,6 +25,7 @@ from backupguard.contracts import (
     JobRun,
     JobSelector,
     Protection,
+    ProtectionState,
     Repository,
     RepositoryState,
     VerifiedUnit,
@@ -173,6 +174,13 @@ class ResticRepository:
     def protection(self, points: Iterable[RecoveryPoint]) -> Iterator[Protection]:  # noqa: ARG002
         """Yield nothing: only a bucket has locks to look at (`restic_locks`)."""
         return iter(())
+
+    def protection_state(self) -> ProtectionState:
+        """Return how the newest packs of a local repository are flagged; others tell nothing."""
+        path = self._program.settings.path
+        if path is None:
+            return ProtectionState(mechanism="none")
+        return files_attack.protection_state(self._program.identifier, path)
 
 
 def _open(identifier: str, settings: Any, context: Context) -> Repository:

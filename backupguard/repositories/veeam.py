@@ -20,6 +20,7 @@ from backupguard.contracts import (
     JobRun,
     JobSelector,
     Protection,
+    ProtectionState,
     RepositoryState,
 )
 from backupguard.errors import AccessRefused, MissingMeans, Unreachable
@@ -32,6 +33,8 @@ from backupguard.repositories.opening import ReadingType
 from backupguard.repositories.rest import Rest
 from backupguard.repositories.rest_settings import RestSettings
 
+#: Who says so: the product itself.
+_VENDOR = "vendor"
 _OLDEST, _NEWEST = (12,), (14,)
 _PAGE = 500
 #: Version 12 calls its restore points after the objects they are of.
@@ -130,15 +133,36 @@ class VeeamRepository(ListingOnly):
     def protection(self, points: Iterable[RecoveryPoint]) -> Iterator[Protection]:
         """Yield until when the server says that a point's repository keeps it immutable.
 
-        It speaks of points that this opened repository listed: the server's word, not a proof.
+        It is the server's word, not a proof; one it does not list any more is not locked.
         """
+        if not self._immutable:
+            self._log_in()
+            backups = self._backups()
+            for found in self._rest.pages(self._points_path, _PAGE):
+                backup = backups.get(str(found.get("backupId")))
+                if backup is not None:
+                    self._immutable[percent(self._rest.text(found, "id"))] = backup.immutable
         for point in points:
             days = self._immutable.get(point.native_id, timedelta())
             yield Protection(
                 native_id=point.native_id,
-                mechanism="veeam-immutability" if days else "none",
+                job=point.job,
+                mechanism=_VENDOR if days else "none",
                 locked_until=point.at + days if days else None,
+                objects=1,
+                unlocked=0 if days else 1,
             )
+
+    def protection_state(self) -> ProtectionState:
+        """Return for how many days the server says it keeps backups immutable, at least."""
+        self._log_in()
+        days = [backup.immutable for backup in self._backups().values()]
+        least = min(days, default=timedelta())
+        return ProtectionState(
+            mechanism=_VENDOR if any(days) else "none",
+            retention_s=int(least.total_seconds()) if least else None,
+            settings={"immutable-days": least.days, "backups": len(days)},
+        )
 
     # ---- logging in
 

@@ -361,6 +361,13 @@ def test_immutability_is_the_server_s_word(veeam: Vendor, here: TestContext) -> 
         protections = {one.native_id: one for one in repository.protection(found)}
     assert protections["point-srv-dpi-1"].locked_until == datetime(2026, 3, 15, 21, tzinfo=UTC)
     assert protections["point-srv-ged-2"].locked_until is None
+    with VEEAM.open("vendor", veeam.settings(), here) as repository:  # as a probe asks: at once
+        again = {one.native_id: one for one in repository.protection(found)}
+        state = repository.protection_state()
+    assert again == protections
+    # the least of all backups: one of them lies where nothing is kept
+    assert (state.mechanism, state.retention_s) == ("vendor", None)
+    assert VEEAM.attack("vendor", veeam.settings(), here) is None
 
 
 def test_version_13_is_asked_where_it_answers(veeam: Vendor, here: TestContext) -> None:
