@@ -71,6 +71,8 @@ class BackupDefect(BackupGuardError):
             "check_failed",
             "hostile",
             "random_text",
+            "files_encrypted",
+            "files_renamed",
         }
     )
 

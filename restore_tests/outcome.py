@@ -27,10 +27,21 @@ _RESULT_CODES = {
     "no_tables": "empty",
     "large_objects_missing": "missing_object",
     "check_no_answer": "check_failed",
+    "files_empty": "empty",
+    "ransom_notes": "files_encrypted",
 }
 #: The first of these that failed names the result: what explains the others comes first.
 _FIRST = (
-    *("no_tables", "corrupt", "wrong_content", "schema_only", "tables_lost", "rows_lost"),
+    *(
+        "no_tables",
+        "files_encrypted",
+        "files_renamed",
+        "corrupt",
+        "wrong_content",
+        "schema_only",
+        "tables_lost",
+        "rows_lost",
+    ),
     *("random_text", "missing_object", "large_objects_missing", "stale_data", "check_failed"),
 )
 #: Phases whose durations add up to the test duration: what a recovery needs as well. Verification and

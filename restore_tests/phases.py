@@ -388,7 +388,15 @@ class _Test:
         named = self.plan.settings.engine if self.plan.settings else None
         if named is not None and named not in self.engines:
             raise MissingMeans("program_missing", program=named, package=named)
-        engines = {named: self.engines[named]} if named else self.engines
+        engines = (
+            {named: self.engines[named]}
+            if named
+            else {
+                name: engine
+                for name, engine in self.engines.items()
+                if not getattr(engine, "only_when_named", False)
+            }
+        )
         sample = recognise.take_sample(self.into, fetched.artifact, self.context)
         try:
             return recognise.recognise(sample, engines)

@@ -21,6 +21,10 @@ def _exact_number(value: object) -> object:
     return value
 
 
+#: The keys of an answer, as they may be written.
+_ANSWERS = frozenset(
+    {"newer-than", "newer_than", "at-least", "at_least", "at-most", "at_most", "equals"}
+)
 Whole = Annotated[int, BeforeValidator(_exact_number)]
 
 
@@ -175,6 +179,40 @@ class OpenldapSettings(EngineSettings):
     freshness: Freshness = Freshness()
     schemas: tuple[Path, ...] = ()
     suffix: str | None = None
+
+    @model_validator(mode="after")
+    def _names_once(self) -> Self:
+        names = [check.name for check in self.checks]
+        if len(set(names)) != len(names):
+            raise ValueError("two checks have the same name")
+        return self
+
+
+class FilesCheck(Expected):
+    """How many files there are of some, how new the newest is, or what one of them is, to the byte.
+
+    `files` is a pattern for their place in the tree: "radiologie/*.dcm"; `*` also stands for "/".
+    `sha256` is that of a canary file, which `backupguard` or the site put there and nobody changes.
+    """
+
+    files: str = Field(min_length=1, max_length=1_000)
+    equals: int | None = None
+    sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_digest_is_an_answer(cls, given: object) -> object:
+        # What a canary must be is said by its digest: that one of them is there goes without saying.
+        if isinstance(given, dict) and "sha256" in given and len(given.keys() & _ANSWERS) == 0:
+            return {**given, "at-least": 1}
+        return given
+
+
+class FilesSettings(EngineSettings):
+    """How an application's files are tested."""
+
+    checks: tuple[FilesCheck, ...] = ()
+    freshness: Freshness = Freshness()
 
     @model_validator(mode="after")
     def _names_once(self) -> Self:
