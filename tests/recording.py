@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -87,7 +87,8 @@ def recorded(target: str) -> Iterator[Recorder]:
             self.send_header("Content-Length", length or str(len(content)))
             self.end_headers()
             if self.command != "HEAD":
-                self.wfile.write(content)
+                with suppress(ConnectionError):  # whoever asked may have been killed meanwhile
+                    self.wfile.write(content)
 
         do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = forward  # noqa: N815
 

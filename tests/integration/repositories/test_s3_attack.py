@@ -5,6 +5,8 @@ The sabotages of the issue of immutability that an attempt finds are here, each 
 
 from __future__ import annotations
 
+import os
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -14,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from backupguard.contracts import Credentials, SecretReference
+from backupguard.contracts import Credentials, JobSelector, SecretReference
 from backupguard.demo.s3_server import S3Server
 from backupguard.errors import AccessRefused, MissingMeans, Unreachable
 from backupguard.repositories.restic import RESTIC
@@ -72,14 +74,15 @@ def bucket(s3_server: S3Server, recorder: Recorder) -> Maker:
 # ------------------------------------------------------------------------- sabotages and clean twins
 
 
-@pytest.mark.parametrize("writer", ["writer", "locker"])
 @pytest.mark.parametrize(
-    ("mode", "versioning", "worked"),
+    ("mode", "versioning", "writer", "worked"),
     [
-        pytest.param(None, None, {"overwrite", "delete"}, id="no-lock-no-versions"),
-        pytest.param(None, "Enabled", {"delete-version"}, id="no-lock"),
-        pytest.param("", None, {"delete-version"}, id="lock-without-default-retention"),
-        pytest.param(None, "Suspended", {"overwrite", "delete"}, id="versioning-suspended"),
+        pytest.param(None, None, "writer", {"overwrite", "delete"}, id="no-lock-no-versions"),
+        pytest.param(None, "Enabled", "locker", {"delete-version"}, id="no-lock"),
+        pytest.param("", None, "locker", {"delete-version"}, id="lock-without-default-retention"),
+        pytest.param(
+            None, "Suspended", "writer", {"overwrite", "delete"}, id="versioning-suspended"
+        ),
     ],
 )
 def test_sabotage_what_is_not_locked_is_destroyed(
@@ -107,8 +110,10 @@ def test_sabotage_a_writer_that_may_bypass_governance(
     assert tried.worked == {"delete-version-bypass"}
 
 
-@pytest.mark.parametrize("writer", ["writer", "locker"])
-@pytest.mark.parametrize("mode", ["COMPLIANCE", "GOVERNANCE"])
+@pytest.mark.parametrize(
+    ("mode", "writer"),
+    [("COMPLIANCE", "writer"), ("COMPLIANCE", "locker"), ("GOVERNANCE", "locker")],
+)
 def test_clean_twin_everything_is_refused(
     bucket: Maker, here: TestContext, tmp_path: Path, mode: str, writer: str
 ) -> None:
@@ -219,7 +224,7 @@ def test_a_server_that_is_down(bucket: Maker, here: TestContext, tmp_path: Path)
         attack(settings, here)
 
 
-@pytest.mark.parametrize(("seconds", "agree"), [(-90, False), (90, False), (20, True)])
+@pytest.mark.parametrize(("seconds", "agree"), [(-90, False), (20, True)])
 def test_a_server_whose_clock_is_another(
     bucket: Maker, here: TestContext, tmp_path: Path, seconds: int, agree: bool
 ) -> None:
@@ -237,15 +242,16 @@ def test_a_server_whose_clock_is_another(
     assert tried.bearing.code == (None if agree else "clock_skew")
 
 
-@pytest.mark.parametrize("page", [b"<html>403 Forbidden</html>", b""])
 def test_a_page_of_something_in_between_is_no_refusal(
-    bucket: Maker, here: TestContext, tmp_path: Path, page: bytes
+    bucket: Maker, here: TestContext, tmp_path: Path
 ) -> None:
     """A filter that answers 403 in the server's place protects nobody who goes around it."""
     found = bucket("", None)
 
     def alter(request: Any, status: int, headers: Any, body: bytes) -> Any:
-        return (status, headers, body) if request.method != "DELETE" else (403, [], page)
+        return (
+            (status, headers, body) if request.method != "DELETE" else (403, [], b"<html>no</html>")
+        )
 
     found.recorder.alter = alter
     tried = attack(found.settings(tmp_path), here)
@@ -353,9 +359,14 @@ def test_what_weakens_a_whole_bucket_is_tried_on_one_of_the_probes_own(
     assert status == "Enabled", "it is put right again"
 
 
-@pytest.mark.parametrize(
-    ("operation", "parameters"),
-    [
+def test_an_attacker_cannot_ask_for_anything_else(
+    bucket: Maker, here: TestContext, tmp_path: Path
+) -> None:
+    found = bucket()
+    settings = found.settings(tmp_path)
+    secret = here.secret(settings.credentials.writer_for_probe)
+    client = AttackingClient("cloud", place_of(settings), secret, own_bucket=found.name)
+    calls: list[tuple[str, dict[str, Any]]] = [
         ("DeleteObject", {"Key": DUMP}),
         ("PutObject", {"Key": "site/other", "Body": b""}),
         ("PutObjectRetention", {"Key": DUMP, "Retention": {}}),
@@ -367,23 +378,14 @@ def test_what_weakens_a_whole_bucket_is_tried_on_one_of_the_probes_own(
         ("DeleteBucket", {}),
         ("PutBucketPolicy", {"Policy": "{}"}),
         ("CopyObject", {"Key": f"site/{CANARY}{TOKEN}-plain", "CopySource": "a/b"}),
-    ],
-)
-def test_an_attacker_cannot_ask_for_anything_else(
-    bucket: Maker, here: TestContext, tmp_path: Path, operation: str, parameters: dict[str, Any]
-) -> None:
-    found = bucket()
-    settings = found.settings(tmp_path)
-    secret = here.secret(settings.credentials.writer_for_probe)
-    client = AttackingClient("cloud", place_of(settings), secret, own_bucket=found.name)
-    with pytest.raises(AssertionError, match=operation):
-        client.ask(operation, Bucket=found.name, **parameters)
+    ]
+    for operation, parameters in calls:
+        with pytest.raises(AssertionError, match=operation):
+            client.ask(operation, Bucket=found.name, **parameters)
     assert not found.recorder.requests
 
 
 def test_a_canary_is_no_recovery_point(bucket: Maker, here: TestContext, tmp_path: Path) -> None:
-    from backupguard.contracts import JobSelector
-
     found = bucket("COMPLIANCE")
     settings = found.settings(tmp_path)
     attack(settings, here)
@@ -398,9 +400,6 @@ def test_a_canary_is_no_recovery_point(bucket: Maker, here: TestContext, tmp_pat
 
 
 def restic(found: Bucket, tmp_path: Path, version: str, *arguments: str) -> Any:
-    import os
-    import subprocess
-
     password = tmp_path / "password"
     password.write_text("correct horse\n")
     url = f"s3:{found.server.endpoint}/{found.name}/dpi"
@@ -440,7 +439,7 @@ def test_canaries_lie_where_restic_keeps_what_it_needs_and_disturb_no_version_of
     places = {one.target.rpartition("/")[0] for one in tried.attempts if one.name == "put-canary"}
     assert places == {"dpi/data", "dpi/snapshots", "dpi/index", "dpi/keys"}
     for version in VERSIONS:
-        for call in (["check"], ["snapshots"], ["list", "packs"], ["prune", "--dry-run"]):
+        for call in (["check"], ["prune", "--dry-run"]):
             done = restic(found, tmp_path, version, *call)
             assert done.returncode == 0, (version, call, done.stderr)
             assert "canary" not in done.stdout + done.stderr
