@@ -193,7 +193,8 @@ def reference(tmp_path: Path) -> settings.Settings:
     secret.chmod(0o600)
     credential = tmp_path / "credentials" / "restic-nas"
     credential.parent.mkdir()
-    for each in (credential, credential.with_name("planning-reader")):
+    names = ("planning-reader", "vantage-bureautique")
+    for each in (credential, *map(credential.with_name, names)):
         each.write_text("correct horse\n")
         each.chmod(0o400)
     text = shipped("backupguard.toml").read_text(encoding="utf-8")
