@@ -18,6 +18,7 @@ from backupguard.assess import (
 )
 from backupguard.assess.backups import Remembered
 from backupguard.contracts import Store
+from backupguard.controls.chf_01 import said_encrypted
 from backupguard.model import Fact, PointsLost, Subject, Verdict, repository_subject, to_us
 
 _KINDS = (
@@ -149,7 +150,7 @@ class History:
             case "repository.inspected":
                 if payload(fact).get("device") is not None:
                     self.places[fact.observation.subject] = fact
-                if payload(fact).get("encrypted") is not None:
+                if said_encrypted(payload(fact)) is not None:
                     self.encryption[fact.observation.subject] = fact
             case "report.issued":
                 self.reported = max(self.reported or "", payload(fact).get("month") or "")

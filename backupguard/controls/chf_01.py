@@ -12,6 +12,16 @@ from backupguard.model import Judgement, Message, Policy, Scope, Status, View, t
 
 _OPENED, _REFUSED = "restore-test.escrow/opened", "restore-test.escrow/refused"
 _ENCRYPTION = "repository.inspected/encryption"
+#: What a tool says of a copy that it does not open for us because it is not encrypted.
+_REFUSED_AS_CLEAR = frozenset({"repositories.borg-unencrypted"})
+
+
+def said_encrypted(inspected: Mapping[str, Any]) -> bool | None:
+    """Return whether a copy is encrypted by what its tool said; None where it did not say."""
+    said = inspected.get("encrypted")
+    if said is None and (inspected.get("said") or {}).get("id") in _REFUSED_AS_CLEAR:
+        return False
+    return said if isinstance(said, bool) else None
 
 
 class EncryptionAndEscrow:
@@ -52,7 +62,7 @@ class EncryptionAndEscrow:
 
     def _clear(self, view: View, policy: Policy, now: datetime) -> Judgement:
         said = facts.not_in_future(view.latest.get(_ENCRYPTION), now)
-        if facts.data(said).get("encrypted") is False:
+        if said_encrypted(facts.data(said)) is False:
             return facts.non_compliant(policy.severity, "reason.CHF-01.clear", said)
         return facts.non_compliant(
             policy.severity, "reason.CHF-01.clear_points", said, count=_points(view)["clear"]
@@ -71,7 +81,7 @@ class EncryptionAndEscrow:
         newest = facts.not_in_future(view.latest.get("repository.inspected"), now)
         said = facts.not_in_future(view.latest.get(_ENCRYPTION), now)
         told = facts.data(newest)
-        if said is None or newest is None or told.get("encrypted") is not None:
+        if said is None or newest is None or said_encrypted(told) is not None:
             return None
         if told.get("code") == MEDIUM_AWAY:  # nobody can look, and nothing is wrong with that
             return None
@@ -136,7 +146,7 @@ def _points(view: View) -> Mapping[str, int]:
 def _encrypted(view: View, now: datetime) -> bool | None:
     """Return whether everything there is encrypted, as the tool said last; None: it never did."""
     said = facts.not_in_future(view.latest.get(_ENCRYPTION), now)
-    whole = facts.data(said).get("encrypted")
+    whole = said_encrypted(facts.data(said))
     points = _points(view)
     if whole is False or points["clear"]:
         return False
