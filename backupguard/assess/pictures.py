@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, time
+from datetime import UTC, datetime, time, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -162,7 +162,13 @@ def _phases(found: Mapping[str, Any]) -> dict[str, int]:
 
 
 def probes(gathered: Gathered) -> Iterator[ProbePicture]:
-    """Yield inventory and integrity of every configured repository."""
+    """Yield every probe on everything that it looks at, whether or not it ever ran."""
+    yield from _of_repositories(gathered)
+    yield from _of_the_site(gathered)
+
+
+def _of_repositories(gathered: Gathered) -> Iterator[ProbePicture]:
+    """Yield inventory, integrity and immutability of every configured repository."""
     cadences = gathered.settings.daemon.cadences
     runs = gathered.store.runs(states=_ENDED, task="inventory", limit=20)
     sightings = gathered.store.sightings()
@@ -195,17 +201,58 @@ def probes(gathered: Gathered) -> Iterator[ProbePicture]:
             last_run_at=max(seen, default=None),
             duration_ms=duration_ms,
         )
-        closed = latest.get("integrity.closed") or latest.get("repository.verified")
-        found = payload(closed) if closed is not None else {}
-        started, ended = found.get("started_at"), found.get("ended_at")
-        yield ProbePicture(
-            probe="integrity",
-            subject=subject,
-            interval_s=int(cadences.integrity.of(criticality).total_seconds()),
-            success=found.get("verdict") in _SAW or found.get("code") == MEDIUM_AWAY,
-            last_run_at=to_us(closed.observation.observed_at) if closed is not None else None,
-            duration_ms=(ended - started) // 1000 if started and ended else None,
+        yield _closed(
+            "integrity",
+            subject,
+            latest.get("integrity.closed") or latest.get("repository.verified"),
+            cadences.integrity.of(criticality),
         )
+        yield _closed(
+            "immutability",
+            subject,
+            latest.get("immutability.closed"),
+            _every(gathered.settings, "immutability", cadences.immutability),
+        )
+
+
+def _closed(probe: str, subject: Subject, closed: Fact | None, every: timedelta) -> ProbePicture:
+    """Return what the closing fact of a probe's last run says."""
+    found = payload(closed) if closed is not None else {}
+    started, ended = found.get("started_at"), found.get("ended_at")
+    return ProbePicture(
+        probe=probe,
+        subject=subject,
+        interval_s=int(every.total_seconds()),
+        success=found.get("verdict") in _SAW or found.get("code") == MEDIUM_AWAY,
+        last_run_at=to_us(closed.observation.observed_at) if closed is not None else None,
+        duration_ms=(ended - started) // 1000 if started and ended else None,
+    )
+
+
+def _of_the_site(gathered: Gathered) -> Iterator[ProbePicture]:
+    """Yield the probes of the site by their last runs: one that finds nothing new leaves no fact."""
+    settings, cadences = gathered.settings, gathered.settings.daemon.cadences
+    wanted = {"isolation": cadences.isolation, "drift": cadences.drift}
+    if settings.media:
+        wanted["offline"] = cadences.offline
+    for probe, every in wanted.items():
+        runs = gathered.store.runs(states=_ENDED, task=probe, subject=SITE, limit=1)
+        last = runs[0] if runs else None
+        began = last.started_at if last is not None else None
+        ended = last.ended_at if last is not None else None
+        yield ProbePicture(
+            probe=probe,
+            subject=SITE,
+            interval_s=int(_every(settings, probe, every).total_seconds()),
+            success=last is not None and last.verdict in _SAW,
+            last_run_at=to_us(ended) if ended else None,
+            duration_ms=(to_us(ended) - to_us(began)) // 1000 if ended and began else None,
+        )
+
+
+def _every(settings: Settings, probe: str, usual: timedelta) -> timedelta:
+    asked = settings.probes.get(probe)
+    return asked.every if asked is not None and asked.every is not None else usual
 
 
 def _saw_all(inspected: Mapping[str, Any]) -> bool:

@@ -10,6 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from backupguard.assess import Assessment
 from backupguard.metrics import render
+from backupguard.model import Closing, RunRequest, RunState, Verdict
 
 from .conftest import START, Hospital
 
@@ -76,9 +77,9 @@ def test_series_for_every_configured_subject_before_the_first_cycle(hospital: Ho
     probes = found["backupguard_probe_success"]
     assert {(labels["probe"], labels["subject"]) for labels, _ in probes} == {
         (probe, f"repository/{name}")
-        for probe in ("inventory", "integrity")
+        for probe in ("inventory", "integrity", "immutability")
         for name in ("nas", "tape")
-    }
+    } | {("isolation", "site"), ("drift", "site")}
     statuses = found["backupguard_control_status"]
     assert {number for _, number in statuses} == {3, 4}
     assert len(found["backupguard_control_last_non_compliant_timestamp_seconds"]) == len(statuses)
@@ -191,3 +192,35 @@ def test_a_large_estate_is_rendered_quickly(hospital: Hospital) -> None:
     text = render(large)
     assert text.count(b"\n") > 60_000
     assert time.perf_counter() - began < 5
+
+
+def test_probes_of_the_site_are_known_by_their_last_runs(hospital: Hospital) -> None:
+    """One that finds nothing new leaves no fact of its own, and has run all the same."""
+    store = hospital.store
+    before = hospital.assess()
+    assert value(before, "probe_success", probe="drift", subject="site") == 0
+    assert value(before, "probe_last_run_timestamp_seconds", probe="drift", subject="site") == 0
+    wanted = RunRequest(
+        task="drift",
+        subject="site",
+        due_at=hospital.now,
+        exclusive="drift",
+        resource="probe",
+        requested_by="schedule",
+    )
+    run = store.enqueue(wanted)
+    assert store.start_run(run.id, "srv1")
+    hospital.pass_time(seconds=3)
+    store.append(
+        [],
+        run=run.id,
+        closing=Closing(
+            run=run.id, state=RunState.FINISHED, verdict=Verdict.COULD_NOT_VERIFY, code="permission"
+        ),
+    )
+    after = hospital.assess()
+    site = {"probe": "drift", "subject": "site"}
+    assert value(after, "probe_success", **site) == 0
+    assert value(after, "probe_duration_seconds", **site) == 3
+    assert value(after, "probe_expected_interval_seconds", **site) == 3600
+    assert value(after, "probe_last_run_timestamp_seconds", **site) == hospital.now.timestamp()
