@@ -11,6 +11,7 @@ import typer
 from backupguard.cli import common, statements
 from backupguard.cli.default_command import DEFAULT, group
 from backupguard.errors import EXIT_DONE, UsageError
+from backupguard.evidence.statements import said_by
 from backupguard.model import SITE, Json, Message, repository_subject
 
 if TYPE_CHECKING:
@@ -195,7 +196,7 @@ def list_(as_json: _Json = False) -> int:
                 str(row["seq"]),
                 topic_of(row),
                 str(row["subject"]),
-                statements.who(row["person"], row["author"]),
+                said_by(row["person"], row["author"]),
                 statements.when(words, row["made_at"]),
                 statements.when(words, row["expires_at"]),
                 words.text(f"attestation.state.{row['state']}"),
@@ -229,7 +230,7 @@ def show(seq: _Seq, as_json: _Json = False) -> int:
         ("subject", str(row["subject"])),
         ("text", str(row["text"])),
         *((f"{name}", str(value)) for name, value in sorted(row["values"].items())),
-        ("who", statements.who(row["person"], row["author"])),
+        ("who", said_by(row["person"], row["author"])),
         ("made", statements.when(words, row["made_at"])),
         ("until", statements.when(words, row["expires_at"])),
         ("state", words.text(f"attestation.state.{row['state']}")),

@@ -80,11 +80,6 @@ def last_day(settings: Settings, until: str | None, lasting: str | None) -> date
         ) from error
 
 
-def who(person: str | None, author: str | None) -> str:
-    """Return who spoke: the person with the account, or the account alone."""
-    return f"{person} — {author}" if person is not None else str(author or "—")
-
-
 def when(words: Words, microseconds: int) -> str:
     """Return a time in words."""
     return words.time(from_us(microseconds))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +12,7 @@ import typer
 
 from backupguard.cli import common, status_file
 from backupguard.errors import BackupGuardError, ConfigurationError, UsageError
+from backupguard.evidence.statements import attestation_told, waiver_told
 from backupguard.model import Json, Message, from_us
 
 if TYPE_CHECKING:
@@ -59,7 +60,10 @@ def status(
     elif nagios:
         print(_nagios_line(findings, words))
     else:
-        for line in _lines(document, findings, words):
+        lines = _lines(document, findings, words)
+        if application is None and control is None:
+            lines += _statements(document, words)
+        for line in lines:
             print(common.printable(line))
     return exit_code(findings)
 
@@ -225,6 +229,15 @@ def _lines(document: Json, findings: Sequence[Json], words: Words) -> list[str]:
     return lines
 
 
+def _statements(document: Json, words: Words) -> Iterator[str]:
+    """Yield the exceptions that hold or wait and the statements that stand, whose they are."""
+    for family, told in (("waivers", waiver_told), ("attestations", attestation_told)):
+        rows = document.get(family) or ()
+        if rows:
+            yield from ("", words.text(f"status.{family}"))
+        yield from (words.say(told(row)) for row in rows)
+
+
 def _nagios_line(findings: Sequence[Json], words: Words) -> str:
     counts = _counts(findings)
     worst = next(iter(_by_state(findings)), None)
@@ -246,6 +259,8 @@ def _as_json(document: Json, findings: Sequence[Json], words: Words) -> Json:
         "head_seq": document["head_seq"],
         "exit_code": exit_code(findings),
         "counts": _counts(findings),
+        "waivers": list(document.get("waivers", ())),
+        "attestations": list(document.get("attestations", ())),
         "findings": [finding_json(document, finding, words) for finding in findings],
     }
 

@@ -10,6 +10,7 @@ import typer
 from backupguard.cli import common, statements
 from backupguard.cli.default_command import DEFAULT, group
 from backupguard.errors import EXIT_DONE
+from backupguard.evidence.statements import said_by
 from backupguard.model import application_subject, repository_subject
 
 app = group()
@@ -102,8 +103,8 @@ def list_(as_json: _Json = False) -> int:
                 str(row["subject"]),
                 str(row["reason"]),
                 str(row["owner"]),
-                statements.who(row["person"], row["author"]),
-                statements.who(row["confirmed_by"], row["confirmed_author"]),
+                said_by(row["person"], row["author"]),
+                said_by(row["confirmed_by"], row["confirmed_author"]),
                 statements.when(words, row["until_at"]),
                 words.text(f"waiver.state.{row['state']}"),
             )

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING, TypeVar
 
@@ -17,6 +18,7 @@ from backupguard.assess import Assessor
 from backupguard.contracts import Store
 from backupguard.daemon.memory import give_back
 from backupguard.errors import BackupGuardError
+from backupguard.evidence.statements import attestation_told, waiver_told
 from backupguard.model import from_us
 from backupguard.web.published import Outputs, Published, compress
 
@@ -138,6 +140,12 @@ class Judge:
             compressed=compress(text),
             paused=assessment.paused,
             paused_until=from_us(until) if until is not None else None,
+            statements={
+                "waivers": tuple(waiver_told(asdict(one)) for one in assessment.waivers),
+                "attestations": tuple(
+                    attestation_told(asdict(one)) for one in assessment.attestations
+                ),
+            },
         )
 
     def _loop(self) -> None:

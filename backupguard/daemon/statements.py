@@ -201,8 +201,17 @@ class Statements:
             if name not in known:
                 listed = ", ".join(sorted(known)) or "—"
                 raise refused("no-name", name=str(name)[:80], known=listed)
+        if statement.topic == "failure-domain":
+            self._domain(statement)
         if statement.topic == "admins" and not _is_count(statement.values.get("count")):
             raise refused("no-count")
+
+    def _domain(self, statement: Statement) -> None:
+        """Raise UsageError unless the domain that is stated is the one that is configured."""
+        place = self.settings.repositories[statement.subject.partition("/")[2]]
+        stated = statement.values.get("domain")
+        if stated is None or stated != place.failure_domain:
+            raise refused("domain", known=place.failure_domain or "—")
 
     def names(self, topic: str) -> frozenset[str]:
         """Return what a statement on a topic may name: attackers, or consoles and repositories."""

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
 
-from backupguard.model import Subject
+from backupguard.model import Json, Message, Subject
 
 #: What a signature is made for: one made for anything else (a mail, a commit) is no statement.
 NAMESPACE = "backupguard"
@@ -54,3 +54,45 @@ def canonical_text(site: str, person: str, statement: Statement) -> str:
     if wrong is not None:
         raise ValueError(f"not one line: {wrong!r}")
     return "\n".join(lines) + "\n"
+
+
+def attestation_told(row: Mapping[str, Json]) -> Message:
+    """Return the line about one statement: the fields of an `AttestationPicture`, by name."""
+    name = row["values"].get("name")
+    origin = "not-authenticated" if row["key"] is None else "authenticated"
+    return Message(
+        id="status.attestation",
+        values={
+            "seq": row["seq"],
+            "topic": row["topic"] if name is None else f"{row['topic']}/{name}",
+            "subject": row["subject"],
+            "until_at": row["expires_at"],
+            "state": f"@attestation.state.{row['state']}",
+            "origin": f"@statements.{origin}",
+            "who": said_by(row["person"], row["author"]),
+            "text": row["text"],
+        },
+    )
+
+
+def waiver_told(row: Mapping[str, Json]) -> Message:
+    """Return the line about one exception: the fields of a `WaiverPicture`, by name."""
+    return Message(
+        id="status.waiver",
+        values={
+            "seq": row["seq"],
+            "control": row["control"],
+            "subject": row["subject"],
+            "until_at": row["until_at"],
+            "state": f"@waiver.state.{row['state']}",
+            "who": said_by(row["person"], row["author"]),
+            "owner": row["owner"],
+            "second": said_by(row["confirmed_by"], row["confirmed_author"]),
+            "reason": row["reason"],
+        },
+    )
+
+
+def said_by(person: str | None, author: str | None) -> str:
+    """Return who spoke: the person with the account, or the account alone; "—" for nobody."""
+    return " — ".join(filter(None, (person, author))) or "—"

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
+from backupguard.assess.attestations import KINDS as ATTESTATIONS
+from backupguard.assess.waivers import KINDS as WAIVERS
 from backupguard.contracts import Store
 from backupguard.errors import UsageError
 from backupguard.model import Fact, Message
@@ -21,6 +23,8 @@ LONG = (
     "configuration.loaded",
     "evidence.key-created",
     "evidence.anchored",
+    *ATTESTATIONS,
+    *WAIVERS,
 )
 #: No record for longer than this is a gap: a daemon at work records at least once a day.
 SILENCE = timedelta(hours=36)

@@ -177,6 +177,45 @@ class CopyRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AttestationRow:
+    """A statement of a person. `key` is what it was signed with; None: not authenticated."""
+
+    seq: int
+    subject: str
+    topic: str
+    name: str | None
+    text: str
+    person: str | None
+    author: str | None
+    made_at: datetime
+    expires_at: datetime
+    key: str | None
+    state: str  # "in_force", "expired", "replaced", "withdrawn"
+    withdrawn_by: str | None
+    withdrawn_for: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaiverRow:
+    """An accepted exception, or one that waits for its second person."""
+
+    seq: int
+    control: str
+    subject: str
+    reason: str
+    owner: str
+    person: str | None
+    author: str | None
+    asked_at: datetime
+    until: datetime
+    state: str  # "in_force", "waiting", "expired", "ended"
+    confirmed_by: str | None
+    confirmed_author: str | None
+    ended_by: str | None
+    ended_for: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EventRow:
     """Something that happened to BackupGuard itself: a pause, a stop, a baseline, an anchor."""
 
@@ -242,6 +281,8 @@ class MonthlyReport:
     weakenings: tuple[ChangeRow, ...]
     repositories: tuple[RepositoryRow, ...]
     copies: tuple[CopyRow, ...]
+    attestations: tuple[AttestationRow, ...]
+    waivers: tuple[WaiverRow, ...]
     events: tuple[EventRow, ...]
     gaps: tuple[Gap, ...]
     evidence: EvidenceData

@@ -36,6 +36,7 @@ from backupguard.reports.model import (
     Standing,
     TestRow,
 )
+from backupguard.reports.statements import attestation_rows, waiver_rows
 
 if TYPE_CHECKING:
     from backupguard.controls import Catalogue
@@ -124,6 +125,8 @@ def monthly(
         weakenings=tuple(c for c in changes if c.weakened and c.at >= history.as_of - REMEMBERED),
         repositories=repositories,
         copies=copy_rows(settings, repositories),
+        attestations=attestation_rows(history),
+        waivers=waiver_rows(history, findings),
         events=tuple(rows.event_rows(history.of(*EVENT_KINDS))),
         gaps=tuple(Gap(start=start, end=end) for start, end in silences(history)),
         evidence=_evidence(store, settings, history),

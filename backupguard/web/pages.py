@@ -105,4 +105,9 @@ def status_page(published: Published) -> str:
         counts=counts(published, words),
         rows=rows(published, words),
         paused=paused,
+        statements=[
+            (words.text(f"status.{family}"), [words.say(one) for one in told])
+            for family, told in published.statements.items()
+            if told
+        ],
     )

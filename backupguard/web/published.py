@@ -15,6 +15,7 @@ from backupguard.model import Finding, Message, Subject
 class Published:
     """What was concluded by one assessment, ready to be read. Never changed afterwards.
 
+    `statements` are the lines about exceptions and statements of people, under their headings;
     `text` are the metrics in text format 0.0.4, `compressed` the same as one gzip member; `names`
     are what people call the subjects.
     """
@@ -29,6 +30,7 @@ class Published:
     compressed: bytes
     paused: bool = False
     paused_until: datetime | None = None
+    statements: Mapping[str, tuple[Message, ...]] = field(default_factory=dict)
 
 
 def compress(text: bytes) -> bytes:

@@ -41,6 +41,7 @@ directory = "state"
 [repositories.nas]
 type = "directory"
 path = "HERE/nas"
+failure-domain = "baie-2"
 [applications.dpi]
 name = "Dossier patient"
 criticality = "C1"
@@ -262,7 +263,9 @@ def test_what_is_no_signature_at_all_is_refused(office: Office, armored: str) ->
         ("change", "site", {"name": 1}, "no-change"),
         ("escrow", "repository/nas", {"days": -1}, "past"),
         ("escrow", "repository/nas", {"days": 181}, "too-long"),
-        ("failure-domain", "repository/nas", {"days": 367}, "too-long"),
+        ("failure-domain", "repository/nas", {"days": 367, "domain": "baie-2"}, "too-long"),
+        ("failure-domain", "repository/nas", {"domain": "baie-1"}, "domain"),
+        ("failure-domain", "repository/nas", {}, "domain"),
         ("mfa", "site", {"name": "nas", "days": 367}, "too-long"),
         ("escrow", "repository/nas", {"text": "a\nuntil: 2099-01-01"}, "not-one-line"),
         ("escrow", "repository/nas", {"text": "\x1b[2Jx"}, "not-one-line"),
@@ -288,7 +291,7 @@ def test_what_cannot_be_stated_is_refused_and_leaves_nothing(
         ("escrow", "repository/nas", {"days": 180}),
         ("escrow", "repository/nas", {"days": 0}),
         ("isolation", "repository/nas", {"days": 180}),
-        ("failure-domain", "repository/nas", {"days": 366}),
+        ("failure-domain", "repository/nas", {"days": 366, "domain": "baie-2"}),
         ("attacker", "repository/nas", {"name": "storage_admin", "days": 366}),
         ("mfa", "site", {"name": "directory", "days": 366}),
         ("admins", "site", {"count": 3}),

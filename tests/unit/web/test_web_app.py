@@ -11,7 +11,8 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from backupguard.model import Finding, Message, Severity, Status
+from backupguard.evidence.statements import attestation_told
+from backupguard.model import Finding, Message, Severity, Status, to_us
 from backupguard.web.app import create_app
 from backupguard.web.middleware import Bounded
 from backupguard.web.published import Outputs, Published, compress
@@ -186,3 +187,19 @@ def test_a_flood_is_refused_and_health_is_not() -> None:
         return refused.status_code, health.status_code, served[0].status_code
 
     assert asyncio.run(scenario()) == (503, 200, 200)
+
+
+def test_the_status_page_lists_exceptions_and_statements_as_text(outputs: Outputs) -> None:
+    row = {
+        "seq": 41, "subject": "repository/nas", "topic": "escrow", "text": "<b>au coffre</b>",
+        "values": {}, "person": "claire", "author": "uid/1001 (claire)",
+        "expires_at": to_us(NOW), "key": None, "state": "in_force",
+    }  # fmt: skip
+    outputs.published = published(
+        statements={"waivers": (), "attestations": (attestation_told(row),)}
+    )
+    page = get(outputs, "/").text
+    assert "déclaration non authentifiée" in page
+    assert "claire — uid/1001 (claire)" in page
+    assert "&lt;b&gt;au coffre" in page
+    assert "Dérogations" not in page

@@ -1,0 +1,85 @@
+"""What people stated and accepted, as a report's rows: all that stood at any time of the month."""
+
+from __future__ import annotations
+
+from backupguard.assess.attestations import KINDS as ATTESTATIONS
+from backupguard.assess.attestations import Attestations
+from backupguard.assess.picture import AttestationState, WaiverState
+from backupguard.assess.waivers import KINDS as WAIVERS
+from backupguard.assess.waivers import Waivers, needs_second
+from backupguard.model import Criticality, Fact, Severity, from_us, to_us
+from backupguard.reports.history import History
+from backupguard.reports.model import AttestationRow, FindingRow, WaiverRow
+
+
+def attestation_rows(history: History) -> tuple[AttestationRow, ...]:
+    """Return the statements that stand at the end of the month, or ended within it."""
+    ended = {fact.observation.data["attestation"] for fact in history.of("attestation.withdrawn")}
+    rows = []
+    for one in Attestations(_in_order(history, *ATTESTATIONS)).pictures(history.as_of):
+        recent = one.expires_at >= to_us(history.span.start)
+        stands = one.state is AttestationState.IN_FORCE
+        expired = one.state is AttestationState.EXPIRED
+        if not (stands or expired or (one.seq in ended and recent)):
+            continue
+        name = one.values.get("name")
+        rows.append(
+            AttestationRow(
+                seq=one.seq,
+                subject=one.subject,
+                topic=one.topic,
+                name=None if name is None else str(name),
+                text=one.text,
+                person=one.person,
+                author=one.author,
+                made_at=from_us(one.made_at),
+                expires_at=from_us(one.expires_at),
+                key=one.key,
+                state=one.state.value,
+                withdrawn_by=one.withdrawn_by,
+                withdrawn_for=one.withdrawn_for,
+            )
+        )
+    return tuple(rows)
+
+
+def waiver_rows(history: History, findings: list[FindingRow]) -> tuple[WaiverRow, ...]:
+    """Return the exceptions that hold or wait at the end of the month, or ended within it."""
+    standing = {(row.control, row.subject): row for row in findings}
+
+    def demands(control: str, subject: str) -> bool:
+        row = standing.get((control, subject))
+        severity = row.severity if row is not None else Severity.INFO
+        return needs_second((row and row.criticality) or Criticality.C3, severity)
+
+    over = {fact.observation.data["waiver"] for fact in history.of("waiver.ended")}
+    rows = []
+    for one in Waivers(_in_order(history, *WAIVERS)).pictures(history.as_of, demands):
+        gone = one.state is WaiverState.ENDED and one.seq not in over
+        old = one.state is WaiverState.EXPIRED and one.until_at < to_us(history.span.start)
+        if gone or old:
+            continue
+        rows.append(
+            WaiverRow(
+                seq=one.seq,
+                control=one.control,
+                subject=one.subject,
+                reason=one.reason,
+                owner=one.owner,
+                person=one.person,
+                author=one.author,
+                asked_at=from_us(one.asked_at),
+                until=from_us(one.until_at),
+                state=one.state.value,
+                confirmed_by=one.confirmed_by,
+                confirmed_author=one.confirmed_author,
+                ended_by=one.ended_by,
+                ended_for=one.ended_for,
+            )
+        )
+    return tuple(rows)
+
+
+def _in_order(history: History, *kinds: str) -> list[Fact]:
+    found = [fact for kind in kinds for fact in history.long.get(kind, ())]
+    return sorted(found, key=lambda fact: fact.seq)
