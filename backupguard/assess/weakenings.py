@@ -24,11 +24,14 @@ _SETTINGS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("asks_less", ("applications", "*", "")),
     ("job_removed", ("applications",)),
     ("claim_removed", ("repositories", "*", "claimed-protection")),
+    ("probed_less", ("repositories", "*", "credentials")),
     ("asks_less", ("repositories", "*", "")),
     ("repository_removed", ("repositories",)),
     ("medium_removed", ("media",)),
     ("isolation_loosened", ("isolation",)),
     ("people_changed", ("people",)),
+    ("probed_less", ("probes",)),
+    ("probed_less", ("daemon", "cadences")),
 )
 #: Parts of a backup job that may be weakened without its going.
 _OF_A_JOB = {"schedule": "schedule_rarer", "every": "schedule_rarer", "covers": "source_removed"}

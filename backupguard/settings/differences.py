@@ -117,6 +117,11 @@ def _changed_or_gone(before: Any, _after: Any) -> bool:
     return before is not None
 
 
+def _any_change(_before: Any, _after: Any) -> bool:
+    """Whose word counts, and by which key it is known: nobody can say that another one is as good."""
+    return True
+
+
 def _longer(before: Any, after: Any) -> bool:
     if before is None:
         return False  # a promise where there was none
@@ -196,6 +201,9 @@ def _gap(value: Any) -> timedelta:
 _APPLICATION = "applications/*"
 _CHECKS = f"{_APPLICATION}/restore-test/checks"
 
+#: By what a medium is recognised: with another one it is another medium.
+_MEDIUM_IDENTITY = ("kind", "filesystem-uuid", "luks-uuid", "serial", "barcode", "library")
+
 #: The first pattern that matches decides; what matches none weakens nothing.
 _RULES: tuple[tuple[str, Callable[[Any, Any], bool]], ...] = (
     ("applications", _gone),
@@ -233,6 +241,22 @@ _RULES: tuple[tuple[str, Callable[[Any, Any], bool]], ...] = (
     ("repositories/*/failure-domain", _changed_or_gone),
     ("repositories/*/off-site", _switched_on),
     ("repositories/*/copy-kind", _changed_or_gone),
+    ("repositories/*/claimed-protection", _fewer),
+    ("repositories/*/medium", _changed_or_gone),
+    ("repositories/*/medium-kind", _changed_or_gone),
+    ("repositories/*/credentials/writer-for-probe", _gone),
+    ("repositories/*/credentials/escrow", _gone),
+    ("media", _gone),
+    ("media/*", _gone),
+    *((f"media/*/{name}", _changed_or_gone) for name in _MEDIUM_IDENTITY),
+    ("media/*/may-stay", _longer),
+    ("media/*/every", _longer),
+    ("people", _any_change),
+    ("people/*", _any_change),
+    ("people/*/roles", _any_change),
+    ("people/*/user", _any_change),
+    ("people/*/signing-key", _any_change),
+    *((f"daemon/cadences/{name}", _longer) for name in ("immutability", "offline", "drift")),
     (f"{_APPLICATION}/failure-domain", _changed_or_gone),
     (f"{_APPLICATION}/provides", _fewer),
     ("site/without", _switched_on),

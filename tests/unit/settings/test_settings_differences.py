@@ -7,7 +7,7 @@ import pytest
 
 from backupguard import settings
 from backupguard.evidence.kinds import check_payload
-from backupguard.settings.differences import differences
+from backupguard.settings.differences import differences, weakens
 
 BASE = """\
 [site]
@@ -244,3 +244,55 @@ def test_differences_fit_the_fact(tmp_path: Path) -> None:
             "differences": found,
         },
     )
+
+
+PROTECTION: dict[str, tuple[tuple[str, ...], Any, Any, bool]] = {
+    "claim taken back": (("repositories", "nas", "claimed-protection"), ["lock"], [], True),
+    "claim added": (("repositories", "nas", "claimed-protection"), [], ["lock"], False),
+    "on no medium any more": (("repositories", "usb", "medium"), "usb-1", None, True),
+    "on a medium": (("repositories", "usb", "medium"), None, "usb-1", False),
+    "kind of medium": (("repositories", "usb", "medium-kind"), "disk", "tape", True),
+    "nothing to try with": (
+        ("repositories", "nas", "credentials", "writer-for-probe"),
+        {"credential": "writer"},
+        None,
+        True,
+    ),
+    "something to try with": (
+        ("repositories", "nas", "credentials", "writer-for-probe"),
+        None,
+        {"credential": "writer"},
+        False,
+    ),
+    "no escrow": (("repositories", "nas", "credentials", "escrow"), {"file": "/x"}, None, True),
+    "medium gone": (("media", "usb-1"), {"kind": "removable"}, None, True),
+    "medium added": (("media", "usb-1"), None, {"kind": "removable"}, False),
+    "another disk": (("media", "usb-1", "filesystem-uuid"), "a", "b", True),
+    "may stay longer": (("media", "usb-1", "may-stay"), "12h", "3d", True),
+    "may stay shorter": (("media", "usb-1", "may-stay"), "12h", "6h", False),
+    "rarer rotation": (("media", "usb-1", "every"), "7d", "31d", True),
+    "somebody's word counts": (("people", "eve"), None, {"name": "Eve"}, True),
+    "more roles": (("people", "eve", "roles"), ["operator"], ["operator", "rssi"], True),
+    "another key": (("people", "rssi", "signing-key"), None, "ssh-ed25519 AAAA", True),
+    "tried less often": (("daemon", "cadences", "immutability"), "7d", "90d", True),
+    "tried more often": (("daemon", "cadences", "immutability"), "7d", "1d", False),
+    "looked at less often": (("daemon", "cadences", "drift"), "1h", "7d", True),
+    "probe made rarer": (("probes", "immutability", "every"), "7d", "90d", True),
+}
+
+
+@pytest.mark.parametrize("name", sorted(PROTECTION))
+def test_what_protects_is_weighed(name: str) -> None:
+    path, before, after, weaker = PROTECTION[name]
+    assert weakens(path, before, after) is weaker
+
+
+def test_what_is_recorded_cut_can_still_be_told_from_another(tmp_path: Path) -> None:
+    job = '[applications.dpi.backups.hourly]\nrepository = "nas"\nevery = "1h"\n'
+    long = job + f'select.pattern = "{"x" * 200}"\n'
+    base = BASE.replace(job, long)
+    [gone] = differences(dump(tmp_path, base), dump(tmp_path, base.replace(long, "")))
+    [back] = differences(dump(tmp_path, base.replace(long, "")), dump(tmp_path, base))
+    other = base.replace("xxx", "yyy", 1)
+    [swapped] = differences(dump(tmp_path, base.replace(long, "")), dump(tmp_path, other))
+    assert gone["before_sha256"] == back["after_sha256"] != swapped["after_sha256"]
