@@ -76,7 +76,8 @@ def _read(repository: Repository, wanted: list[RecoveryPoint], seen: _Seen) -> N
                 seen.state = repository.protection_state()
             except Exception as error:  # noqa: BLE001
                 seen.error = error
-        if Capability.PROTECTION in repository.capabilities and wanted:
+        # Asked of no points too: all that there were may lie below delete markers.
+        if Capability.PROTECTION in repository.capabilities:
             for one in repository.protection(wanted):
                 seen.points.append(one)
     finally:
