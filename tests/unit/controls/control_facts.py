@@ -185,7 +185,7 @@ def repository(
     return View(
         scope=Scope.REPOSITORY,
         subject="repository/nas",
-        settings={"criticality": criticality, "verifiable": verifiable},
+        settings={"criticality": criticality, "verifiable": verifiable, "claims": ["immutable"]},
         latest={kind: one for kind, one in latest.items() if one is not None},
         first_seen=first_seen,
         known={"newest_record_at": to_us(newest_record_at) if newest_record_at else None},
