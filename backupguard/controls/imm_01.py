@@ -17,6 +17,7 @@ from backupguard.model import (
     Fact,
     Judgement,
     Message,
+    NotMeasurableCause,
     Policy,
     Scope,
     Status,
@@ -63,21 +64,22 @@ class ImmutabilityConfigured:
         if read is None:
             return _never(view, newest)
         found = _judged(view, read, policy, now)
-        if found.status not in {Status.COMPLIANT, Status.WARNING}:
+        settled = found.status in {Status.NON_COMPLIANT, Status.NOT_APPLICABLE}
+        if settled or found.cause is NotMeasurableCause.NEVER_SET_UP:
             return found
         read_at = facts.seen_at(read)
-        until = read_at + facts.allowed_s(policy) * facts.SECOND
-        unsure = newest is not None and facts.data(newest).get("verdict") != Verdict.PASSED
-        if to_us(now) > until:
-            lost = facts.lost(
-                policy, now, until, "reason.IMM-01.old", read, newest, read_at=read_at
-            )
-            worse = (lost, found) if found.status is Status.WARNING else (lost,)
-            return facts.worst_of(list(worse))
-        if unsure and found.status is Status.COMPLIANT:
+        if found.status is Status.COMPLIANT and newest is not None and not _is_read(newest):
             code = facts.code(facts.data(newest))
-            return facts.warning("reason.IMM-01.unsure", read, newest, read_at=read_at, code=code)
-        return found
+            found = facts.warning("reason.IMM-01.unsure", read, newest, read_at=read_at, code=code)
+        until = read_at + facts.allowed_s(policy) * facts.SECOND
+        if to_us(now) <= until:
+            return found
+        old = facts.lost(policy, now, until, "reason.IMM-01.old", read, newest, read_at=read_at)
+        return facts.worst_of([old, found])
+
+
+def _is_read(seen: Fact) -> bool:
+    return facts.data(seen).get("verdict") == Verdict.PASSED
 
 
 def _claims(view: View) -> bool:
