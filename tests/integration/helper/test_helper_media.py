@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import pwd
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -323,6 +325,40 @@ def test_attempts_are_made_as_the_backup_user(place: Place) -> None:
     with pytest.raises(Misunderstood):  # its directory is closed to it, as it would be to a thief
         helper.try_files("nas", token="0123456789abcdef", attempt="unlink")
     assert list((place.directory / "nas").iterdir()) == []
+
+
+def test_a_canary_is_the_backup_users_and_nothing_else_is_touched(place: Place) -> None:
+    # below a directory that the account may pass through, unlike the test's own
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as open_to_all:
+        Path(open_to_all).chmod(0o755)
+        nas = Path(open_to_all) / "nas"
+        nas.mkdir()
+        os.chown(nas, pwd.getpwnam("nobody").pw_uid, -1)
+        (nas / "dump.gz").write_bytes(b"a backup")
+        text = place.configuration.read_text().replace(f"{place.directory}/nas", str(nas))
+        place.configuration.write_text(text)
+        helper, token = place.start(), "0123456789abcdef"
+
+        assert helper.try_files("nas", token=token, attempt="look")["uid"] == 65534
+        assert helper.try_files("nas", token=token, attempt="put-canary")["worked"]
+        (canary,) = [path for path in nas.iterdir() if path.name != "dump.gz"]
+        assert (canary.owner(), token in canary.name) == ("nobody", True)
+        canary.rename(nas / "kept")
+        canary.symlink_to("dump.gz")  # somebody puts a backup into the canary's place
+        for attempt in ("overwrite-canary", "truncate-canary"):
+            with suppress(Misunderstood):
+                helper.try_files("nas", token=token, attempt=attempt, remembered=[canary.name])
+            assert (nas / "dump.gz").read_bytes() == b"a backup", attempt
+        canary.unlink()
+        (nas / "kept").rename(canary)
+        gone = helper.try_files(
+            "nas", token=token, attempt="delete-canary", remembered=[canary.name]
+        )
+        assert gone["worked"]
+        assert [path.name for path in nas.iterdir()] == ["dump.gz"]
+        with pytest.raises(UsageError):
+            helper.try_files("nas", token=token, attempt="delete-canary", remembered=["dump.gz"])
+        assert (nas / "dump.gz").read_bytes() == b"a backup"
 
 
 def test_the_daemons_account_is_served_and_no_other(place: Place) -> None:
