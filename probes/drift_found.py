@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from probes.discovery_found import Found, Places, clean
-from probes.drift_rules import READ, Value, path
+from probes.drift_rules import MERGED, READ, Value, path
 
 #: Of one place; more elements than anybody writes by hand.
 ELEMENTS_LIMIT = 2000
@@ -57,6 +57,8 @@ class Policies:
         """Note what a reader of discovery's could not read: files, and what lies in directories."""
         for one in found.lacking:
             self.lack(source, one.what if one.what.startswith("/") else "")
+            if source in MERGED:
+                self.absent.add(f"{source}|")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

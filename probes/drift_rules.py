@@ -17,6 +17,8 @@ READ = "info.read"
 UNLIMITED = "unlimited"
 #: That nothing is ever dropped: while a place says so, an option of its own may go.
 KEEPS_ALL = "retention.all"
+#: Sources whose files say together what each place says: one that cannot be read hides them all.
+MERGED = frozenset({"pgbackrest", "barman", "bareos"})
 
 _HOURS = {
     "hour": 1,

@@ -30,7 +30,7 @@ def pgbackrest(etc: Path, policies: Policies) -> None:
     found = Found(host="")
     lines = [line for _, line in pgbackrest_lines(etc, found)]
     if found.lacking:
-        policies.lack("pgbackrest")
+        policies.lacks("pgbackrest", found)
         return
     for section in dict.fromkeys(line.section for line in lines if line.section):
         values = {line.key: line.value for line in lines if line.section == section}
@@ -62,7 +62,7 @@ def barman(etc: Path, policies: Policies) -> None:
     found = Found(host="")
     lines = [line for _, line in barman_lines(etc, found)]
     if found.lacking:
-        policies.lack("barman")
+        policies.lacks("barman", found)
         return
     shared = _section(lines, "barman")
     for section in dict.fromkeys(line.section for line in lines if line.section):
@@ -106,8 +106,6 @@ def bareos(etc: Path, policies: Policies) -> None:
         if values.get("recycle", "yes").lower() in _OFF:
             place.put(KEEPS_ALL, UNLIMITED)
     policies.lacks("bareos", found)
-    if found.lacking:  # places are named by resources, not by files
-        policies.lack("bareos")
 
 
 def _days(text: str) -> int | None:

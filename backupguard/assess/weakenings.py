@@ -13,7 +13,7 @@ from typing import Any
 
 from backupguard.model import Fact, Json, to_us
 from backupguard.settings.differences import weakens
-from probes.drift_rules import place_of, undone
+from probes.drift_rules import MERGED, place_of, undone
 
 KINDS = ("policy.seen", "policy.changed", "configuration.loaded")
 
@@ -77,7 +77,10 @@ class Weakenings:
         }
 
     def _known(self, name: str) -> bool:
-        return any(place.startswith(name) for place in self._read_once)
+        """Tell whether what cannot be read now was read once."""
+        source = name.partition("|")[0]
+        wanted = f"{source}|" if source in MERGED else name
+        return any(place.startswith(wanted) for place in self._read_once)
 
     def _add(self, fact: Fact, of: str, what: str, change: Mapping[str, Any]) -> None:
         self._standing.append(

@@ -57,12 +57,15 @@ def read(store: Store) -> tuple[list[dict[str, Any]], dict[str, Any]]:
 
 
 def said(store: Store, finding: Mapping[str, Any], words: Words) -> Iterator[str]:
-    """Yield a line per weakening that a finding of CFG-01 rests on, the newest first."""
+    """Yield a line per weakening that a finding of CFG-01 rests on, the newest first.
+
+    Nothing for a single one, which its reason names.
+    """
     if finding["control"] != "CFG-01":
         return
     seqs: Collection[int] = finding["facts"]
     about = [one for one in reversed(read(store)[0]) if one["seq"] in seqs]
-    for one in about[:MOST]:
+    for one in about[:MOST] if len(about) > 1 else ():
         yield line(one, words)
     if len(about) > MOST:
         yield words.text("weakenings.more", count=len(about) - MOST)

@@ -471,6 +471,19 @@ def test_what_cannot_be_read_weakens_nothing_and_is_lost_from_sight(
     assert guarded.look() == ["retention_shortened"], "it is compared with what was read before"
 
 
+def test_one_unreadable_file_of_several_that_are_read_together_hides_all(guarded: Guarded) -> None:
+    below = guarded.places.etc / "pgbackrest/conf.d/main.conf"
+    write(below, "#" * (2 << 20))
+    guarded.edit(guarded.pgbackrest, "repo1-retention-full=4\n", "")
+    assert guarded.look() == []
+    finding = guarded.judged()
+    assert finding.reason.id == "reason.CFG-01.unread"
+    assert finding.reason.values["where"] == f"pgbackrest {below}"[:120]
+    below.unlink()
+    guarded.edit(guarded.pgbackrest, "[main]", "repo1-retention-full=2\n[main]")
+    assert guarded.look() == ["retention_shortened"]
+
+
 def test_a_protection_that_cannot_be_read_any_more_is_no_lost_lock(guarded: Guarded) -> None:
     guarded.protection |= {"verdict": "could_not_verify", "code": "permission", "mechanism": "none"}
     assert guarded.look() == []
