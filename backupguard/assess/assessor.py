@@ -123,6 +123,9 @@ class Assessor:
         now: datetime,
     ) -> dict[_Key, Finding]:
         found: dict[_Key, Finding] = {}
+        # A clock that is set back makes no exception good again whose day has passed.
+        newest = self._history.clock.newest()
+        latest = now if newest is None else max(now, newest)
         for subject in subjects(self._settings):
             scope = _scope(subject)
             if wanted is not None and subject not in wanted:
@@ -140,7 +143,7 @@ class Assessor:
                 judgement = self._ask(control.id, view, criticality, now)
                 before = standing.get(key)
                 judgement, waiver = self._history.waivers.apply(
-                    *key, criticality, settling.as_urgent(before, judgement), now
+                    *key, criticality, settling.as_urgent(before, judgement), latest
                 )
                 found[key] = settling.settle(before, *key, judgement, now, waiver=waiver)
         return found

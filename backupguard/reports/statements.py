@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from backupguard.assess.attestations import KINDS as ATTESTATIONS
 from backupguard.assess.attestations import Attestations
 from backupguard.assess.picture import AttestationState, WaiverState
@@ -52,7 +54,7 @@ def waiver_rows(history: History, findings: list[FindingRow]) -> tuple[WaiverRow
         severity = row.severity if row is not None else Severity.INFO
         return needs_second((row and row.criticality) or Criticality.C3, severity)
 
-    over = {fact.observation.data["waiver"] for fact in history.of("waiver.ended")}
+    over = _named(history.of("waiver.ended"), "waiver")
     rows = []
     for one in Waivers(_in_order(history, *WAIVERS)).pictures(history.as_of, demands):
         gone = one.state is WaiverState.ENDED and one.seq not in over
@@ -78,6 +80,12 @@ def waiver_rows(history: History, findings: list[FindingRow]) -> tuple[WaiverRow
             )
         )
     return tuple(rows)
+
+
+def _named(facts: list[Fact], name: str) -> set[int]:
+    """Return what records name; one whose body was pruned names nothing."""
+    bodies = (fact.observation.data for fact in facts)
+    return {body[name] for body in bodies if isinstance(body, Mapping)}
 
 
 def _in_order(history: History, *kinds: str) -> list[Fact]:

@@ -118,6 +118,14 @@ def test_a_waiver_that_ended_or_expired_gives_the_finding_back_at_once(failed: H
     assert found.last_non_compliant == failed.now
 
 
+def test_a_clock_that_is_set_back_brings_no_exception_back(failed: Hospital) -> None:
+    waive(failed, "RST-01", LABO, days=2)
+    failed.pass_time(days=3)
+    failed.tested("labo", "failed", code="corrupt")
+    failed.pass_time(days=-3)
+    assert failed.finding("RST-01", LABO).status is not Status.WAIVED
+
+
 def test_what_is_vital_stays_as_it_is_until_a_second_person_confirms(failed: Hospital) -> None:
     seq = waive(failed, "RST-01", DPI, wait=True)
     assert failed.finding("RST-01", DPI).status is Status.NON_COMPLIANT
