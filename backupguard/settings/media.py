@@ -138,12 +138,12 @@ def expand(data: dict[str, Any]) -> None:
     for repository in _table(data, "repositories").values():
         if not isinstance(repository, dict):
             continue
-        medium = media.get(str(repository.get("medium")))
-        if not isinstance(medium, Mapping):
-            continue
-        root = root_of(str(repository["medium"]), medium.get("mount"))
+        name = str(repository.get("medium"))
+        medium = media.get(name)
+        known = medium if isinstance(medium, Mapping) else {}
+        root = root_of(name, known.get("mount"))
         for key, value in repository.items():
             if _names_place(value):
                 repository[key] = value.replace(PLACE, root)
-        if medium.get("kind") in ("removable", "tape", "vtl"):
-            repository.setdefault("medium-kind", medium["kind"])
+        if known.get("kind") in ("removable", "tape", "vtl"):
+            repository.setdefault("medium-kind", known["kind"])
