@@ -82,6 +82,9 @@ class _Look:
         self._prefix = bucket.place.prefix
         self._ledger = ledger
         self._wire = wire
+        self._indexed = False  # whether every index is known
+        self._exact: dict[str, bool] = {}
+        self._lacking: dict[str, int] = {}
 
     def at(self, points: tuple[RecoveryPoint, ...]) -> Iterator[Protection]:
         with ThreadPoolExecutor(1, thread_name_prefix="restic-needs") as pool:
@@ -91,21 +94,23 @@ class _Look:
             code = None
             for page in self._bucket.pages(self._wire):
                 self._ledger.listed(page)
-                if not reading.done() and code is None:
-                    code = self._ask_all(self._ledger.listed_and_unasked())
+                wanted = self._ledger.listed_and_unasked
+                if reading.done():
+                    self._need_known(points)
+                    wanted = self._ledger.unasked
+                code = code or self._ask_all(wanted())
             reading.result()
         self._ledger.forget_gone()
+        self._need_known(points)
+        self._need_rest(points)
         hidden = self._hidden({point.native_id for point in points})
-        exact, lacking = self._needs(points)
         for name in hidden:
             self._ledger.need(name, (f"{self._prefix}snapshots/{name}", f"{self._prefix}config"))
         code = code or self._ask_all(self._ledger.unasked())
         for point in points:
-            yield self._of(
-                point.native_id, point.job, exact[point.native_id], lacking[point.native_id], code
-            )
+            yield self._of(point.native_id, point.job, code)
         for name in hidden:
-            yield self._of(name, None, False, 0, code)
+            yield self._of(name, None, code)
 
     # ---- what points need
 
@@ -118,36 +123,36 @@ class _Look:
             if entry.latest and not entry.marker
         ]
         with closing(ResticNeeds(self._program)) as needs:
-            if needs.read_indexes(indexes):
+            self._indexed = needs.read_indexes(indexes)
+            if self._indexed:
                 for tree in dict.fromkeys(point.content_id for point in points):
                     if tree:
                         needs.needs(tree)
 
-    def _needs(self, points: tuple[RecoveryPoint, ...]) -> tuple[dict[str, bool], dict[str, int]]:
-        """Write down what each point needs; return for which that is exact, and what is missing."""
-        exact: dict[str, bool] = {}
-        lacking: dict[str, int] = {}
+    def _need_known(self, points: tuple[RecoveryPoint, ...]) -> None:
+        """Write down, once and after metadata are read, which objects each point needs by them."""
+        if self._exact or not self._indexed:
+            return
         with closing(ResticNeeds(self._program)) as needs:
-            indexes = [name for name, hidden, _ in self._names("index/") if not hidden]
-            known = needs.read_indexes(indexes)
-            keys = self._keys()
             for point in points:
                 name = point.native_id
-                if name in exact:
-                    continue
-                own = (f"snapshots/{name}", "config", *keys)
-                self._ledger.need(name, (self._prefix + key for key in own))
-                found = needs.needs(point.content_id) if known and point.content_id else None
-                exact[name] = found is not None and found.known and len(keys) == 1
-                lacking[name] = found.missing if found is not None else 0
+                found = needs.needs(point.content_id) if point.content_id else None
+                self._exact[name] = found is not None and found.known
                 if found is not None and found.known:
+                    self._lacking[name] = found.missing
                     self._ledger.need(name, (self._prefix + key for key in found.keys))
-                else:
-                    for directory in ("data/", "index/"):
-                        self._ledger.need_all(name, self._prefix + directory)
-            if known:
-                needs.keep(point.content_id for point in points if point.content_id)
-        return exact, lacking
+            needs.keep(point.content_id for point in points if point.content_id)
+
+    def _need_rest(self, points: tuple[RecoveryPoint, ...]) -> None:
+        """Write down what every snapshot needs, and everything for those that nothing is known of."""
+        keys = self._keys()
+        for name in {point.native_id for point in points}:
+            own = (f"snapshots/{name}", "config", *keys)
+            self._ledger.need(name, (self._prefix + key for key in own))
+            if not self._exact.get(name):
+                for directory in ("data/", "index/"):
+                    self._ledger.need_all(name, self._prefix + directory)
+            self._exact[name] = self._exact.get(name, False) and len(keys) == 1
 
     def _keys(self) -> tuple[str, ...]:
         """Return the keys that show, or those that are hidden where none does.
@@ -194,15 +199,13 @@ class _Look:
                 self._program.context.progress(done, None, "objects")
         self._ledger.found(batch)
 
-    def _of(
-        self, name: str, job: str | None, exact: bool, lacking: int, code: str | None
-    ) -> Protection:
+    def _of(self, name: str, job: str | None, code: str | None) -> Protection:
         found = self._ledger.sum(name)
         if code is None and not found.unlocked and not found.missing:
             while remembered := self._ledger.ending_first(name):
                 self._ask(remembered)
             found = self._ledger.sum(name)
-        if code is None and (found.missing or lacking):
+        if code is None and (found.missing or self._lacking.get(name)):
             code = "missing_object"
         until = found.until if code is None else None
         return Protection(
@@ -213,7 +216,7 @@ class _Look:
             mode=MODES[found.mode] if code is None else None,
             objects=found.objects,
             unlocked=found.unlocked if code != "permission" else 0,
-            exact=exact,
+            exact=self._exact.get(name, False),
             hidden=found.hidden,
             code=code,
         )

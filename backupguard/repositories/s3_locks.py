@@ -24,7 +24,7 @@ from backupguard.contracts import Context, ProtectionState, Weakness
 from backupguard.errors import AccessRefused, Misunderstood, Unreachable
 from backupguard.repositories import s3_client
 from backupguard.repositories.s3_ledger import MODES, Entry, Locked
-from backupguard.repositories.s3_listing import read_page
+from backupguard.repositories.s3_listing import Page, read_page
 from backupguard.repositories.s3_places import S3Place
 from backupguard.repositories.s3_policy import DAY_S, bypass_holders, early_rules
 from backupguard.repositories.s3_wire import Signer, Wire
@@ -209,18 +209,25 @@ class S3Locks:
 
         Raises Misunderstood, Unreachable, AccessRefused.
         """
-        after: dict[str, str] | None = {}
-        while after is not None:
-            self._context.cancel.raise_if_set()
-            asked = {"prefix": self.place.prefix + directory, "encoding-type": "url", **after}
-            status, body = wire.listing(asked)
-            if status != 200:
-                self._refused()
-            page = read_page(body, self.place.bucket, self._identifier)
-            yield page.entries
-            if page.after == after:
-                raise Misunderstood("output_unparsable", repository=self._identifier)
-            after = page.after
+        with ThreadPoolExecutor(1, thread_name_prefix="s3-listing") as ahead:
+            after: dict[str, str] | None = {}
+            coming = ahead.submit(self._page, wire, directory, {})
+            while after is not None:
+                page = coming.result()
+                if page.after is not None:
+                    if page.after == after:
+                        raise Misunderstood("output_unparsable", repository=self._identifier)
+                    # The server lists the next while this one is gone through.
+                    coming = ahead.submit(self._page, wire, directory, page.after)
+                after = page.after
+                yield page.entries
+
+    def _page(self, wire: Wire, directory: str, after: Mapping[str, str]) -> Page:
+        asked = {"prefix": self.place.prefix + directory, "encoding-type": "url", **after}
+        status, body = wire.listing(asked)
+        if status != 200:
+            self._refused()
+        return read_page(body, self.place.bucket, self._identifier)
 
     def locks(self, wire: Wire, wanted: Iterable[Wanted]) -> Iterator[Locked]:
         """Yield the lock of each object, in no order that means anything: one request each.

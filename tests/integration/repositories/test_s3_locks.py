@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -16,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from backupguard.assess.protections import Protections
 from backupguard.contracts import (
     Capability,
     CountsRequests,
@@ -26,14 +28,17 @@ from backupguard.contracts import (
     SecretReference,
     StatesProtection,
 )
+from backupguard.controls import BUILT, load_catalogue
 from backupguard.demo.s3_server import S3Server
 from backupguard.errors import AccessRefused, Unreachable
-from backupguard.model import RecoveryPoint
+from backupguard.evidence.kinds import check_payload
+from backupguard.model import Criticality, Fact, RecoveryPoint, Scope, View
 from backupguard.repositories.restic import RESTIC
 from backupguard.repositories.restic_settings import ResticSettings
 from backupguard.repositories.s3 import S3
 from backupguard.repositories.s3_settings import S3Settings
-from backupguard.testing import TestContext
+from backupguard.testing import TestContext, TestRepositories, context
+from probes.immutability_protection import protection_seen
 from tests.integration.repositories.restic_maker import Restic
 from tests.programs import program
 
@@ -100,6 +105,40 @@ def bucket(s3_server: S3Server) -> Callable[..., Bucket]:
     return make
 
 
+@pytest.fixture(scope="session")
+def looking(tmp_path_factory: pytest.TempPathFactory) -> TestContext:
+    """A context that remembers the metadata of the repository the tests share, as a daemon does."""
+    return context(tmp_path_factory.mktemp("looking"))
+
+
+def judged(
+    here: TestContext, found: Any, job: JobSelector = DPI, kind: Any = S3, **more: Any
+) -> str:
+    """Return what IMM-01 says of a repository of class C1 that the probe has just looked at."""
+    if "known" not in more:
+        with kind.open("cloud", found, here) as repository:
+            more["known"] = sorted(repository.points((job,)), key=lambda one: one.at, reverse=True)
+    here.known.standing_points[job.job, "cloud"] = more["known"]
+    places = TestRepositories(context=here, entries={"cloud": (kind, found, (job,))})
+    observation, _ = protection_seen("repository/cloud", places, here, 10)
+    check_payload("protection.seen", 1, observation.data)
+    at = observation.observed_at
+    fact = Fact(seq=1, recorded_at=at, run=None, author=None, hash=b"", observation=observation)
+    remembered = Protections()
+    remembered.learn(fact)
+    view = View(
+        scope=Scope.REPOSITORY,
+        subject="repository/cloud",
+        settings={"criticality": "C1", "claims": ["object-lock"]},
+        latest={"protection.seen": fact, **remembered.of("repository/cloud")},
+        first_seen=None,
+        known={"newest_record_at": None},
+    )
+    policy = load_catalogue().policy("IMM-01", Criticality.C1)
+    judgement = BUILT["IMM-01"].judge(view, policy, here.now())
+    return f"{judgement.status.value} {judgement.reason.id.removeprefix('reason.IMM-01.')}"
+
+
 def state(here: TestContext, found: S3Settings) -> ProtectionState:
     with S3.open("cloud", found, here) as repository:
         assert isinstance(repository, StatesProtection)
@@ -117,6 +156,10 @@ def protections(
         return seen, dict(repository.requests())
 
 
+def today() -> str:
+    return f"dpi-{datetime.now(UTC):%Y%m%d}.dump"
+
+
 def codes(found: ProtectionState) -> set[str]:
     return {one.code for one in found.weaknesses}
 
@@ -132,6 +175,12 @@ def test_a_bucket_locked_in_compliance_mode_has_no_weakness(
     assert found.retention_s == 30 * 86_400
     assert found.unread == ("iam",)
     assert found.settings["versioning"] == "enabled"
+    locked = bucket()
+    locked.put(today())
+    assert judged(here, locked.lock_settings(tmp_path)) == "compliant locked"
+    short = bucket(days=7)  # retention shorter than policy
+    short.put(today())
+    assert judged(here, short.lock_settings(tmp_path)) == "non_compliant retention_short"
 
 
 def test_no_lock(bucket: Callable[..., Bucket], here: TestContext, tmp_path: Path) -> None:
@@ -142,6 +191,7 @@ def test_no_lock(bucket: Callable[..., Bucket], here: TestContext, tmp_path: Pat
     (seen,), requests = protections(here, open_one.lock_settings(tmp_path))
     assert (seen.mechanism, seen.locked_until) == ("none", None)
     assert "HeadObject" not in requests
+    assert judged(here, open_one.lock_settings(tmp_path)) == "non_compliant no_lock"
 
 
 def test_lock_without_default_retention(
@@ -153,6 +203,7 @@ def test_lock_without_default_retention(
     bare.put("dpi-20260305.dump")
     (seen,), _ = protections(here, bare.lock_settings(tmp_path))
     assert (seen.locked_until, seen.mode, seen.unlocked) == (None, None, 1)
+    assert judged(here, bare.lock_settings(tmp_path)) == "non_compliant no_default_retention"
 
 
 def test_governance_never_gives_a_date(
@@ -163,6 +214,7 @@ def test_governance_never_gives_a_date(
     assert codes(state(here, weak.lock_settings(tmp_path))) == {"governance"}
     (seen,), _ = protections(here, weak.lock_settings(tmp_path))
     assert (seen.locked_until, seen.mode, seen.unlocked) == (None, "governance", 1)
+    assert judged(here, weak.lock_settings(tmp_path)) == "non_compliant governance"
 
 
 def test_a_legal_hold_alone_can_be_lifted(
@@ -185,6 +237,7 @@ def test_versioning_suspended(
         )
     found = state(here, open_one.lock_settings(tmp_path))
     assert codes(found) == {"no_lock", "versioning_suspended"}
+    assert judged(here, open_one.lock_settings(tmp_path)) == "non_compliant no_lock"
 
 
 @pytest.mark.parametrize(
@@ -213,6 +266,9 @@ def test_lifecycle_expiring_early(
     assert codes(found) == ({"lifecycle_early"} if early else set())
     if early:
         assert found.weaknesses[0].values["rule"] == "tidy"
+    one.put(f"dumps/{today()}")
+    said = judged(here, one.lock_settings(tmp_path, prefix="dumps/"))
+    assert said == ("non_compliant lifecycle_early" if early else "compliant locked")
 
 
 @pytest.mark.parametrize("allowed", [True, False])
@@ -233,6 +289,9 @@ def test_a_policy_that_lets_the_writer_bypass(
     found = state(here, one.lock_settings(tmp_path))
     assert ("bypass_allowed" in codes(found)) is allowed
     assert found.bypass_holders == (("writer",) if allowed else ())
+    one.put(today())
+    said = judged(here, one.lock_settings(tmp_path))
+    assert said == f"non_compliant {'bypass_allowed' if allowed else 'governance'}"
 
 
 def test_a_reader_without_the_right_says_so_and_finds_nothing_good(
@@ -246,6 +305,9 @@ def test_a_reader_without_the_right_says_so_and_finds_nothing_good(
         assert (found.mode, found.retention_s, found.weaknesses) == (None, None, ())
     (seen,), _ = protections(here, bare.lock_settings(tmp_path, "reader"))
     assert (seen.code, seen.locked_until, seen.unlocked) == ("permission", None, 0)
+    one.put(today())
+    for made in (one, bare):
+        assert judged(here, made.lock_settings(tmp_path, "reader")) == "not_measurable no_right"
 
 
 def test_servers_in_trouble_are_no_defect(
@@ -263,6 +325,8 @@ def test_servers_in_trouble_are_no_defect(
     gone = one.lock_settings(tmp_path, endpoint="http://127.0.0.1:9")
     with pytest.raises(Unreachable):
         state(here, gone)
+    for trouble in (wrong, gone):
+        assert judged(here, trouble, known=[]) == "not_measurable unread"
 
 
 # ---------------------------------------------------------------------------------------- dumps
@@ -284,6 +348,7 @@ def test_a_dump_survives_until_its_own_lock_ends(
         assert abs(point.locked_until - datetime.now(UTC) - MONTH) < timedelta(minutes=5)
     assert requests["HeadObject"] == 2
     assert one.everything() == before
+    assert judged(here, one.lock_settings(tmp_path)) == "non_compliant hidden"
 
 
 # --------------------------------------------------------------------------------------- restic
@@ -327,11 +392,11 @@ def snapshots(restic: Restic) -> list[dict[str, Any]]:
 
 
 def test_a_snapshot_survives_as_long_as_everything_it_needs(
-    bucket: Callable[..., Bucket], restic_018: Restic, here: TestContext, tmp_path: Path
+    bucket: Callable[..., Bucket], restic_018: Restic, looking: TestContext, tmp_path: Path
 ) -> None:
     made = upload(bucket(), restic_018, as_all)
     before = made.bucket.everything()
-    seen, requests = protections(here, made.settings(tmp_path), RESTIC_JOB, RESTIC)
+    seen, requests = protections(looking, made.settings(tmp_path), RESTIC_JOB, RESTIC)
     assert len(seen) == 2
     for point in seen:
         assert (point.mode, point.unlocked, point.exact, point.code) == (
@@ -344,10 +409,10 @@ def test_a_snapshot_survives_as_long_as_everything_it_needs(
         assert abs(point.locked_until - datetime.now(UTC) - MONTH) < timedelta(minutes=5)
     objects = len(before)
     assert requests["HeadObject"] <= objects
-    assert requests["ListObjectVersions"] == 1
+    assert requests["ListObjectVersions"] == 2  # once the indexes alone, while restic is waited for
     assert made.bucket.everything() == before
     # A lock in compliance mode cannot have become shorter: only the earliest end is asked for again.
-    again, less = protections(here, made.settings(tmp_path), RESTIC_JOB, RESTIC)
+    again, less = protections(looking, made.settings(tmp_path), RESTIC_JOB, RESTIC)
     assert [(one.locked_until, one.objects) for one in again] == [
         (one.locked_until, one.objects) for one in seen
     ]
@@ -366,44 +431,51 @@ def pack_of_newest_only(restic: Restic) -> str:
 
 
 def test_one_pack_without_a_lock_decides_for_the_points_that_need_it(
-    bucket: Callable[..., Bucket], restic_018: Restic, here: TestContext, tmp_path: Path
+    bucket: Callable[..., Bucket], restic_018: Restic, looking: TestContext, tmp_path: Path
 ) -> None:
     pack = pack_of_newest_only(restic_018)
     until = datetime.now(UTC) + MONTH
     lock = {"ObjectLockMode": "COMPLIANCE", "ObjectLockRetainUntilDate": until}
     made = upload(bucket(None), restic_018, lambda key: {} if key.endswith(pack) else lock)
-    (newest, older), _ = protections(here, made.settings(tmp_path), RESTIC_JOB, RESTIC)
+    (newest, older), _ = protections(looking, made.settings(tmp_path), RESTIC_JOB, RESTIC)
     assert (newest.locked_until, newest.unlocked, newest.mode) == (None, 1, None)
     assert (older.unlocked, older.mode, older.exact) == (0, "compliance", True)
+    found = made.settings(tmp_path)
+    assert judged(looking, found, RESTIC_JOB, RESTIC) == "non_compliant unlocked"
 
 
 def test_a_pack_whose_lock_ends_before_a_newer_snapshot_that_needs_it(
-    bucket: Callable[..., Bucket], restic_018: Restic, here: TestContext, tmp_path: Path
+    bucket: Callable[..., Bucket], restic_018: Restic, looking: TestContext, tmp_path: Path
 ) -> None:
     soon = datetime.now(UTC).replace(microsecond=0) + timedelta(days=2)
     old = {"ObjectLockMode": "COMPLIANCE", "ObjectLockRetainUntilDate": soon}
     (shared,) = (path.name for path in restic_018.packs(larger_than=300_000))
     made = upload(bucket(), restic_018, lambda key: old if key.endswith(shared) else {})
-    seen, _ = protections(here, made.settings(tmp_path), RESTIC_JOB, RESTIC)
+    seen, _ = protections(looking, made.settings(tmp_path), RESTIC_JOB, RESTIC)
     assert [point.locked_until for point in seen] == [soon, soon]
+    found = made.settings(tmp_path)
+    assert judged(looking, found, RESTIC_JOB, RESTIC) == "non_compliant ends_early"
 
 
 def test_delete_markers_on_the_newest_points(
-    bucket: Callable[..., Bucket], restic_018: Restic, here: TestContext, tmp_path: Path
+    bucket: Callable[..., Bucket], restic_018: Restic, looking: TestContext, tmp_path: Path
 ) -> None:
     newest, older = (str(one["id"]) for one in snapshots(restic_018))
     one = bucket()
     upload(one, restic_018, as_all)
+    time.sleep(1.1)  # the server tells when an object was written to the second
     one.put(f"dpi/snapshots/{newest}", (restic_018.root / "snapshots" / newest).read_bytes())
     made = Uploaded(one, restic_018)
     one.admin.delete_object(Bucket=one.name, Key=f"dpi/snapshots/{newest}")
-    seen, _ = protections(here, made.settings(tmp_path), RESTIC_JOB, RESTIC)
+    seen, _ = protections(looking, made.settings(tmp_path), RESTIC_JOB, RESTIC)
     assert [(point.native_id, point.hidden) for point in seen] == [(older, False), (newest, True)]
     # Known from an inventory before, it is the same point, and hidden.
-    with RESTIC.open("cloud", made.settings(tmp_path), here) as repository:
+    with RESTIC.open("cloud", made.settings(tmp_path), looking) as repository:
         (known,) = repository.points((RESTIC_JOB,))
         (asked,) = repository.protection([renamed(known, newest)])
     assert (asked.native_id, asked.hidden) == (newest, True)
+    found = made.settings(tmp_path)
+    assert judged(looking, found, RESTIC_JOB, RESTIC) == "non_compliant hidden"
 
 
 def renamed(point: RecoveryPoint, native_id: str) -> RecoveryPoint:
@@ -413,24 +485,27 @@ def renamed(point: RecoveryPoint, native_id: str) -> RecoveryPoint:
 
 
 def test_an_older_snapshot_that_a_retention_dropped_is_no_news(
-    bucket: Callable[..., Bucket], restic_018: Restic, here: TestContext, tmp_path: Path
+    bucket: Callable[..., Bucket], restic_018: Restic, looking: TestContext, tmp_path: Path
 ) -> None:
     newest, older = (str(one["id"]) for one in snapshots(restic_018))
     one = bucket()
     made = upload(one, restic_018, as_all)
     one.admin.delete_object(Bucket=one.name, Key=f"dpi/snapshots/{older}")
+    time.sleep(1.1)
     body = (restic_018.root / "snapshots" / newest).read_bytes()
     one.put(f"dpi/snapshots/{newest}", body)
-    (seen,), _ = protections(here, made.settings(tmp_path), RESTIC_JOB, RESTIC)
+    (seen,), _ = protections(looking, made.settings(tmp_path), RESTIC_JOB, RESTIC)
     assert (seen.native_id, seen.hidden) == (newest, False)
+    found = made.settings(tmp_path)
+    assert judged(looking, found, RESTIC_JOB, RESTIC, known=[]) == "not_measurable no_points"
 
 
 def test_a_pack_that_is_gone_is_named(
-    bucket: Callable[..., Bucket], restic_018: Restic, here: TestContext, tmp_path: Path
+    bucket: Callable[..., Bucket], restic_018: Restic, looking: TestContext, tmp_path: Path
 ) -> None:
     pack = pack_of_newest_only(restic_018)
     one = bucket()
     made = upload(one, restic_018, as_all)
     made.bucket.admin.delete_object(Bucket=one.name, Key=f"dpi/data/{pack[:2]}/{pack}")
-    (newest, _), _ = protections(here, made.settings(tmp_path), RESTIC_JOB, RESTIC)
-    assert newest.hidden
+    (newest, _), _ = protections(looking, made.settings(tmp_path), RESTIC_JOB, RESTIC)
+    assert newest.hidden  # its bytes are still there
