@@ -48,7 +48,10 @@ class ImmutabilityTried:
         until = tried_at + facts.allowed_s(policy) * facts.SECOND
         if to_us(now) > until:
             reason = "reason.IMM-02.stale" if unsure else "reason.IMM-02.old"
-            values: dict[str, int | str] = {"tried_at": tried_at, **({"code": code} if unsure else {})}
+            values: dict[str, int | str] = {
+                "tried_at": tried_at,
+                **({"code": code} if unsure else {}),
+            }
             lost = facts.lost(policy, now, until, reason, concluded, newest, **values)
             if not unsure or lost.status is not Status.NOT_MEASURABLE:
                 return lost

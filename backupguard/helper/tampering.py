@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 CANARY: Final = "backupguard-canary-"
-_NAME: Final = re.compile(r"backupguard-canary-[0-9a-f]{16}\Z")
+NAME: Final = re.compile(r"backupguard-canary-[0-9a-f]{16}\Z")
 _CONTENT: Final = b"BackupGuard canary\n"
 #: Where restic and borg keep their data; a directory of dumps has none of these.
 _DATA: Final = ("data/00", "data/0")
@@ -55,7 +55,7 @@ def perform(
             return _look(directory, place, where, remembered)
         act = _ACTS.get(attempt)
         name = remembered[0] if remembered else f"{CANARY}{token}"
-        if act is None or _NAME.match(name) is None:
+        if act is None or NAME.match(name) is None:
             raise ValueError(attempt)
         return _came(lambda: act(place, name))
 
@@ -182,7 +182,7 @@ def _look(directory: int, place: int, where: str, remembered: Sequence[str]) -> 
             continue
         counts["removable"] += _may_remove(above, status)
         counts["writable"] += _may_write(status)
-    canaries = {name: _canary(place, name) for name in remembered if _NAME.match(name)}
+    canaries = {name: _canary(place, name) for name in remembered if NAME.match(name)}
     mount = _mount(place)
     return {
         **counts,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 
-from backupguard.contracts import AttackOutcome, Attempt
+from backupguard.contracts import AttackOutcome, Attempt, Context, Credentials
 from backupguard.errors import MissingMeans
 from backupguard.model import Message
 
@@ -56,6 +56,15 @@ def writer_missing(identifier: str) -> MissingMeans:
     return MissingMeans(
         "writer_missing", remedy=Message(id="remedy.writer_missing"), repository=identifier
     )
+
+
+def notes_on(credentials: Credentials, context: Context) -> tuple[str, ...]:
+    """Return what a person should know of the writer's credentials: readers have the same ones."""
+    writer, reader = credentials.writer_for_probe, credentials.backend
+    if writer is None or reader is None:
+        return ()
+    same = context.secret(writer).reveal().strip() == context.secret(reader).reveal().strip()
+    return ("same_as_reader",) if same else ()
 
 
 def clock_skew(date: str | None, now: datetime) -> bool | None:

@@ -39,6 +39,7 @@ from backupguard.repositories.attempting import (
     CANARY,
     Came,
     attempted,
+    notes_on,
     refused,
     untried,
     worked,
@@ -159,7 +160,12 @@ class BorgAttacker(Attacker):
         """Return that one forced command holds for every repository of the key."""
         root = self._shell and urlsplit(self._program.settings.url).username == "root"
         credentials = "administrator" if root else "writer" if self._put else "unknown"
-        return Bearing(reaches_data=True, credentials=credentials, code=self._code)
+        return Bearing(
+            reaches_data=True,
+            credentials=credentials,
+            code=self._code,
+            notes=notes_on(self._program.settings.credentials, self._program.context),
+        )
 
     def _ask(self) -> Came:
         done = self._program.shell()

@@ -41,6 +41,8 @@ Perform = Callable[[str, str, Sequence[str]], Mapping[str, Any]]
 
 _OF_CONTENT = ("overwrite-canary", "truncate-canary")
 _OF_NAMES = ("rename-canary", "delete-canary")
+#: So many names the helper takes at a time; more than one is rarely left.
+_REMEMBERED = 64
 _BEYOND = frozenset({"nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "fuse", "glusterfs", "lustre"})
 
 
@@ -60,8 +62,9 @@ class FilesAttacker(Attacker):
     def attempts(self, canary: CanaryPlace) -> Iterator[Attempt]:
         """Yield intents and results. Raises MissingMeans (helper_missing), AccessRefused."""
         token = canary.token
-        names = [name for target in canary.remembered if (name := target.rpartition("/")[2])]
-        self._seen = self._perform(token, "look", names[:64])
+        names = [target.rpartition("/")[2] for target in canary.remembered]
+        ours = [name for name in names if tampering.NAME.match(name)]
+        self._seen = self._perform(token, "look", ours[:_REMEMBERED])
         if self._seen["uid"] == 0:
             self._credentials = "administrator"
         left: Mapping[str, str] = self._seen["canaries"]

@@ -39,6 +39,7 @@ from backupguard.repositories.attempting import (
     Came,
     attempted,
     clock_skew,
+    notes_on,
     refused,
     untried,
     worked,
@@ -110,6 +111,7 @@ class ResticRestAttacker(Attacker):
             reaches_data=True,
             credentials=credentials,
             code="clock_skew" if self._skewed else code,
+            notes=notes_on(self._settings.credentials, self._context),
         )
 
     # ---- what is asked

@@ -85,6 +85,7 @@ def test_a_server_that_only_appends_is_proved(served: Path, settings, here: Test
         seen = attack(RESTIC, settings(port), here)
     assert seen.proved
     assert seen.refused == ALL
+    assert seen.bearing.notes == ("same_as_reader",)
     assert {code for _, code in seen.outcomes.values()} == {"200", "403"}
     assert "127.0.0.1" not in "".join(one.target for one in seen.attempts)
     assert apart_from_canaries(served) == before
