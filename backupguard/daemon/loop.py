@@ -341,6 +341,7 @@ class Daemon:
                 self._starts.pop(run.id, None)
             elif self._starts.get(run.id, 0) >= STARTS_LIMIT:
                 await self.in_pool(self._give_up, now)
+                self.keys.forget(run)
         if now is None or now.state is not RunState.WAITING:
             self._starts.pop(run.id, None)
             self.keys.forget(run)

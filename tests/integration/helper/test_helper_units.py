@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 import re
 import shutil
 import subprocess
+import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from backupguard.errors import AccessRefused, UsageError
+from backupguard.helper.client import Helper
 
 UNITS = Path(__file__).parents[3] / "systemd"
 SOCKET, SERVICE = "backupguard-helper.socket", "backupguard-helper@.service"
@@ -90,3 +98,45 @@ def test_the_door_is_where_the_daemon_knocks() -> None:
     assert f"ListenStream={protocol.SOCKET}" in text.splitlines()
     for line in ("SocketUser=root", "SocketGroup=backupguard", "SocketMode=0660", "Accept=yes"):
         assert line in text.splitlines()
+
+
+@pytest.fixture
+def activated(tmp_path: Path) -> Iterator[Path]:
+    """Return the socket of a helper that systemd starts per connection, serving this user."""
+    program = shutil.which("systemd-socket-activate")
+    assert program is not None, "systemd-socket-activate is missing"
+    path = tmp_path / "helper.sock"
+    start = "import sys; from backupguard.helper import server; server.USER = sys.argv[1]; "
+    me = pwd.getpwuid(os.getuid()).pw_name
+    process = subprocess.Popen(
+        [program, f"--listen={path}", "--accept", "--inetd",
+         sys.executable, "-c", start + "sys.exit(server.main([]))", me],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
+        stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    for _ in range(100):
+        if path.exists():
+            break
+        time.sleep(0.05)
+    yield path
+    process.terminate()
+    process.wait()
+
+
+def test_it_serves_what_systemd_accepts(activated: Path) -> None:
+    helper = Helper(activated, timeout_s=20)
+    assert helper.present()
+    with pytest.raises(
+        (AccessRefused, UsageError)
+    ):  # no configuration of root's here, or no medium
+        helper.unmount("no-such-medium")
+
+
+def test_without_its_account_it_serves_nobody() -> None:
+    code = "import sys; from backupguard.helper import server; server.USER = 'no-such-account'; "
+    done = subprocess.run(
+        [sys.executable, "-c", code + "sys.exit(server.main([]))"],
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "helper.no-account" in done.stderr

@@ -7,6 +7,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from backupguard.model import Fact, Judgement, NotMeasurableCause, Status, View, to_us
 from tests.unit.controls.control_facts import DAY, NOW, fact, judge, repository, result_of
@@ -241,3 +243,65 @@ def test_an_unproven_type_is_not_believed() -> None:
     one = view(*seen(inspected()), OPENED)
     one = replace(one, known={**one.known, "unproven": True})
     assert judge("CHF-01", one).status is Status.NOT_MEASURABLE
+
+
+# ------------------------------------------------------------------------------------ properties
+
+LADDER = (Status.COMPLIANT, Status.NOT_MEASURABLE, Status.WARNING, Status.NON_COMPLIANT)
+hours = st.integers(0, 9000)
+
+
+@st.composite
+def views(draw: st.DrawFn) -> View:
+    latest: list[tuple[str, Fact]] = []
+    if draw(st.booleans()):
+        latest += seen(inspected(draw(st.sampled_from([None, True, False])), _before(draw)))
+    if draw(st.booleans()):
+        code = draw(st.sampled_from(["timeout", "medium_away"]))
+        latest.append(("repository.inspected", inspected(None, _before(draw), code=code)))
+    if draw(st.booleans()):
+        latest.append(("restore-test.escrow/opened", tried(_before(draw))))
+    if draw(st.booleans()):
+        latest.append(("restore-test.escrow/refused", tried(_before(draw), code="wrong_key")))
+    stated = attested(_before(draw), draw(st.integers(1, 400))) if draw(st.booleans()) else {}
+    counts = st.fixed_dictionaries(
+        {name: st.integers(0, 2) for name in ("encrypted", "clear", "unknown")}
+    )
+    return view(
+        *latest,
+        attestations=stated,
+        points=draw(counts),
+        first_seen=_before(draw),
+        key_testable=draw(st.booleans()),
+    )
+
+
+def _before(draw: st.DrawFn) -> datetime:
+    return NOW - draw(hours) * HOUR
+
+
+@settings(max_examples=300, deadline=None)
+@given(views(), st.lists(hours, min_size=2, max_size=4))
+def test_time_alone_only_worsens(one: View, later: list[int]) -> None:
+    states = [chf(one, NOW + after * HOUR)[0] for after in sorted(later)]
+    assert states == sorted(states, key=LADDER.index)
+
+
+@settings(max_examples=300, deadline=None)
+@given(views(), st.sampled_from(["refused", "clear", "withdrawn", "silent"]))
+def test_bad_news_never_improves_a_status(one: View, news: str) -> None:
+    worse = one
+    if news == "refused":
+        refused = {"restore-test.escrow/refused": tried(NOW, code="wrong_key", seq=40)}
+        worse = replace(one, latest={**one.latest, **refused})
+    elif news == "clear":
+        worse = replace(one, latest={**one.latest, **dict(seen(inspected(False, NOW, seq=41)))})
+    elif news == "withdrawn":
+        worse = replace(one, known={**one.known, "attestations": {}})
+    else:
+        silent = {"repository.inspected": inspected(None, NOW, code="timeout", seq=42)}
+        worse = replace(one, latest={**one.latest, **silent})
+    order = [chf(one)[0], chf(worse)[0]]
+    if news == "withdrawn" and order[0] is Status.NON_COMPLIANT:
+        return  # a statement that expired and one that is gone may both be too young to count
+    assert order == sorted(order, key=LADDER.index)
