@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from backupguard.daemon.statements import Statements
     from backupguard.evidence.statements import Statement
 
-app = group()
+app = group("TOPIC [SUBJECT] --text TEXT --until DATE")
 
 _Topic = Annotated[str, typer.Argument(metavar="TOPIC", help="For example escrow, or mfa.")]
 _Subject = Annotated[
-    str | None, typer.Argument(metavar="[SUBJECT]", help="A repository; the site when left out.")
+    str | None, typer.Argument(metavar="SUBJECT", help="A repository; the site when left out.")
 ]
 _Name = Annotated[
     str | None,

@@ -20,11 +20,17 @@ class DefaultGroup(TyperGroup):
             args = [DEFAULT, *args]
         return super().parse_args(ctx, args)
 
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Return what to call; the hidden command goes by the group's own name in its help."""
+        name, command, rest = super().resolve_command(ctx, args)
+        return ("" if name == DEFAULT else name), command, rest
 
-def group() -> typer.Typer:
-    """Return an empty group; give it a command named `make`."""
+
+def group(usage: str) -> typer.Typer:
+    """Return an empty group; give it a command named `make`, whose usage in short is `usage`."""
     return typer.Typer(
         cls=DefaultGroup,
+        subcommand_metavar=f"{usage} | COMMAND [ARGS]...",
         no_args_is_help=True,
         add_completion=False,
         rich_markup_mode=None,
