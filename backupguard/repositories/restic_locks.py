@@ -6,6 +6,7 @@ indexes that name them. One pack without a lock, or with one that ends earlier, 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -24,6 +25,8 @@ from backupguard.repositories.s3_wire import Wire
 
 #: So many snapshots below delete markers are named.
 _HIDDEN_NAMED = 20
+_DIRECTORIES = frozenset({"data", "index", "keys", "snapshots"})
+_NAME = re.compile(r"[0-9a-f]{64}\Z")
 
 
 class ResticInBucket(ResticRepository):
@@ -93,7 +96,7 @@ class _Look:
             reading = pool.submit(self._read_metadata, points)
             code = None
             for page in self._bucket.pages(self._wire):
-                self._ledger.listed(page)
+                self._ledger.listed(entry for entry in page if self._is_restic_s(entry.key))
                 wanted = self._ledger.listed_and_unasked
                 if reading.done():
                     self._need_known(points)
@@ -112,6 +115,13 @@ class _Look:
         for name in hidden:
             yield self._of(name, None, code)
 
+    def _is_restic_s(self, key: str) -> bool:
+        """Tell whether an object is one of the repository's own: no canary, no lock of a client."""
+        directory, _, name = key.removeprefix(self._prefix).rpartition("/")
+        if not directory:
+            return name == "config"
+        return directory.partition("/")[0] in _DIRECTORIES and _NAME.match(name) is not None
+
     # ---- what points need
 
     def _read_metadata(self, points: tuple[RecoveryPoint, ...]) -> None:
@@ -120,7 +130,7 @@ class _Look:
             entry.key.rpartition("/")[2]
             for page in self._bucket.pages(self._wire, "index/")
             for entry in page
-            if entry.latest and not entry.marker
+            if entry.latest and not entry.marker and self._is_restic_s(entry.key)
         ]
         with closing(ResticNeeds(self._program)) as needs:
             self._indexed = needs.read_indexes(indexes)
