@@ -20,7 +20,7 @@ from backupguard.daemon.control import create_app
 from backupguard.daemon.statements import Statements
 from backupguard.errors import UsageError
 from backupguard.evidence.statements import Statement, canonical_text
-from backupguard.model import Fact
+from backupguard.model import Fact, Observation
 from backupguard.processes import Cancellation, Jail
 from backupguard.processes.programs import require_program
 from backupguard.settings import Settings, load
@@ -312,9 +312,19 @@ def _moment(microseconds: int) -> datetime:
 
 
 def test_a_change_is_explained_by_its_number(office: Office) -> None:
-    made = office.attest("secrets", "site")
-    with pytest.raises(UsageError):
-        office.attest("change", "site", name=made)
+    data = {"changes": [], "from_seq": None}
+    (changed,) = office.store.append(
+        [
+            Observation(
+                kind="policy.changed", subject="site", observed_at=NOW, data=data, key="changed"
+            )
+        ]
+    )
+    made = office.attest("change", "site", name=changed.seq)
+    for wrong in (made, 99, str(changed.seq)):
+        with pytest.raises(UsageError) as caught:
+            office.attest("change", "site", name=wrong)
+        assert refusal(caught)[0] == "statements.no-change"
 
 
 def test_a_statement_is_withdrawn_once(office: Office) -> None:
