@@ -45,6 +45,7 @@ from tests.programs import program
 DPI = JobSelector(job="dpi.nightly", application="dpi", pattern="dpi-%Y%m%d.dump")
 RESTIC_JOB = JobSelector(job="dpi.nightly", application="dpi")
 MONTH = timedelta(days=30)
+SOON = datetime.now(UTC) + timedelta(hours=1)
 _made = iter(range(1000))
 
 
@@ -395,6 +396,10 @@ def test_a_snapshot_survives_as_long_as_everything_it_needs(
     bucket: Callable[..., Bucket], restic_018: Restic, looking: TestContext, tmp_path: Path
 ) -> None:
     made = upload(bucket(), restic_018, as_all)
+    for directory in ("data", "keys", "index", "snapshots"):  # as the probe leaves them there
+        canary = f"dpi/{directory}/backupguard-canary-0123456789abcdef-plain"
+        made.bucket.put(canary, ObjectLockMode="GOVERNANCE", ObjectLockRetainUntilDate=SOON)
+        made.bucket.admin.delete_object(Bucket=made.bucket.name, Key=canary)
     before = made.bucket.everything()
     seen, requests = protections(looking, made.settings(tmp_path), RESTIC_JOB, RESTIC)
     assert len(seen) == 2
