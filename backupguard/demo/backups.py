@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import pwd
 import shlex
+import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from uuid import UUID, uuid4
 from zoneinfo import ZoneInfo
 
 from backupguard.demo import programs, s3_server
@@ -20,6 +22,8 @@ from backupguard.demo.s3_server import S3Server
 
 HOST = "belle-rive"
 BUCKET = "belle-rive"
+LOCKED_BUCKET = "belle-rive-verrou"
+_LOCKED_DAYS = 30
 _STANZA = "pharma"
 
 
@@ -53,12 +57,14 @@ class Restic:
     program: Path
     repository: str
     password_file: Path
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     def call(self, *arguments: str | Path) -> str:
         """Run restic on this repository and return what it printed."""
         environment = {
             "RESTIC_REPOSITORY": self.repository,
             "RESTIC_PASSWORD_FILE": str(self.password_file),
+            **self.environment,
         }
         argv = [self.program, "--no-cache", "-q", *arguments]
         return programs.call(argv, environment=environment)
@@ -134,7 +140,7 @@ def with_borg(layout: Layout, program: Path) -> None:
 
 def to_cloud(layout: Layout, server: S3Server) -> None:
     """Upload the laboratory's dump and an archive of the images into a bucket that keeps versions."""
-    write_secret(layout, "cloud", server.credentials("reader"))
+    write_secret(layout, "cloud", server.credentials("auditor"))
     write_script(layout.cloud_script, server.argv, server.environment)
     admin = server.client()
     admin.create_bucket(Bucket=BUCKET)
@@ -145,6 +151,53 @@ def to_cloud(layout: Layout, server: S3Server) -> None:
     (labo,) = layout.exports.glob("labo-*.dump")
     for path, name in ((labo, labo.name), (images, f"imagerie-{_now()}.tar")):
         writer.upload_file(str(path), BUCKET, f"dumps/{name}")
+
+
+def to_locked_bucket(layout: Layout, server: S3Server, program: Path) -> None:
+    """Save the records' dump into a bucket whose objects nobody deletes for a month."""
+    server.client().create_bucket(Bucket=LOCKED_BUCKET, ObjectLockEnabledForBucket=True)
+    server.client().put_object_lock_configuration(
+        Bucket=LOCKED_BUCKET,
+        ObjectLockConfiguration={
+            "ObjectLockEnabled": "Enabled",
+            "Rule": {"DefaultRetention": {"Mode": "COMPLIANCE", "Days": _LOCKED_DAYS}},
+        },
+    )
+    write_secret(layout, "verrou-reader", server.credentials("auditor"))
+    write_secret(layout, "writer", server.credentials("writer"))
+    repository = Restic(
+        program=program,
+        repository=f"s3:{server.endpoint}/{LOCKED_BUCKET}",
+        password_file=write_secret(layout, "verrou"),
+        environment={"AWS_ACCESS_KEY_ID": "writer", "AWS_SECRET_ACCESS_KEY": "writer-secret"},
+    )
+    repository.back_up(dpi=layout.dumps / "dpi.dump")
+
+
+def onto_disk(layout: Layout, program: Path) -> UUID:
+    """Save the records' dump onto a disk of its own, an image file; return its file system's UUID.
+
+    It is filled as a directory and made into an ext4 image: an ordinary user mounts nothing.
+    """
+    content = layout.source / "disque-rouge"
+    content.mkdir()
+    repository = Restic(
+        program=program,
+        repository=str(content / "restic"),
+        password_file=write_secret(layout, "disque"),
+    )
+    repository.back_up(dpi=layout.dumps / "dpi.dump")
+    used = sum(path.stat().st_size for path in content.rglob("*") if path.is_file())
+    identity = uuid4()
+    mebibytes = used // (1 << 20) * 5 // 4 + 32
+    programs.call(
+        [
+            *("/usr/sbin/mke2fs", "-q", "-t", "ext4", "-U", str(identity), "-L", "disque-rouge"),
+            *("-d", content, layout.medium, f"{mebibytes}M"),
+        ]
+    )
+    shutil.rmtree(content)
+    return identity
 
 
 def reporting(layout: Layout) -> None:

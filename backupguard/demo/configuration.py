@@ -1,17 +1,19 @@
-"""The configuration that a demonstration leaves: five applications in eight repositories."""
+"""The configuration that a demonstration leaves: five applications in ten repositories."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
+from urllib.parse import urlsplit
+from uuid import UUID
 
 from backupguard.demo.layout import Layout
 
 #: The role that reads the servers' catalogues; no other server on this machine knows it.
 ROLE = "backupguard_demo"
 #: Applications whose copies an engine of this version restores, and the repositories tested.
-TESTED = {"dpi": ("nas", "coffre"), "labo": ("exports", "cloud"), "pharmacie": ("borg",)}
+TESTED = {"dpi": ("nas", "coffre", "verrou"), "labo": ("exports", "cloud"), "pharmacie": ("borg",)}
 
 _SITE = """\
 # Written by `backupguard demo`. Every other command works on it:
@@ -69,10 +71,50 @@ bucket = "{bucket}"
 prefix = "dumps/"
 timezone = "Europe/Paris"
 credentials.reader.file = "{secrets}/cloud"
+credentials.writer-for-probe.file = "{secrets}/writer"  # what the backup job itself uses
 medium-kind = "object"
 failure-domain = "hebergeur-hds"
 off-site = true
 {declared}
+[repositories.verrou]
+type = "restic"
+url = "s3:{cloud_endpoint}/{locked_bucket}"
+program = "{restic}"
+data-buckets = 1  # small enough to be read in one piece
+credentials.reader.file = "{secrets}/verrou"
+credentials.backend.file = "{secrets}/verrou-reader"
+credentials.writer-for-probe.file = "{secrets}/writer"
+medium-kind = "object"
+failure-domain = "hebergeur-hds"
+off-site = true
+claimed-protection = ["object-lock"]
+{declared}
+[repositories.disque]
+type = "restic"
+url = "{{medium}}/restic"
+medium = "disque-rouge"
+program = "{restic}"
+data-buckets = 1  # small enough to be read in one piece
+credentials.reader.file = "{secrets}/disque"
+medium-kind = "removable"
+failure-domain = "coffre-ignifuge"
+off-site = true
+{declared}
+[media.disque-rouge]
+kind = "removable"
+image = "{medium}"  # attached while the file is there
+filesystem-uuid = "{medium_uuid}"
+may-stay = "12h"
+every = "7d"
+
+[isolation]
+witness = "127.0.0.1:{cloud_port}"
+
+[isolation.targets.coffre-ignifuge]  # what keeps the disk must not answer anybody
+hosts = ["127.0.0.1", "::1"]
+ports = [{closed_port}]
+media = ["disque-rouge"]
+
 [repositories.borg]
 type = "borg"
 url = "{borg}"
@@ -234,6 +276,9 @@ class Parts:
     coffre_port: int | None
     cloud_endpoint: str
     bucket: str
+    locked_bucket: str
+    medium_uuid: UUID
+    closed_port: int
     server_port: int
     pharma_port: int
     observations: int
@@ -258,6 +303,11 @@ def _jobs(layout: Layout, parts: Parts) -> list[_Job]:
     return [
         _Job(application="dpi", name="nuit", repository="nas", selects=dpi, covers=f"{server}/dpi"),
         *(coffre if parts.coffre_port is not None else ()),
+        *(
+            _Job(application="dpi", name=name, repository=repository, selects=dpi, every=every,
+                 covers=f"{server}/dpi")
+            for name, repository, every in (("verrou", "verrou", "24h"), ("disque", "disque", "7d"))
+        ),
         *(
             _Job(application="labo", name=name, repository=repository,
                  selects='select.pattern = "labo-%Y%m%d-%H%M%S.dump"', covers=f"{server}/labo")
@@ -312,6 +362,11 @@ def write_configuration(layout: Layout, parts: Parts, today: date) -> None:
         "coffre_port": parts.coffre_port,
         "cloud_endpoint": parts.cloud_endpoint,
         "bucket": parts.bucket,
+        "cloud_port": urlsplit(parts.cloud_endpoint).port,
+        "locked_bucket": parts.locked_bucket,
+        "medium": layout.medium,
+        "medium_uuid": parts.medium_uuid,
+        "closed_port": parts.closed_port,
         "observations": parts.observations * 9 // 10,
         "declared_on": declared_on,
         "declared": f'declared-by = "responsable infrastructure"\ndeclared-on = {declared_on}\n',

@@ -28,6 +28,7 @@ NAMES = (
     "evidence",
     "exports",
     "log",
+    "media",
     "metrics.prom",
     "nas",
     "pgbackrest",
@@ -45,7 +46,7 @@ class Layout:
     """The places of a demonstration.
 
     Repositories lie in directories of their names: nas, coffre, exports, cloud, borg, pgbackrest,
-    barman, and spool for what jobs report.
+    barman, and spool for what jobs report; the restic repository behind a lock lies in the S3 server.
     """
 
     root: Path
@@ -141,6 +142,16 @@ class Layout:
         return self.root / "disk"
 
     @property
+    def medium(self) -> Path:
+        """The image file that stands for a removable disk: attached while it lies there."""
+        return self.root / "media" / "attached" / "disque-rouge.img"
+
+    @property
+    def medium_away(self) -> Path:
+        """Where it lies once somebody took it away."""
+        return self.root / "media" / "coffre-ignifuge" / "disque-rouge.img"
+
+    @property
     def images(self) -> Path:
         """The hospital's images, as files."""
         return self.source / "images"
@@ -194,8 +205,9 @@ def prepare(directory: Path) -> Layout:
     (root / MARK).touch(mode=0o600)
     layout = Layout(root=root)
     made = (layout.state, layout.reports, layout.dumps, layout.images, layout.documents, layout.log)
+    media = (layout.medium.parent, layout.medium_away.parent)
     kept = (layout.exports, layout.disk, layout.etc, layout.reference, root / "secrets")
-    for place in (*made, *kept):
+    for place in (*made, *media, *kept):
         place.mkdir(mode=0o700, parents=True)
     return layout
 

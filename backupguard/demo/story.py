@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import time
@@ -11,13 +12,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
+from uuid import UUID
 
 from backupguard import metrics, plugins, runs, settings
 from backupguard.assess import Assessment, Assessor
 from backupguard.assess.counted import CopiesOf, copies_of
 from backupguard.contracts import Capability
 from backupguard.controls import Catalogue, load_catalogue
-from backupguard.daemon import configuration
+from backupguard.daemon import configuration, custody
 from backupguard.daemon.requests import author, request
 from backupguard.daemon.tasks import TASKS
 from backupguard.demo import backups, hospital, layout, programs, s3_server
@@ -76,8 +78,13 @@ class Told:
 
     @property
     def proved(self) -> bool:
-        """Tell whether all went as it should; what this machine hides from discovery is no fault."""
-        verdicts = {run.verdict for run in self.runs if run.request.task != "discovery"}
+        """Tell whether all went as it should.
+
+        What this machine hides from discovery is no fault, and that some copies are not immutable is
+        what the demonstration shows.
+        """
+        looks = {"discovery", "drift", "immutability"}
+        verdicts = {run.verdict for run in self.runs if run.request.task not in looks}
         return verdicts == {Verdict.PASSED} and self.bundle_verified and bool(self.uncovered)
 
 
@@ -129,7 +136,7 @@ def play(
         made = hospital.fill(place, server, pharma, observations, results)
         cancel.raise_if_set()
         tell(Message(id="demo.step.backup"))
-        port, endpoint = _back_up(stack, place, tools, (server, pharma), tell)
+        port, endpoint, medium = _back_up(stack, place, tools, (server, pharma), tell)
         cancel.raise_if_set()
         parts = written.Parts(
             language=language,
@@ -139,6 +146,9 @@ def play(
             coffre_port=port,
             cloud_endpoint=endpoint,
             bucket=backups.BUCKET,
+            locked_bucket=backups.LOCKED_BUCKET,
+            medium_uuid=medium,
+            closed_port=programs.free_port(),
             server_port=server.port,
             pharma_port=pharma.port,
             observations=observations,
@@ -166,10 +176,10 @@ def _back_up(
     tools: backups.Tools,
     sources: tuple[programs.Source, programs.Source],
     tell: Teller,
-) -> tuple[int | None, str]:
+) -> tuple[int | None, str, UUID]:
     """Run the hospital's backup jobs; what serves copies runs until the stack ends.
 
-    Returns the rest-server's port, if there is one, and the S3 server's address.
+    Returns the rest-server's port, if there is one, the S3 server's address, and the UUID of the disk.
     """
     server, pharma = sources
     backups.dump(place, server, pharma)
@@ -182,11 +192,13 @@ def _back_up(
     backups.with_borg(place, tools.borg)
     cloud = stack.enter_context(s3_server.running(place.cloud, keep=True))
     backups.to_cloud(place, cloud)
+    backups.to_locked_bucket(place, cloud, tools.restic)
+    medium = backups.onto_disk(place, tools.restic)
     backups.reporting(place)
     stack.enter_context(backups.streaming(place, tools.barman, pharma))
     backups.with_pgbackrest(place, tools.pgbackrest, pharma)
     backups.with_barman(place, tools.barman, pharma)
-    return port, cloud.endpoint
+    return port, cloud.endpoint, medium
 
 
 @contextmanager
@@ -232,6 +244,14 @@ def _steps(stage: _Stage) -> None:
     for identifier, repository in chosen.repositories.items():
         if Capability.VERIFY in plugins.capabilities(repository.type):
             stage.perform("integrity", repository_subject(identifier))
+    tell(Message(id="demo.step.immutability"))
+    for identifier in chosen.repositories:
+        stage.perform("immutability", repository_subject(identifier))
+    tell(Message(id="demo.step.offline"))
+    _take_away(stage)
+    tell(Message(id="demo.step.isolation"))
+    stage.perform("isolation", SITE)
+    stage.perform("drift", SITE)
     tell(Message(id="demo.step.first"))
     for application, repositories in written.TESTED.items():
         _restore(stage, application, repositories[0])
@@ -262,6 +282,26 @@ def _discover(stage: _Stage) -> None:
     told.lacking = len(data["lacking"])
     told.uncovered = tuple(
         address(one) for one in data["databases"] if not one["covered_by"] and not one["ignored"]
+    )
+
+
+def _take_away(stage: _Stage) -> None:
+    """Look at the disk while it is here, take it away as people do, and see that it is gone."""
+    stage.perform("offline", SITE)
+    place = stage.told.layout
+    place.medium.rename(place.medium_away)
+    stage.perform("offline", SITE)
+    custody.move(
+        stage.store,
+        stage.settings,
+        medium="disque-rouge",
+        direction="out",
+        holder="agent de sécurité",
+        place="coffre ignifugé, bâtiment B",
+        seal="0417",
+        at=None,
+        uid=os.getuid(),
+        now=datetime.now(UTC),
     )
 
 

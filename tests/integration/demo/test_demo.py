@@ -46,7 +46,7 @@ def test_the_demonstration_proves_and_one_byte_turns_it(
               for fact in told.tests]  # fmt: skip
     assert tested == [
         *(("nas", 2), ("exports", 2), ("borg", 2)),
-        *(("nas", 3), ("coffre", 3), ("exports", 3), ("cloud", 3), ("borg", 3)),
+        *(("nas", 3), ("coffre", 3), ("verrou", 3), ("exports", 3), ("cloud", 3), ("borg", 3)),
     ]
     assert [path.name[-7:] for path in told.reports] == ["en.html", "fr.html"]
     assert "Sur 2 applications vitales" in told.reports[1].read_text(encoding="utf-8")
@@ -54,9 +54,35 @@ def test_the_demonstration_proves_and_one_byte_turns_it(
     assert all(message.id in catalogue("fr") for message in said), Words("fr")
     configuration = told.layout.configuration
     assert settings.load(configuration, environ={}).sha256 == told.settings.sha256
+    _check_attacks(told)
+    _check_disk(told, configuration)
     _check_inventory(configuration)
     _check_uncovered(told, configuration)
     _check_one_byte(told, configuration)
+
+
+def _check_attacks(told: story.Told) -> None:
+    """One copy is proved to be immutable, one is refuted, of one nobody can tell."""
+    tried = {
+        run.request.subject.removeprefix("repository/"): run.verdict.value
+        for run in told.runs
+        if run.request.task == "immutability" and run.verdict
+    }
+    assert (tried["coffre"], tried["verrou"]) == ("passed", "passed")
+    assert tried["cloud"] == "failed"
+    assert tried["nas"] == "could_not_verify"
+    printed = io.StringIO()
+    summary.show(told, Words("fr"), Console(file=printed, width=200))
+    assert "IMM-02  repository/cloud" in printed.getvalue()
+
+
+def _check_disk(told: story.Told, configuration: Path) -> None:
+    """The disk was read, taken away, and somebody says where it is."""
+    (disk,) = json.loads(_command(configuration, "media", "--json").stdout)
+    assert disk["medium"] == "disque-rouge"
+    assert disk["where"] == "away", disk
+    assert told.layout.medium_away.exists()
+    assert not told.layout.medium.exists()
 
 
 def _check_inventory(configuration: Path) -> None:
@@ -80,7 +106,7 @@ def _check_uncovered(told: story.Told, configuration: Path) -> None:
     printed = io.StringIO()
     summary.show(told, Words("fr"), Console(file=printed, width=200))
     assert f"Aucun travail ne sauvegarde la base {uncovered}." in printed.getvalue()
-    assert "imagerie (borg, cloud), ged (nas, scripts)" in printed.getvalue()
+    assert "dpi (disque), imagerie (borg, cloud), ged (nas, scripts)" in printed.getvalue()
     why = _command(configuration, "why", "INV-01", "site")
     assert "(bloc_operatoire (postgresql" in why.stdout, why.stdout
 
