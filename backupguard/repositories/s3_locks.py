@@ -32,6 +32,7 @@ from backupguard.repositories.s3_wire import Signer, Wire
 MECHANISM = "s3-object-lock"
 _THREADS = 8
 _TOGETHER = 100
+_AT_ONCE = 16
 _YEAR_S = 365 * DAY_S
 #: What servers answer where a bucket or an object simply has no such thing. A bucket without Object
 #: Lock answers the question for a retention with InvalidRequest (AWS).
@@ -258,11 +259,18 @@ class S3Locks:
                     one.cancel()
 
     def _chunk(self, wire: Wire, chunk: list[Wanted]) -> list[tuple[Wanted, Locked]]:
-        return [(wanted, self._lock(wire, wanted)) for wanted in chunk]
+        found = []
+        for begin in range(0, len(chunk), _AT_ONCE):
+            part = chunk[begin : begin + _AT_ONCE]
+            answers = wire.heads([(key, version) for _, key, version in part])
+            found += [
+                (wanted, self._lock(wanted, *answer))
+                for wanted, answer in zip(part, answers, strict=True)
+            ]
+        return found
 
-    def _lock(self, wire: Wire, wanted: Wanted) -> Locked:
+    def _lock(self, wanted: Wanted, status: int, head: bytes) -> Locked:
         number, key, version = wanted
-        status, head = wire.head(key, version)
         if status in (404, 405):  # gone, or a delete marker
             return Locked(number, missing=True)
         if status != 200:

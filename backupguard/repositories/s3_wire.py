@@ -14,7 +14,7 @@ import hmac
 import http.client
 import ssl
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -100,6 +100,7 @@ class Wire:
         self._idle: LifoQueue[http.client.HTTPConnection] = LifoQueue()
         self._key: tuple[str, bytes] = ("", b"")
         self._counting = Lock()
+        self._together = True  # whether requests are sent without waiting for the answers before
         self.requests: Counter[str] = Counter()
 
     def close(self) -> None:
@@ -115,9 +116,19 @@ class Wire:
 
         Raises Unreachable (timeout, refused, tls, http_5xx), Misunderstood, Cancelled.
         """
-        query = "" if version == "null" else f"versionId={quote(version, safe='-_.~')}"
-        path = f"{self._path}/{quote(key.encode('utf-8', 'surrogateescape'), safe='/-_.~')}"
-        return self._asked("HeadObject", lambda found: self._head(found, path, query))
+        request = self._request(key, version)
+        return self._asked("HeadObject", lambda found: self._head(found, request))
+
+    def heads(self, wanted: Sequence[tuple[str, str]]) -> list[tuple[int, bytes]]:
+        """Ask for the heads of several versions at once, and return what `head` would of each.
+
+        They are sent one after the other without waiting (RFC 9112, 9.3.2). A server or proxy that
+        does not answer all of them, in order, is asked one by one from then on.
+        """
+        found: list[tuple[int, bytes]] = []
+        if self._together and len(wanted) > 1 and all(version != "null" for _, version in wanted):
+            found = self._pipelined(wanted)
+        return found + [self.head(*one) for one in wanted[len(found) :]]
 
     def listing(self, parameters: Mapping[str, str]) -> tuple[int, bytes]:
         """Ask for a page of the versions of the bucket's objects; return the status and the body."""
@@ -165,13 +176,14 @@ class Wire:
                 self._cancel.wait(_WAITS_S[attempt])
         raise error or Unreachable("refused", repository=self._identifier)
 
-    def _head(
-        self, connection: http.client.HTTPConnection, path: str, query: str
-    ) -> tuple[int, bytes]:
+    def _request(self, key: str, version: str) -> bytes:
+        query = "" if version == "null" else f"versionId={quote(version, safe='-_.~')}"
+        path = f"{self._path}/{quote(key.encode('utf-8', 'surrogateescape'), safe='/-_.~')}"
         target = f"{path}?{query}" if query else path
-        connection.sock.sendall(
-            f"HEAD {target} HTTP/1.1\r\n{self._headers('HEAD', path, query)}\r\n".encode()
-        )
+        return f"HEAD {target} HTTP/1.1\r\n{self._headers('HEAD', path, query)}\r\n".encode()
+
+    def _head(self, connection: http.client.HTTPConnection, request: bytes) -> tuple[int, bytes]:
+        connection.sock.sendall(request)
         answer = b""
         while _END not in answer:
             more = connection.sock.recv(_HEAD_LIMIT)
@@ -180,11 +192,47 @@ class Wire:
             answer += more
             if len(answer) > _HEAD_LIMIT:
                 raise Misunderstood("output_unparsable", repository=self._identifier)
-        if not answer.startswith(b"HTTP/1.") or not answer[9:12].isdigit():
+        if not _is_answer(answer):
             raise Misunderstood("output_unparsable", repository=self._identifier)
         if not answer.endswith(_END):  # a body after HEAD: the connection is good for nothing more
             connection.close()
         return int(answer[9:12]), answer
+
+    def _pipelined(self, wanted: Sequence[tuple[str, str]]) -> list[tuple[int, bytes]]:
+        """Return the answers up to the first that is not what was asked for; none is an error."""
+        self._cancel.raise_if_set()
+        fresh, connection = self._connection()
+        answers = b""
+        try:
+            if fresh:
+                connection.connect()
+            connection.sock.sendall(b"".join(self._request(*one) for one in wanted))
+            while answers.count(_END) < len(wanted) and len(answers) < _BODY_LIMIT:
+                more = connection.sock.recv(_HEAD_LIMIT)
+                if not more:
+                    break
+                answers += more
+        except (OSError, http.client.HTTPException):
+            pass
+        parts = answers.split(_END)[:-1]
+        with self._counting:
+            self.requests["HeadObject"] += len(parts)
+        found: list[tuple[int, bytes]] = []
+        strange = len(parts) < len(wanted) and fresh  # one that was kept may have been closed
+        for part, (_, version) in zip(parts, wanted, strict=False):
+            told = f"\r\nx-amz-version-id: {version}\r\n".lower().encode()
+            right = _is_answer(part) and told in (part + _END).lower()
+            if part[9:12] != b"200" or not right:
+                # What is gone, or may not be seen, is asked for alone: that is no reason to give up.
+                strange |= part[9:12] == b"200" or not _is_answer(part)
+                break
+            found.append((200, part + _END))
+        if len(found) == len(wanted) and answers.endswith(_END):
+            self._keep(connection, answers)
+        else:
+            connection.close()
+        self._together = self._together and not strange
+        return found
 
     def _get(
         self, connection: http.client.HTTPConnection, path: str, query: str
@@ -227,3 +275,7 @@ class Wire:
             connection.close()
         else:
             self._idle.put(connection)
+
+
+def _is_answer(answer: bytes) -> bool:
+    return answer.startswith(b"HTTP/1.") and answer[9:12].isdigit()

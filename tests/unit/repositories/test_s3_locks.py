@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import json
+import socketserver
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import quote
 
 import pytest
 
 from backupguard.errors import Misunderstood
+from backupguard.processes import Cancellation
 from backupguard.repositories.restic_settings import ResticSettings
 from backupguard.repositories.s3_ledger import BELIEVED_S, COMPLIANCE, Entry, Ledger, Locked
 from backupguard.repositories.s3_listing import read_page
 from backupguard.repositories.s3_locks import read_lock
 from backupguard.repositories.s3_places import place_of_restic
 from backupguard.repositories.s3_policy import bypass_holders, early_rules
-from backupguard.repositories.s3_wire import Signer
+from backupguard.repositories.s3_wire import Signer, Wire
 
 NOW = 1_800_000_000
 DAY = 86_400
@@ -257,3 +260,54 @@ def test_where_a_restic_repository_lies(
     assert place is not None
     assert (place.endpoint, place.bucket, place.prefix) == (endpoint, bucket, prefix)
     assert place.region == region
+
+
+class Answers(socketserver.StreamRequestHandler):
+    """Answers HEADs with their version; `last` bounds how many on one connection."""
+
+    last = 1000
+    named = True
+
+    def handle(self) -> None:
+        for _ in range(self.last):
+            line = self.rfile.readline().decode()
+            if not line:
+                return
+            while self.rfile.readline().strip():
+                pass
+            version = line.split("versionId=")[1].split()[0]
+            type(self).asked.append(version)
+            status = "404 Not Found" if version == "gone" else "200 OK"
+            told = f"x-amz-version-id: {version}\r\n" if self.named else ""
+            self.wfile.write(f"HTTP/1.1 {status}\r\n{told}Content-Length: 9\r\n\r\n".encode())
+
+    asked: ClassVar[list[str]] = []
+
+
+@pytest.mark.parametrize(("last", "named"), [(1000, True), (1, True), (3, True), (1000, False)])
+def test_every_version_is_answered_whatever_the_server_makes_of_many_at_once(
+    last: int, named: bool
+) -> None:
+    handler = type("Handler", (Answers,), {"last": last, "named": named, "asked": []})
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), handler) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        wire = Wire(
+            base=f"http://127.0.0.1:{server.server_address[1]}/bucket",
+            signer=lambda host: Signer("access", "private", None, "us-east-1", host),
+            trust=None,
+            timeout_s=5,
+            identifier="cloud",
+            cancel=Cancellation(),
+        )
+        wanted = [(f"key{n}", f"v{n}") for n in range(8)] + [("key", "gone"), ("key", "v9")]
+        for _ in range(3):
+            found = wire.heads(wanted)
+            assert [status for status, _ in found] == [200] * 8 + [404, 200]
+            if named:
+                for (_, version), (_, head) in zip(wanted, found, strict=True):
+                    assert f"x-amz-version-id: {version}".encode() in head
+        wire.close()
+        server.shutdown()
+    if last == 1000 and named:
+        assert wire.requests["HeadObject"] == len(handler.asked) <= 3 * (len(wanted) + 2)
