@@ -55,7 +55,8 @@ job
         was that the tool left when it dropped older ones; None: never seen), `unproven` (its repository
         needs a person's confirmation)
 repository
-    settings: `verifiable` (False: this type can only list), `leaves_site` (by what is declared: off
+    settings: `claims` (protections that the configuration claims), `verifiable` (False: this type can
+        only list), `leaves_site` (by what is declared: off
         site, in a bucket, on a tape or a medium), `key_testable` (its type decrypts with
         `credentials.reader`, so that an escrowed key can be tried), `targets` (per target that it
         lies behind: `asked`: pairs of name and port, `offline`: a medium lies behind it), `vantages` (per vantage
@@ -68,7 +69,8 @@ repository
         `host.joined` (of the host BackupGuard runs on), `repository.inspected/encryption` (newest that
         says whether it is encrypted), `restore-test.escrow/opened` and `/refused` (newest result in
         which the escrowed key opened it, and did not), `immutability.tried`,
-        `immutability.tried/concluded` (newest one that proved or refuted), `immutability.tried/proved`
+        `immutability.tried/concluded` (newest one that proved or refuted),
+        `immutability.tried/proved`, `protection.seen`, `protection.seen/read` (newest that was read)
     known: `points_encrypted` (how many of the newest points are `encrypted`, `clear`, `unknown`)
 site
     settings: `applications` (per id: `criticality`, `jobs`: ids of its jobs), `servers` (how many
