@@ -180,13 +180,17 @@ class BorgAttacker(Attacker):
 
     def _write(self, archive: str) -> Came:
         done = self._program.run("create", archive)
-        if done.returncode != 0 and self._program.error(done).code == "not_found":
+        new = done.returncode != 0 and self._program.error(done).code == "not_found"
+        if new:
             done = self._program.run("init")
             if done.returncode == 0:
                 done = self._program.run("create", archive)
         if done.returncode != 0:
             self._code = "canary_refused"
             return self._refusal(done)
+        if new:
+            self._put = True
+            return worked()
         listed = self._program.run("list")
         names = _archives(listed.stdout) if listed.returncode == 0 else None
         if names is None or archive not in names:

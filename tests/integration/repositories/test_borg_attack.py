@@ -13,7 +13,7 @@ from backupguard.repositories.borg import BORG
 from backupguard.repositories.borg_settings import BorgSettings
 from backupguard.testing import TestContext, listing
 from tests.integration.repositories.attacks import apart_from_canaries, attack
-from tests.integration.repositories.borg_maker import VERSIONS, Borg, executable
+from tests.integration.repositories.borg_maker import Borg, executable
 from tests.integration.repositories.servers import free_port
 
 Sshd = tuple[int, Path, Path]
@@ -49,17 +49,14 @@ def force(borg: Borg, key: Path, *options: str) -> None:
     (key.parent / "authorized").write_text(f'restrict,command="{command}" {public}')
 
 
-@pytest.mark.parametrize("place", VERSIONS, indirect=True)
-def test_a_forced_command_that_only_appends_is_proved_week_after_week(
-    place: Borg, sshd: Sshd, here: TestContext
-):
+@pytest.mark.parametrize("place", ["1.2"], indirect=True)
+def test_a_forced_command_that_only_appends_is_proved(place: Borg, sshd: Sshd, here: TestContext):
     force(place, sshd[1], "--append-only", f"--restrict-to-path={place.root.parent}")
     before = apart_from_canaries(place.root.parent)
-    for token in ("0" * 16, "1" * 16):
-        seen = attack(BORG, settings(place, sshd), here, token)
-        assert seen.proved, seen.outcomes
-        assert seen.refused == {"shell", "delete-repository"}
-        assert seen.outcomes["delete-repository"] == ("refused", "append-only")
+    seen = attack(BORG, settings(place, sshd), here)
+    assert seen.proved, seen.outcomes
+    assert seen.refused == {"shell", "delete-repository"}
+    assert seen.outcomes["delete-repository"] == ("refused", "append-only")
     assert apart_from_canaries(place.root.parent) == before
     assert sorted(entry.name for entry in place.root.parent.iterdir()) == [
         "backupguard-canary-nas",
@@ -99,7 +96,9 @@ def test_a_key_for_one_repository_only_proves_nothing_until_the_canary_is_allowe
     assert listing(place.root.parent) == before
     canary = place.root.parent / "backupguard-canary-nas"
     force(place, sshd[1], *only, f"--restrict-to-repository={canary}")
-    assert attack(BORG, settings(place, sshd), here).proved
+    for token in ("0" * 16, "1" * 16):  # one week, and the next
+        assert attack(BORG, settings(place, sshd), here, token).proved
+    assert sorted(entry.name for entry in place.root.parent.iterdir()) == [canary.name, "dpi"]
 
 
 def test_what_lies_there_under_a_canarys_name_is_not_deleted(
