@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from backupguard import settings
 from backupguard.metrics import render
 from backupguard.model import Finding, Severity, Status, Verdict
 from tests.sabotage.offline_site import DAY, HOUR, MINUTE, Disk, OfflineSite, made
@@ -172,8 +173,6 @@ def test_virtual_tape_library_is_never_offline(site: OfflineSite, tmp_path: Path
     vtl = '[media.usb-a]\nkind = "vtl"\nlibrary = "/dev/sg9"\nbarcode = "V00001"\n'
     first = text.index("[media.usb-a]")
     configuration.write_text(text[:first] + vtl + text[text.index("[media.usb-b]") :])
-    from backupguard import settings
-
     site.ritual(site.a)
     site.settings = settings.load(configuration)
     assert site.settings.repositories["on-a"].medium_kind == "vtl"
@@ -272,3 +271,28 @@ def test_the_image_and_the_host_are_left_as_they_were(site: OfflineSite) -> None
     site.perform("inventory")
     assert (site.a.attached.read_bytes(), site.a.attached.stat().st_mtime_ns) == before
     assert not list(site.settings.runs_directory.glob("*"))
+
+
+def test_a_vault_is_there_while_its_repository_answers(site: OfflineSite, tmp_path: Path) -> None:
+    site.a.write(site.now - HOUR)
+    store = tmp_path / "vault"
+    dumps = next(tmp_path.glob("content-*/dumps"))
+    text = (tmp_path / "backupguard.toml").read_text()
+    first = text.index("[media.usb-a]")
+    vault = '[media.usb-a]\nkind = "vault"\nmay-stay = "2h"\n' + text[text.index("[media.usb-b]") :]
+    vault = vault.replace('path = "{medium}/dumps"', f'path = "{store}"', 1)
+    (tmp_path / "backupguard.toml").write_text(text[:first] + vault)
+    site.settings = settings.load(tmp_path / "backupguard.toml")
+    dumps.rename(store)  # somebody opens the network to it
+    assert site.look().verdict is Verdict.PASSED
+    assert site.medium("usb-a")["copies"][0]["verdict"] == "passed"
+    store.rename(tmp_path / "closed")
+    site.look()
+    assert site.perform("inventory").code == "medium_away"
+    site.say("out", "usb-a")
+    site.vantage()
+    assert site.finding().status is Status.COMPLIANT
+    (tmp_path / "closed").rename(store)
+    site.look(MINUTE)
+    site.look(3 * HOUR)
+    accused(site.finding(), "left_attached")
