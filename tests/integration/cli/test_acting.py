@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from backupguard.cli.main import main
+from backupguard.cli.probe import PROBES
 from backupguard.store import open_store
 
 Call = Callable[..., tuple[int, str, str]]
@@ -97,7 +98,7 @@ def test_each_run_is_closed_once_and_leaves_nothing(call: Call, tmp_path: Path) 
     call("probe")
     store = open_store(tmp_path / "state")
     closed = [fact.observation.kind for fact in store.facts() if "closed" in fact.observation.kind]
-    assert sorted(closed) == ["integrity.closed", "inventory.closed"]
+    assert sorted(closed) == sorted(f"{name}.closed" for name in PROBES)
     assert list((tmp_path / "state" / "runs").iterdir()) == []
     store.close()
 
