@@ -109,6 +109,7 @@ class Media:
         if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
             raise Refusal("failed", f"{self.directory} is not the helper's own")
         os.chown(self.directory, -1, self.gid)
+        self.directory.chmod(0o750)  # whatever the umask: the daemon's group passes through it
         handle = os.open(
             self.directory.parent / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
         )  # fmt: skip

@@ -17,6 +17,7 @@ from backupguard.helper.server import Place, serve
 
 
 def main() -> None:
+    os.umask(0o077)
     where, configuration, root, owner, caller, runtime, gid = sys.argv[1:]
     place = Place(
         callers=frozenset({int(caller)}),

@@ -8,6 +8,7 @@ import pwd
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import tempfile
@@ -92,6 +93,8 @@ def dirty(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Place:
     """A helper of the test's own, serving root."""
 
+    gid = 65534
+
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.image = directory / "usb.img"
@@ -109,7 +112,8 @@ class Place:
 
     def start(self, caller: int = 0) -> Helper:
         directory = self.directory
-        arguments = [self.socket, self.configuration, directory, 0, caller, directory / "run", 0]
+        arguments: list[object] = [self.socket, self.configuration, directory, 0, caller]
+        arguments += [directory / "run", self.gid]
         self.socket.unlink(missing_ok=True)
         self.server = subprocess.Popen(
             [sys.executable, str(SERVING), *map(str, arguments)],
@@ -147,6 +151,8 @@ def test_a_dirty_medium_is_mounted_and_stays_as_it_is(place: Place, dirty: Path)
         place.point, str(place.image), "ext4", USB, False,
     )  # fmt: skip
     assert (place.point / "dump-3").stat().st_size == 1000
+    directory = place.point.parent.stat()
+    assert (stat.S_IMODE(directory.st_mode), directory.st_gid) == (0o750, place.gid)
     options = run("findmnt", "--noheadings", "--output", "OPTIONS", "--mountpoint", place.point)
     assert {"ro", "nosuid", "nodev", "noexec"} <= set(options.strip().split(","))
     assert "norecovery" in options
