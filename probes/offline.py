@@ -127,8 +127,12 @@ def _seen(medium: MediumPlan, found: Look, context: Context) -> Observation:
     subject, now = medium_subject(medium.id), context.now()
     before = _data(context.known.latest("medium.seen", subject))
     since = before.get("attached_since_at")
+    # What was read of it may be older than this: it came and went again with nothing new on it.
+    last = max(
+        (at for at in (before.get("attached_last_at"), since) if at is not None), default=None
+    )
     if found.attached:
-        since = since if since is not None else to_us(now)
+        since = last = since if since is not None else to_us(now)
     elif found.code is None:
         since = None
     return Observation(
@@ -136,7 +140,12 @@ def _seen(medium: MediumPlan, found: Look, context: Context) -> Observation:
         subject=subject,
         observed_at=now,
         key=f"medium.seen/{medium.id}/{context.work.name}",
-        data={"medium": medium.id, "attached_since_at": since, **found.data()},
+        data={
+            "medium": medium.id,
+            "attached_since_at": since,
+            "attached_last_at": last,
+            **found.data(),
+        },
     )
 
 

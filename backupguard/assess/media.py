@@ -78,6 +78,8 @@ def entry(
     if seen_at is not None and looked is not None:
         seen_at = max(seen_at, to_us(looked))
     here = [copy["seen_at"] for copy in copies]
+    if found.get("attached_last_at") is not None:
+        here.append(found["attached_last_at"])
     if found.get("attached"):
         here.append(seen_at)
     return {

@@ -488,6 +488,7 @@ class MediumSeen(TypedDict):
     medium: str
     attached: bool
     attached_since_at: int | None
+    attached_last_at: NotRequired[int | None]  # since when it was, the last time that it was
     device: str | None
     mounted: bool
     identity: str | None  # recognised by: "filesystem-uuid", "luks-uuid", "serial", "barcode"

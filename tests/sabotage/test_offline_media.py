@@ -157,6 +157,21 @@ def test_an_exit_declared_long_before_proves_nothing_of_today(site: OfflineSite)
     accused(site.finding(), "undeclared")
 
 
+def test_a_disk_that_came_and_went_again_with_nothing_new_on_it(site: OfflineSite) -> None:
+    site.ritual(site.a)
+    site.now += 5 * HOUR
+    site.a.attach()
+    site.look()
+    site.a.detach()
+    site.look()
+    site.vantage()
+    assert site.finding().reason.id == "reason.OFF-01.undeclared"
+    site.say("out", "usb-a")
+    site.look()
+    site.vantage()
+    assert site.finding().status is Status.COMPLIANT
+
+
 def test_out_declared_of_a_disk_that_was_never_read(site: OfflineSite) -> None:
     site.say("out", "usb-a")
     site.look(HOUR)
