@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from backupguard.daemon.statements import Statements
     from backupguard.evidence.statements import Statement
 
-app = group("TOPIC [SUBJECT] --text TEXT --until DATE")
+app = group("TOPIC [SUBJECT]")
 
 _Topic = Annotated[str, typer.Argument(metavar="TOPIC", help="For example escrow, or mfa.")]
 _Subject = Annotated[

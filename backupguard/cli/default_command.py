@@ -30,7 +30,7 @@ def group(usage: str) -> typer.Typer:
     """Return an empty group; give it a command named `make`, whose usage in short is `usage`."""
     return typer.Typer(
         cls=DefaultGroup,
-        subcommand_metavar=f"{usage} | COMMAND [ARGS]...",
+        subcommand_metavar=f"{usage} ... | COMMAND ...",
         no_args_is_help=True,
         add_completion=False,
         rich_markup_mode=None,

@@ -13,7 +13,7 @@ from backupguard.errors import EXIT_DONE
 from backupguard.evidence.statements import said_by
 from backupguard.model import application_subject, repository_subject
 
-app = group("CONTROL SUBJECT --reason TEXT --owner WHO --until DATE")
+app = group("CONTROL SUBJECT")
 
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 _Seq = Annotated[int, typer.Argument(metavar="SEQ", help="The number of the exception.")]

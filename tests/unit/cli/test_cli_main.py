@@ -28,8 +28,9 @@ HEAVY = (
 
 #: The commands the design lists for now, in its order.
 IN_HELP = [
-    "run", "config", "doctor", "discover", "inventory", "probe", "restore-test", "baseline",
-    "pause", "status", "why", "report", "report-run", "evidence", "attest", "waive", "demo",
+    "run", "config", "doctor", "discover", "inventory", "probe", "vantage", "restore-test",
+    "baseline", "pause", "status", "why", "report", "report-run", "evidence", "attest", "waive",
+    "media", "demo",
 ]  # fmt: skip
 
 
