@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal, cast, get_args
 
 from pydantic import (
     ConfigDict,
@@ -417,12 +417,26 @@ def _known_keys(model: type[SettingsModel]) -> set[str]:
     return {field.alias or name for name, field in model.model_fields.items()}
 
 
+def _unknown_keys(model: type[SettingsModel], value: Mapping[str, Any]) -> int:
+    """Return how many keys of a table, and of the tables in its arrays, a class does not know."""
+    unknown = len(set(value) - _known_keys(model))
+    for name, field in model.model_fields.items():
+        rows = value.get(field.alias or name)
+        for inner in get_args(field.annotation):
+            if not (isinstance(inner, type) and issubclass(inner, SettingsModel)):
+                continue
+            for row in rows if isinstance(rows, list) else ():
+                unknown += len(set(row) - _known_keys(inner)) if isinstance(row, Mapping) else 0
+    return unknown
+
+
 def engine_tag(classes: Mapping[str, type[SettingsModel]]) -> Callable[[Any], str | None]:
     """Return the rule that chooses the class of a `restore-test` table.
 
     `engine` decides; "" is the class of what every engine knows. Without `engine`, the table is read
-    by the first class, in the order of names, that knows all its keys, and when none does by the one
-    that knows most; the engine that recognises the artifact re-reads it as its own.
+    by the first class, in the order of names, that knows all its keys, those of its checks included,
+    and when none does by the one that knows most; the engine that recognises the artifact re-reads it
+    as its own.
     """
 
     def tag(value: Any) -> str | None:
@@ -430,7 +444,7 @@ def engine_tag(classes: Mapping[str, type[SettingsModel]]) -> Callable[[Any], st
             return ""
         if value.get("engine") is not None:
             return str(value["engine"])
-        return min(classes, key=lambda name: (len(set(value) - _known_keys(classes[name])), name))
+        return min(classes, key=lambda name: (_unknown_keys(classes[name], value), name))
 
     return tag
 

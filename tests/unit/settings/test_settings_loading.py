@@ -140,13 +140,17 @@ criticality = "C1"
 
 
 def test_without_an_engine_the_one_that_knows_the_keys_reads_them(tmp_path: Path) -> None:
-    check = '[[applications.dpi.restore-test.checks]]\nname = "n"\nsql = "select 1"\nequals = 1\n'
-    loaded = load(tmp_path, SITE + ENGINELESS + check)
-
-    test = loaded.applications["dpi"].restore_test
-    assert type(test).__name__ == "PostgresqlSettings"
-    assert test is not None
-    assert test.engine is None
+    check = '[[applications.dpi.restore-test.checks]]\nname = "n"\nequals = 1\n'
+    for asked, kind in (
+        ('sql = "select 1"\n', "MariadbSettings"),
+        ('filter = "(uid=*)"\n', "OpenldapSettings"),
+        ('files = "*.dcm"\n', "FilesSettings"),
+    ):
+        loaded = load(tmp_path, SITE + ENGINELESS + check + asked)
+        test = loaded.applications["dpi"].restore_test
+        assert type(test).__name__ == kind
+        assert test is not None
+        assert test.engine is None
 
 
 def test_without_an_engine_shared_keys_need_none(tmp_path: Path) -> None:
