@@ -44,7 +44,8 @@ def test_every_configured_subject_has_its_findings_from_the_first_second(
         Scope.SITE: ("site",),
     }
     expected = {(c.id, subject) for c in BUILT.values() for subject in configured[c.scope]}
-    assert judged == expected
+    # Here nothing leaves the site, and nothing claims to be immutable.
+    assert judged == {one for one in expected if one[0] not in {"CHF-01", "IMM-01"}}
     assert len(findings) == len(expected) + 20 - len(BUILT)
     assert not [f for f in findings if f.status is Status.COMPLIANT]
 
