@@ -15,8 +15,8 @@ from datetime import datetime
 from typing import ClassVar
 
 from backupguard.controls import facts
-from backupguard.errors import MEDIUM_AWAY
 from backupguard.controls.job_01 import own_grace_s
+from backupguard.errors import MEDIUM_AWAY
 from backupguard.model import (
     Criticality,
     Fact,
