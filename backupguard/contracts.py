@@ -1020,7 +1020,8 @@ class Engine(Protocol):
 
     `select`, `fetch` and `discard` are shared code (restore_tests/phases.py); an engine never writes
     its own. Each method raises BackupDefect when the backup is to blame and nothing else of that
-    kind. One that says `only_when_named = True` (left out: False) is asked only where the site names it.
+    kind. One that says `only_when_named = True` (left out: False) is asked only where the
+    site names it.
     """
 
     name: str

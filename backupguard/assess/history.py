@@ -104,7 +104,8 @@ class History:
         self.outcomes: dict[TestKey, Counter[str]] = {}
         self.verified: dict[Subject, Verified] = {}
         self.encryption: dict[Subject, Fact] = {}  # the newest that says whether it is encrypted
-        self.escrow: dict[Subject, dict[str, Fact]] = {}  # "opened", "refused": with an escrowed key
+        #: "opened" and "refused": the newest tests with an escrowed key.
+        self.escrow: dict[Subject, dict[str, Fact]] = {}
         self.places: dict[Subject, Fact] = {}  # the newest that says where a repository lies
         self.lost: dict[tuple[str, str], list[PointsLost]] = {}
         self._lost_seq: int | None = None

@@ -27,9 +27,9 @@ application
         ("restore", "integrity", None), `unproven` (needs a person's confirmation), `offline_at` (newest
         point on a medium that is proved away; None), `medium_id` (the offline medium it lies on; None),
         `online` ("attached", "answers": how something reaches it; None), `immutable` ("proved",
-        "refuted", "inconclusive"; None: nothing was ever tried), `media`: one per offline medium that carries
-        copies of it, with `medium`, `kind`, `may_stay_s`, `every_s` (None: no rotation planned),
-        `seen_at` (when it was last looked for), `here_at` (the last time it was here), `attached`,
+        "refuted", "inconclusive"; None: nothing was ever tried), `media`: one per offline medium that
+        carries copies of it, with `medium`, `kind`, `may_stay_s`, `every_s` (None: no rotation
+        planned), `seen_at` (when it was last looked for), `here_at` (when it last was here), `attached`,
         `attached_since_at`, `mismatch`, `code`, `slot`, `copies` (`repository`, `seen_at`, `newest_at`
         of this application, `verdict`, `code`, `may_leave`, `restore_test`), `moved` (`direction`,
         `at`, `holder`, `place`, `seal`),
@@ -56,12 +56,11 @@ job
         needs a person's confirmation)
 repository
     settings: `claims` (protections that the configuration claims), `verifiable` (False: this type can
-        only list), `leaves_site` (by what is declared: off
-        site, in a bucket, on a tape or a medium), `key_testable` (its type decrypts with
-        `credentials.reader`, so that an escrowed key can be tried), `targets` (per target that it
-        lies behind: `asked`: pairs of name and port, `offline`: a medium lies behind it), `vantages` (per vantage
-        point in production: `zone`, `max_age_s`), `backup_domains` (directories that are not
-        production's)
+        only list), `leaves_site` (by what is declared: off site, in a bucket, on a tape or a medium),
+        `key_testable` (its type decrypts with `credentials.reader`, so that an escrowed key can be
+        tried), `targets` (per target that it lies behind: `asked`: pairs of name and port, `offline`: a
+        medium lies behind it), `vantages` (per vantage point in production: `zone`, `max_age_s`),
+        `backup_domains` (directories that are not production's)
     latest: `repository.inspected`, `repository.verified`, and `repository.verified/complete` (newest
         one that says since when every unit was read), `repository.verified/failed` (newest one with a
         unit that was found wrong and has not been found right since), `isolation.seen/VANTAGE` (newest
