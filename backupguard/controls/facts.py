@@ -29,7 +29,7 @@ application
         `online` ("attached", "answers": how something reaches it; None), `immutable` ("proved",
         "refuted", "inconclusive"; None: nothing was ever tried), `media`: one per offline medium that
         carries copies of it, with `medium`, `kind`, `may_stay_s`, `every_s` (None: no rotation
-        planned), `seen_at` (when it was last looked for), `here_at` (when it last was here), `attached`,
+        planned), `seen_at` (when it was last looked for), `here_at` (when it was here), `attached`,
         `attached_since_at`, `mismatch`, `code`, `slot`, `copies` (`repository`, `seen_at`, `newest_at`
         of this application, `verdict`, `code`, `may_leave`, `restore_test`), `moved` (`direction`,
         `at`, `holder`, `place`, `seal`),
