@@ -158,6 +158,16 @@ def _higher_number(before: Any, after: Any) -> bool:
     return before is not None and (after is None or after > before)
 
 
+def _raised(before: Any, after: Any) -> bool:
+    """An assumption of the forecast that makes it shorter; left out, it is the careful one."""
+    return after is not None and (before is None or after > before)
+
+
+def _lowered(before: Any, after: Any) -> bool:
+    """As `_raised`, where a smaller figure makes the forecast shorter."""
+    return after is not None and (before is None or after < before)
+
+
 def _less_critical(before: Any, after: Any) -> bool:
     return before is not None and (after is None or str(after) > str(before))
 
@@ -284,6 +294,11 @@ _RULES: tuple[tuple[str, Callable[[Any, Any], bool]], ...] = (
     ("isolation/vantages/*/witness", _changed_or_gone),
     ("isolation/vantages/*/max-age", _longer),
     ("daemon/cadences/isolation", _longer),
+    ("plan", _gone),
+    ("plan/directory", _gone),
+    ("plan/every", _longer),
+    ("plan/parallel", _raised),
+    ("plan/durable-writes", _lowered),
     ("site/commissioning-until", _later),
     ("scratch/clear-text-accepted-by", _later),
 )

@@ -105,7 +105,12 @@ def _sorted(found: list[ConfigurationProblem]) -> list[ConfigurationProblem]:
 
 def _absolute(data: dict[str, Any], base: Path) -> None:
     """Make the paths that are ours relative to the main file's directory, wherever we run."""
-    places = [("store", "directory"), ("scratch", "directory"), ("daemon", "runtime-directory")]
+    places = [
+        ("store", "directory"),
+        ("scratch", "directory"),
+        ("daemon", "runtime-directory"),
+        ("plan", "directory"),
+    ]
     places.append(("reference", "file"))
     tables = [(rules.table(data, name), key) for name, key in places]
     for name in rules.table(data, "repositories"):

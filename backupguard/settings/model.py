@@ -181,6 +181,10 @@ class RestoreTestCadence(ByCriticality):
     c3: Cadence = Field(default=365 * _DAY, alias="C3")
 
 
+#: Within how many days every repository that holds an application is restored from, as RST-01 asks.
+COPIES_WITHIN_DAYS = {Criticality.C1: 92, Criticality.C2: 92, Criticality.C3: 365}
+
+
 class Cadences(SettingsModel):
     """How often BackupGuard does what no other setting schedules."""
 
@@ -213,6 +217,7 @@ class PhaseLimits(SettingsModel):
     isolation: Positive = 30 * _MINUTE
     drift: Positive = 30 * _MINUTE
     report: Positive = _HOUR
+    plan: Positive = 10 * _MINUTE
 
 
 class Daemon(SettingsModel):
@@ -261,6 +266,20 @@ class Scratch(SettingsModel):
     clear_text_accepted_by: str | None = None
 
 
+class PlanSettings(SettingsModel):
+    """The recovery plan: what its forecast assumes, and where it is kept off this host.
+
+    `directory` must exist and lie on something that outlives this host (a mounted share, a USB key);
+    left out, the plan is written only when somebody asks. `durable_writes` is what a load costs with
+    durable writes, in percent of the same load in a restore test, which has none.
+    """
+
+    directory: Path | None = None
+    every: Cadence = 7 * _DAY
+    parallel: int = Field(default=1, ge=1, le=64)  # applications that are brought back at once
+    durable_writes: int = Field(default=165, ge=100, le=1000)
+
+
 class Settings(SettingsModel):
     """The effective settings: frozen, without a single secret's value."""
 
@@ -275,6 +294,7 @@ class Settings(SettingsModel):
     reference: Reference | None = None
     media: Mapping[str, Medium] = Field(default_factory=dict)
     isolation: Isolation = Isolation()
+    plan: PlanSettings = PlanSettings()
     people: Mapping[str, Person] = Field(default_factory=dict)
     probes: Mapping[str, ProbeSettings] = Field(default_factory=dict)
 
@@ -350,11 +370,17 @@ class Settings(SettingsModel):
         return self.probes.get(name) or plugins.probe(name).settings()
 
     def restore_test_schedule(self, application: str) -> str | timedelta:
-        """Return when an application is tested: its own cron, else by its criticality."""
+        """Return when an application is tested: its own cron, else by its criticality and its copies.
+
+        A test is of one copy: with more of them, tests come as often as it takes to restore each in
+        its time.
+        """
         owner = self.applications[application]
         if owner.restore_test is not None and owner.restore_test.schedule is not None:
             return owner.restore_test.schedule
-        return self.daemon.cadences.restore_test.of(owner.criticality)
+        copies = max(1, len(self.fetchable(application)))
+        each = timedelta(days=max(1, COPIES_WITHIN_DAYS[owner.criticality] // copies))
+        return min(self.daemon.cadences.restore_test.of(owner.criticality), each)
 
     def criticality_of(self, repository: str) -> Criticality:
         """Return the highest criticality of the applications kept in a repository; C3 for none."""
