@@ -14,7 +14,7 @@ PROVED = "immutability.tried/proved"
 #: Attackers nobody plays: each is not tested until a person says how it is kept away.
 UNTESTED = ("storage_admin", "hypervisor_admin", "physical", "clock")
 #: Nothing was ever set up with which anything could be tried.
-_NOT_SET_UP = frozenset({"nothing_to_try", "writer_missing", "secret_missing", "user_missing"})
+_NOT_SET_UP = frozenset({"writer_missing", "secret_missing", "user_missing"})
 #: Credentials with which nothing can be proved.
 _WRONG = frozenset({"administrator", "read_only", "authentication"})
 
@@ -89,6 +89,8 @@ def _never(newest: Fact | None) -> Judgement:
     if newest is None:
         return facts.never_set_up("reason.IMM-02.never")
     code = facts.data(newest).get("code")
+    if code == "nothing_to_try":
+        return facts.never_set_up("reason.IMM-02.nothing_to_try", newest)
     if code in _NOT_SET_UP:
         return facts.never_set_up(
             "reason.IMM-02.not_set_up", newest, code=facts.code(facts.data(newest))

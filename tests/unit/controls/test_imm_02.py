@@ -80,7 +80,7 @@ ROWS = [
     (view(tried(10 * DAY, PROVED), tried(HOUR, UNSURE, "timeout")), "warning", LOST, "stale"),
     (view(tried(12 * DAY, PROVED), tried(HOUR, UNSURE, "read_only")), "non_compliant", LOST, "stale"),
     # nothing was ever concluded
-    (view(tried(HOUR, UNSURE, "nothing_to_try")), "not_measurable", NEVER, "not_set_up"),
+    (view(tried(HOUR, UNSURE, "nothing_to_try")), "not_measurable", NEVER, "nothing_to_try"),
     (view(tried(HOUR, UNSURE, "writer_missing")), "not_measurable", NEVER, "not_set_up"),
     (view(tried(HOUR, UNSURE, "administrator")), "not_measurable", NEVER, "wrong_credentials"),
     (view(tried(HOUR, UNSURE, "authentication")), "not_measurable", NEVER, "wrong_credentials"),

@@ -3,6 +3,7 @@ from __future__ import annotations
 import subprocess
 from datetime import date
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
@@ -14,7 +15,8 @@ TODAY = date(2026, 11, 22)
 
 
 def _configuration(place: layout.Layout, coffre_port: int | None) -> settings.Settings:
-    for name in ("nas", "coffre", "cloud", "borg", "pgbackrest"):
+    secrets = ("nas", "coffre", "cloud", "borg", "pgbackrest", "verrou", "disque")
+    for name in (*secrets, "verrou-reader", "writer"):
         layout.write_secret(place, name)
     parts = configuration.Parts(
         language="fr",
@@ -24,6 +26,9 @@ def _configuration(place: layout.Layout, coffre_port: int | None) -> settings.Se
         coffre_port=coffre_port,
         cloud_endpoint="http://127.0.0.1:8333",
         bucket="belle-rive",
+        locked_bucket="belle-rive-verrou",
+        medium_uuid=UUID("6f1d2b3c-0000-4000-8000-000000000001"),
+        closed_port=9,
         server_port=5433,
         pharma_port=5434,
         observations=1000,
@@ -41,7 +46,7 @@ def test_the_configuration_loads_with_and_without_the_vault(tmp_path: Path) -> N
     assert len(whole.applications) == 5
     alone = _configuration(place, None)
     assert set(whole.repositories) - set(alone.repositories) == {"coffre"}
-    assert list(alone.applications["dpi"].backups) == ["nuit"]
+    assert list(alone.applications["dpi"].backups) == ["nuit", "verrou", "disque"]
 
 
 def test_only_the_reference_knows_what_nobody_saves(tmp_path: Path) -> None:
