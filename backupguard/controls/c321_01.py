@@ -146,7 +146,7 @@ class ThreeTwoOne:
             count=len(found.independent),
             offline=offline,
             off_site=", ".join(found.off_site),
-            immutable=", ".join(found.immutable) or "—",
+            immutable=", ".join(found.immutable) or "@copies.none_immutable",
         )
 
     def _no_offline(self, view: View, policy: Policy, found: Count) -> Judgement:

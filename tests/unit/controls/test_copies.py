@@ -84,7 +84,7 @@ def test_a_copy_proved_offline_keeps_the_rule() -> None:
         "count": 2,
         "offline": "tape",
         "off_site": "tape",
-        "immutable": "—",
+        "immutable": "@copies.none_immutable",
     }
     proved = judge("321-01", view([copy("nas", immutable="proved"), *sound(**AWAY)[1:]]))
     assert proved.reason.values["immutable"] == "nas"
@@ -95,7 +95,7 @@ def test_a_copy_proved_offline_keeps_the_rule() -> None:
 @pytest.mark.parametrize("immutable", ["refuted", "inconclusive"])
 def test_only_what_was_proved_is_said_to_be_immutable(immutable: str) -> None:
     judgement = judge("321-01", view([copy("nas", immutable=immutable), *sound(**AWAY)[1:]]))
-    assert judgement.reason.values["immutable"] == "—"
+    assert judgement.reason.values["immutable"] == "@copies.none_immutable"
 
 
 def test_an_old_declaration_is_said_beside_what_is_proved() -> None:
