@@ -15,7 +15,7 @@ from pathlib import Path
 from uuid import UUID, uuid4
 from zoneinfo import ZoneInfo
 
-from backupguard.demo import programs, s3_server
+from backupguard.demo import others, programs, s3_server
 from backupguard.demo.layout import Layout, write_script, write_secret
 from backupguard.demo.programs import Source
 from backupguard.demo.s3_server import S3Server
@@ -41,6 +41,9 @@ class Tools:
 def tools() -> Tools:
     """Look for every tool before anything is made. Raises MissingMeans (program_missing)."""
     s3_server.program()
+    programs.required("mariadbd", "mariadb-server")
+    programs.required("slapd")
+    programs.required("ldapsearch", "ldap-utils")
     return Tools(
         restic=programs.required("restic"),
         borg=programs.required("borg", "borgbackup"),
@@ -77,10 +80,14 @@ class Restic:
 
 
 def dump(layout: Layout, server: Source, pharma: Source) -> None:
-    """Dump the databases: two for others to save, and one into a directory where dumps stay."""
+    """Dump the databases: some for others to save, and some into a directory where dumps stay."""
     server.dump("dpi", layout.dumps / "dpi.dump")
     pharma.dump("pharmacie", layout.dumps / "pharmacie.dump")
     server.dump("labo", layout.exports / f"labo-{_now()}.dump")
+    others.directory(layout)
+    others.sterile_goods(layout)
+    invoices = others.invoices(layout, datetime.now(ZoneInfo("Europe/Paris")))
+    invoices.rename(layout.exports / f"facturation-{_now()}.sql")
 
 
 def _now() -> str:
@@ -88,19 +95,20 @@ def _now() -> str:
 
 
 def with_restic(layout: Layout, program: Path, coffre_port: int | None) -> None:
-    """Save dumps and letters into the directory and, if it has a port, dumps into the rest-server."""
+    """Save dumps and letters into the directory and, if it has a port, some into the rest-server."""
     dpi = layout.dumps / "dpi.dump"
     nas = Restic(
         program=program, repository=str(layout.nas), password_file=write_secret(layout, "nas")
     )
-    nas.back_up(dpi=dpi, ged=layout.documents)
+    directory, goods = layout.dumps / "annuaire.ldif", layout.dumps / "sterilisation.db"
+    nas.back_up(dpi=dpi, ged=layout.documents, annuaire=directory, sterilisation=goods)
     if coffre_port is not None:
         coffre = Restic(
             program=program,
             repository=f"rest:http://127.0.0.1:{coffre_port}/",
             password_file=write_secret(layout, "coffre"),
         )
-        coffre.back_up(dpi=dpi)
+        coffre.back_up(dpi=dpi, annuaire=directory)
 
 
 @contextmanager
@@ -149,7 +157,9 @@ def to_cloud(layout: Layout, server: S3Server) -> None:
     programs.call(["tar", "-cf", images, "-C", layout.source, layout.images.name])
     writer = server.client("writer")
     (labo,) = layout.exports.glob("labo-*.dump")
-    for path, name in ((labo, labo.name), (images, f"imagerie-{_now()}.tar")):
+    (invoices,) = layout.exports.glob("facturation-*.sql")
+    archive = (images, f"imagerie-{_now()}.tar")
+    for path, name in ((labo, labo.name), (invoices, invoices.name), archive):
         writer.upload_file(str(path), BUCKET, f"dumps/{name}")
 
 

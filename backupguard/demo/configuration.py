@@ -1,4 +1,4 @@
-"""The configuration that a demonstration leaves: five applications in ten repositories."""
+"""The configuration that a demonstration leaves: eight applications in ten repositories."""
 
 from __future__ import annotations
 
@@ -13,7 +13,16 @@ from backupguard.demo.layout import Layout
 #: The role that reads the servers' catalogues; no other server on this machine knows it.
 ROLE = "backupguard_demo"
 #: Applications whose copies an engine of this version restores, and the repositories tested.
-TESTED = {"dpi": ("nas", "coffre", "verrou"), "labo": ("exports", "cloud"), "pharmacie": ("borg",)}
+TESTED = {
+    "dpi": ("nas", "coffre", "verrou"),
+    "labo": ("exports", "cloud"),
+    "pharmacie": ("borg",),
+    "imagerie": ("borg",),
+    "annuaire": ("nas", "coffre"),
+    "sterilisation": ("nas",),
+    "facturation": ("exports", "cloud"),
+    "ged": ("nas",),
+}
 
 _SITE = """\
 # Written by `backupguard demo`. Every other command works on it:
@@ -241,6 +250,69 @@ declared-by = "chef de service de radiologie"
 declared-on = {declared_on}
 bia-reference = "BIA-09"
 
+[applications.imagerie.restore-test]
+engine = "files"
+
+[[applications.imagerie.restore-test.checks]]
+name = "images en nombre"
+files = "*.dcm"
+at-least = 10
+
+[applications.annuaire]
+name = "Annuaire du personnel"
+criticality = "C1"
+rpo = "24h"
+rto = "2h"
+provides = ["directory"]
+failure-domain = "campus-nord/baie-1"
+declared-by = "responsable informatique"
+declared-on = {declared_on}
+bia-reference = "BIA-01"
+
+[applications.annuaire.restore-test]
+engine = "openldap"
+
+[[applications.annuaire.restore-test.checks]]
+name = "agents en nombre"
+filter = "(objectClass=inetOrgPerson)"
+at-least = 250
+
+[applications.sterilisation]
+name = "Traçabilité de stérilisation"
+criticality = "C2"
+rpo = "24h"
+rto = "8h"
+failure-domain = "campus-nord/baie-1"
+declared-by = "pharmacien gérant"
+declared-on = {declared_on}
+bia-reference = "BIA-11"
+
+[applications.sterilisation.restore-test]
+engine = "sqlite"
+
+[[applications.sterilisation.restore-test.checks]]
+name = "boîtes récentes"
+sql = "select max(used_at) from sets"
+newer-than = "26h"
+
+[applications.facturation]
+name = "Facturation"
+criticality = "C2"
+rpo = "24h"
+rto = "24h"
+failure-domain = "campus-nord/baie-1"
+declared-by = "direction des finances"
+declared-on = {declared_on}
+bia-reference = "BIA-12"
+
+[applications.facturation.restore-test]
+engine = "mariadb"
+
+[[applications.facturation.restore-test.checks]]
+name = "factures récentes"
+sql = "select max(issued_at) from invoices"
+newer-than = "26h"
+
 [applications.ged]
 name = "Gestion documentaire"
 criticality = "C3"
@@ -250,6 +322,14 @@ failure-domain = "campus-nord/baie-1"
 declared-by = "secrétariat général"
 declared-on = {declared_on}
 bia-reference = "BIA-15"
+
+[applications.ged.restore-test]
+engine = "files"
+
+[[applications.ged.restore-test.checks]]
+name = "lettres en nombre"
+files = "*.txt"
+at-least = 50
 """
 
 _JOB = """
@@ -325,6 +405,19 @@ def _jobs(layout: Layout, parts: Parts) -> list[_Job]:
              selects=f'select.name = "imagerie-*"\nselect.paths = ["{layout.images}"]'),
         _Job(application="imagerie", name="hebergeur", repository="cloud",
              selects='select.pattern = "imagerie-%Y%m%d-%H%M%S.tar"'),
+        *(
+            _Job(application="annuaire", name=name, repository=repository,
+                 selects=f'select.paths = ["{layout.dumps}/annuaire.ldif"]')
+            for name, repository in (("nuit", "nas"), ("nuit-coffre", "coffre"))
+            if repository != "coffre" or parts.coffre_port is not None
+        ),
+        _Job(application="sterilisation", name="nuit", repository="nas",
+             selects=f'select.paths = ["{layout.dumps}/sterilisation.db"]'),
+        *(
+            _Job(application="facturation", name=name, repository=repository,
+                 selects='select.pattern = "facturation-%Y%m%d-%H%M%S.sql"')
+            for name, repository in (("export", "exports"), ("hebergeur", "cloud"))
+        ),
         _Job(application="ged", name="nuit", repository="nas",
              selects=f'select.paths = ["{layout.documents}"]'),
         _Job(application="ged", name="disque", repository="scripts", selects="", every="7d"),
@@ -396,6 +489,9 @@ def write_reference(layout: Layout, today: date) -> None:
         ("Circuit du médicament", "pharmacie"),
         ("Imagerie (PACS)", "imagerie"),
         ("Gestion documentaire", "ged"),
+        ("Annuaire du personnel", "annuaire"),
+        ("Traçabilité de stérilisation", "sterilisation"),
+        ("Facturation", "facturation"),
         ("Bloc opératoire", "bloc_operatoire"),
     )
     lines = ["Nom;Code;Type;Exporté le", *(f"{a};{b};Application;{today}" for a, b in rows)]
