@@ -227,6 +227,16 @@ def _about_targets(text: _Text, assessment: Assessment) -> None:
         ),
     )
     text.gauge(
+        "recovery_forecast_seconds",
+        "When an application would be back if everything had to be restored, from the start; absent "
+        "without declared steps, without a passed test, or behind something that has no figure.",
+        (
+            (of(a.application), _seconds(a.forecast_ms))
+            for a in targets
+            if a.forecast_ms is not None
+        ),
+    )
+    text.gauge(
         "application_rto_target_seconds",
         "Declared RTO (DMIA) of an application; absent where none is declared.",
         ((of(a.application), str(a.rto_s)) for a in targets if a.rto_s is not None),

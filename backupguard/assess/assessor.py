@@ -7,7 +7,7 @@ from datetime import datetime
 
 import structlog
 
-from backupguard.assess import media, pictures, published, settling, tampering, unproven
+from backupguard.assess import due, media, pictures, published, settling, tampering, unproven
 from backupguard.assess.chain import ChainWatch
 from backupguard.assess.history import History
 from backupguard.assess.picture import (
@@ -206,6 +206,7 @@ class Assessor:
             latest=views.latest,
             views={s: views.of(s) for s in every if _scope(s) is Scope.JOB},
             now=now,
+            forecast=views.forecast,
         )
         paused, paused_until = pictures.paused(self._history, now)
         anchored = views.latest.get(SITE, {}).get("evidence.anchored")
@@ -228,6 +229,7 @@ class Assessor:
             applications=tuple(pictures.applications(gathered)),
             jobs=tuple(pictures.jobs(gathered)),
             tests=tuple(pictures.tests(gathered)),
+            due=tuple(due.pictures(views, self._settings, self._catalogue, now)),
             probes=tuple(pictures.probes(gathered)),
             media=tuple(media.pictures(self._settings, views.latest, views.media_looked_at, now)),
             immutability=tuple(
@@ -244,6 +246,7 @@ class Assessor:
             care_domain=self._catalogue.domain,
             attestations=self._history.attestations.standing(now),
             waivers=self._waivers(views, found, now),
+            forecast=views.forecast,
         )
 
     def _waivers(

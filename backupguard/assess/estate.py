@@ -1,4 +1,4 @@
-"""What the records and the settings say of every application's recovery: what the forecast is made of."""
+"""What records and settings say of every application's recovery: what the forecast is made of."""
 
 from __future__ import annotations
 
@@ -132,6 +132,7 @@ def _of_test(
         newest_at=newest_at,
         immutable=tried is not None and payload(tried).get("verdict") == Verdict.PASSED,
         failed_seq=max(failed, default=None),
+        fact=fact,
     )
 
 

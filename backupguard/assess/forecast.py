@@ -9,10 +9,10 @@ recovery began, times microseconds since 1970.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 
-from backupguard.model import Criticality
+from backupguard.model import Criticality, Fact
 
 #: What a load costs with durable writes, in percent of the same load in the sandbox, which has none.
 #: Measured with PostgreSQL 15 and one dump, one to four workers: a default server took 135 to 161.
@@ -52,6 +52,7 @@ class Basis:
     newest_at: int | None = None
     immutable: bool = False
     failed_seq: int | None = None
+    fact: Fact | None = field(default=None, repr=False)
 
     def grown(self, duration_ms: int) -> int:
         """Return how long something takes with the newest size: in proportion, and never less."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+from backupguard.assess.forecast import Forecast
 from backupguard.model import Criticality, Finding, Status, Subject
 
 #: States that neither end a non-compliance nor are one.
@@ -78,6 +79,23 @@ class TestPicture:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DuePicture:
+    """One repository, or age class of points, of an application: when it must be restored from again.
+
+    `of`: "repository" or "age". `last_at` is the newest conclusive test of it; `due_at` None: no end
+    is set. `why` is the code of what keeps it from being restored from now.
+    """
+
+    application: str
+    of: str
+    name: str
+    last_at: int | None
+    due_at: int | None
+    why: str | None
+    overdue: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ApplicationPicture:
     """One application: what was promised for it, None where nothing was declared."""
 
@@ -87,6 +105,7 @@ class ApplicationPicture:
     rpo_s: int | None
     rto_s: int | None
     worst_exposure_ms: int | None = None  # of the last month, over all that it keeps
+    forecast_ms: int | None = None  # when it would be back if everything had to be restored
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,6 +225,7 @@ class Assessment:
     applications: tuple[ApplicationPicture, ...] = ()
     jobs: tuple[JobPicture, ...] = ()
     tests: tuple[TestPicture, ...] = ()
+    due: tuple[DuePicture, ...] = ()
     probes: tuple[ProbePicture, ...] = ()
     media: tuple[MediumPicture, ...] = ()
     immutability: tuple[ImmutabilityPicture, ...] = ()
@@ -218,6 +238,7 @@ class Assessment:
     care_domain: str = "D4"
     attestations: tuple[AttestationPicture, ...] = ()
     waivers: tuple[WaiverPicture, ...] = ()
+    forecast: Forecast | None = None
 
     def finding(self, control: str, subject: Subject) -> Finding | None:
         """Return one finding, None when there is none."""

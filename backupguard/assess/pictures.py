@@ -8,6 +8,7 @@ from datetime import UTC, datetime, time, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from backupguard.assess.forecast import Forecast
 from backupguard.assess.history import History, TestKey, payload
 from backupguard.assess.picture import (
     ApplicationPicture,
@@ -50,6 +51,7 @@ class Gathered:
     latest: Mapping[Subject, Mapping[str, Fact]]
     views: Mapping[Subject, View]
     now: datetime
+    forecast: Forecast
 
 
 def names(settings: Settings) -> dict[Subject, str]:
@@ -65,7 +67,8 @@ def names(settings: Settings) -> dict[Subject, str]:
 
 
 def applications(gathered: Gathered) -> Iterator[ApplicationPicture]:
-    """Yield every configured application with its worst exposure of the last month."""
+    """Yield every configured application, its worst exposure of the last month, its forecast."""
+    returns = {one.application: one for one in gathered.forecast.returns}
     for name, owner in gathered.settings.applications.items():
         jobs = [gathered.views[job_subject(name, job)] for job in owner.backups]
         exposures = [worst_exposure_us(group) for group in by_selection(jobs)]
@@ -77,6 +80,7 @@ def applications(gathered: Gathered) -> Iterator[ApplicationPicture]:
             rpo_s=int(owner.rpo.total_seconds()) if owner.rpo else None,
             rto_s=int(owner.rto.total_seconds()) if owner.rto else None,
             worst_exposure_ms=worst // 1000 if worst is not None else None,
+            forecast_ms=returns[name].end_ms if returns[name].measured else None,
         )
 
 
@@ -235,6 +239,8 @@ def _of_the_site(gathered: Gathered) -> Iterator[ProbePicture]:
     wanted = {"isolation": cadences.isolation, "drift": cadences.drift}
     if settings.media:
         wanted["offline"] = cadences.offline
+    if settings.imports_tests:
+        wanted["imports"] = cadences.imports
     for probe, every in wanted.items():
         runs = gathered.store.runs(states=_ENDED, task=probe, subject=SITE, limit=1)
         last = runs[0] if runs else None

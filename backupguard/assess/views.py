@@ -10,6 +10,8 @@ from functools import lru_cache
 
 from backupguard.assess import job_known, media, reach
 from backupguard.assess.copies import copies_of, listed
+from backupguard.assess.estate import site_forecast
+from backupguard.assess.forecast import Forecast, Return
 from backupguard.assess.history import History, payload
 from backupguard.assess.picture import EvidenceState
 from backupguard.assess.unproven import unconfirmed
@@ -102,6 +104,8 @@ class Views:
         self._evidence = evidence or EvidenceState()
         self.latest: Mapping[Subject, Mapping[str, Fact]] = store.latest()
         self._summaries = {(s.job, s.repository): s for s in store.summaries()}
+        self.forecast: Forecast = site_forecast(settings, history, self._summaries.values())
+        self._returns = {one.application: one for one in self.forecast.returns}
         newest = history.clock.newest()
         self._newest_record_at = to_us(newest) if newest is not None else None
         self._inventory = self._last_complete_inventory()
@@ -153,9 +157,15 @@ class Views:
             latest["restore-test.passed"] = self._history.passed[subject]
         for repository, fact in self._history.concluded.get(subject, {}).items():
             latest[f"restore-test.concluded/{repository}"] = fact
+        for age, fact in self._history.aged.get(subject, {}).items():
+            latest[f"restore-test.age/{age}"] = fact
+        latest |= self._history.declared.of(subject)
         for repository, fact in self._history.failed_points(subject).items():
             latest[f"restore-test.failed-point/{repository}"] = fact
         steps = sum((step.duration for step in owner.recovery.steps), timedelta(0))
+        back = self._returns[name]
+        if back.basis is not None and back.basis.fact is not None:
+            latest["restore-test.forecast"] = back.basis.fact
         first_seen = self._history.first_seen(subject)
         jobs = tuple(self.of(job_subject(name, job)) for job in owner.backups)
         offline = media.of_application(self._settings, name, self.latest, self.media_looked_at)
@@ -173,6 +183,7 @@ class Views:
                 "retention": _retention(owner),
                 "steps_s": int(steps.total_seconds()),
                 "repositories": sorted({job.repository for job in owner.backups.values()}),
+                "fetchable": sorted(self._settings.fetchable(name)),
             },
             latest=latest,
             summaries=tuple(summary for job in jobs for summary in job.summaries),
@@ -194,6 +205,8 @@ class Views:
                     )
                 ],
                 **offline,
+                forecast=_forecast(back),
+                repositories_since=self._repositories_since(owner),
                 reach=self._history.looks.of_media(name, self._settings),
                 today=job_known.day_of(self._now, self._timezone),
                 first_day=(
@@ -201,6 +214,14 @@ class Views:
                 ),
             ),
         )
+
+    def _repositories_since(self, owner: Application) -> dict[str, Json]:
+        """Return when each repository of an application was first judged; None: never yet."""
+        found: dict[str, Json] = {}
+        for name in {job.repository for job in owner.backups.values()}:
+            first = self._history.first_seen(repository_subject(name))
+            found[name] = to_us(first) if first is not None else None
+        return found
 
     def _job(self, subject: Subject, application: str, name: str) -> View:
         owner = self._settings.applications[application]
@@ -439,6 +460,19 @@ def build_views(
 
 def _seconds(duration: timedelta | None) -> int | None:
     return None if duration is None else int(duration.total_seconds())
+
+
+def _forecast(back: Return) -> dict[str, Json]:
+    """Return what the recovery forecast says of an application."""
+    basis = back.basis
+    return {
+        "end_ms": back.end_ms,
+        "missing": list(back.missing),
+        "waits_for": list(back.waits_for),
+        "behind": back.behind,
+        "repository": basis.repository if basis is not None else None,
+        "failed": basis is not None and basis.failed_seq is not None,
+    }
 
 
 def _offline_at(copy: Mapping[str, Json], media_of: Json, now: datetime) -> int | None:

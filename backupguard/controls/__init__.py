@@ -27,7 +27,7 @@ from backupguard.controls.prv_01 import EvidenceKept
 from backupguard.controls.ret_01 import RetentionDepth
 from backupguard.controls.rst_01 import PeriodicRestoreTest
 from backupguard.controls.rst_02 import RestoredContent
-from backupguard.controls.rst_03 import MeasuredRto
+from backupguard.controls.rst_03 import ForecastWithinRto
 
 __all__ = ["BUILT", "Catalogue", "CatalogueEntry", "controls_of", "load_catalogue"]
 
@@ -49,7 +49,7 @@ BUILT: Mapping[str, Control] = {
         Isolation(),
         PeriodicRestoreTest(),
         RestoredContent(),
-        MeasuredRto(),
+        ForecastWithinRto(),
         PrivilegedAccess(),
         ConfigurationDrift(),
         EncryptionAndEscrow(),

@@ -14,12 +14,18 @@ application
     settings: `failure_domain` (of production; None: not declared), `rpo_s`, `rto_s` (None: not
         declared), `declared_by`, `declared_at` (who promised them and when; None: nobody said),
         `retention` (`daily`, `monthly`, `yearly` of its own; None: the catalogue's), `steps_s`
-        (declared manual steps of a recovery), `repositories` (ids that keep copies of it)
+        (declared manual steps of a recovery), `repositories` (ids that keep copies of it), `fetchable`
+        (those of them that can be restored from)
     latest: `restore-test.result`, `restore-test.closed`, and, picked out of all results,
         `restore-test.passed` and `restore-test.concluded/REPOSITORY`: the newest one that passed, and
-        per repository the newest one that passed or failed ("-": no repository was reached)
+        per repository the newest one that passed or failed ("-": no repository was reached), and
+        `restore-test.age/CLASS`, the newest such one of a point of that age (`model.AgeClass`), and
+        `restore-test.forecast`, the one that the recovery forecast rests on
+        `restore-test.declared/SEQ`: every test told of (origin imported or attested) that stands; all
+        the others are observed
     children: its jobs (without those of unproven repositories, for controls that rest on points)
-    known: `today`, `first_day` (when it was first seen), as days since 1970 at the site, `copies`: one
+    known: `today`, `first_day` (when it was first seen), as days since 1970 at the site,
+        `repositories_since` (when each of its repositories was first judged), `copies`: one
         per repository and covered data, with `repository`, `type`, `jobs`, `covers`, `kind` ("backup",
         "snapshot", "replica"), `medium`, `domain`, `declared_at` (None: never), `off_site`, `claims`,
         `device` (words that name a place), `repository_id`, `code`, `points`, `newest_at`
@@ -33,6 +39,10 @@ application
         `attached_since_at`, `mismatch`, `code`, `slot`, `copies` (`repository`, `seen_at`, `newest_at`
         of this application, `verdict`, `code`, `may_leave`, `restore_test`), `moved` (`direction`,
         `at`, `holder`, `place`, `seal`),
+        `forecast` (of its recovery: `end_ms` (after everything began; a lower bound where anything is
+        in `missing` ("steps", "test") or `waits_for` (what it depends on and that has no figure)),
+        `behind` (how many without a figure come before it), `repository`, `failed` (the copy it rests
+        on failed a test since)),
         `reach` (per medium: `targets`, `vantages`: how many, `proved_at`, `fresh_until` (since when
         and until when production is proved to reach none of them; None: it is not), `answers`
         (`target`, `name`, `port`, `vantage`, `seen_at`, `seq`; None))
@@ -98,6 +108,7 @@ from backupguard.model import (
     Judgement,
     Message,
     NotMeasurableCause,
+    Origin,
     Policy,
     Severity,
     Status,
@@ -118,6 +129,9 @@ NOT_OF_THE_BACKUP = frozenset(
     {"by_operator", "by_stop", "by_reload", "daemon_died", "already_running", "store_busy"}
 )
 CONCLUDED = "restore-test.concluded/"
+DECLARED = "restore-test.declared/"
+#: A test told of is one of a restore from this level on: below, only bytes were read.
+RESTORED = 2
 
 
 def data(fact: Fact | None) -> Mapping[str, Any]:
@@ -308,6 +322,54 @@ def last_attempt(view: View, now: datetime) -> Fact | None:
         and data(fact).get("verdict") != Verdict.SKIPPED
     ]
     return max(attempts, key=lambda fact: (seen_at(fact), fact.seq), default=None)
+
+
+def declared_tests(view: View, now: datetime) -> list[Fact]:
+    """Return the tests told of (imported, attested) that stand, of this view's repositories, newest first.
+
+    One that failed stands until a later one of its kind, or until its repository was observed to
+    restore after it.
+    """
+    configured = set(view.settings.get("repositories") or ())
+    observed = {
+        name: seen_at(fact)
+        for name, fact in concluded(view, now).items()
+        if data(fact).get("verdict") == Verdict.PASSED
+    }
+    found = [
+        fact
+        for kind, fact in view.latest.items()
+        if kind.startswith(DECLARED)
+        and not_in_future(fact, now)
+        and (repository := str(data(fact).get("repository"))) in configured
+        and not (
+            data(fact).get("verdict") == Verdict.FAILED
+            and observed.get(repository, 0) > seen_at(fact)
+        )
+    ]
+    return sorted(found, key=lambda fact: (-seen_at(fact), fact.seq))
+
+
+def authenticated(fact: Fact) -> bool:
+    """Tell whether a test told of is a tool's record, or a statement that somebody signed."""
+    told = data(fact).get("declared") or {}
+    return fact.observation.origin is Origin.IMPORTED or told.get("signature") is not None
+
+
+def level_of(fact: Fact) -> int:
+    """Return the level that a test reached."""
+    return number(data(fact).get("level")) or 0
+
+
+def told_by(fact: Fact) -> dict[str, int | str]:
+    """Return what every sentence about a test told of says: whose word, when, how far, from where."""
+    result = data(fact)
+    return {
+        "origin": f"@origin.{fact.observation.origin.value}",
+        "tested_at": seen_at(fact),
+        "level": level_of(fact),
+        "repository": str(result.get("repository") or "—"),
+    }
 
 
 def allowed_s(policy: Policy) -> int:

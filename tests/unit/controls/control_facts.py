@@ -91,6 +91,7 @@ def application(
     jobs: tuple[View, ...] = (),
     newest_record_at: datetime | None = None,
     latest: dict[str, Fact] | None = None,
+    forecast: dict[str, Any] | None = None,
     **settings: Any,
 ) -> View:
     """Return an application's view as `assess` builds it from these results, oldest first."""
@@ -100,6 +101,7 @@ def application(
         found["restore-test.result"] = test
         if data["verdict"] == "passed":
             found["restore-test.passed"] = test
+            found["restore-test.forecast"] = test
         if data["verdict"] in ("passed", "failed"):
             found[f"restore-test.concluded/{data['repository'] or '-'}"] = test
     return View(
@@ -122,6 +124,15 @@ def application(
             "newest_record_at": to_us(newest_record_at) if newest_record_at else None,
             "today": day(NOW),
             "first_day": day(first_seen) if first_seen else None,
+            "forecast": {
+                "end_ms": 600_000 + 1000 * settings.get("steps_s", 0),
+                "missing": [] if settings.get("steps_s") else ["steps"],
+                "waits_for": [],
+                "behind": 0,
+                "repository": "nas",
+                "failed": False,
+            }
+            | (forecast or {}),
         },
     )
 

@@ -153,6 +153,18 @@ def applications(draw: st.DrawFn) -> View:
         ),
         rto_s=draw(st.none() | small),
         steps_s=draw(small),
+        forecast=draw(
+            st.fixed_dictionaries(
+                {},
+                optional={
+                    "end_ms": st.integers(0, 10**9),
+                    "missing": st.sampled_from([[], ["steps"]]),
+                    "waits_for": st.sampled_from([[], ["labo"]]),
+                    "behind": st.integers(0, 2),
+                    "failed": st.booleans(),
+                },
+            )
+        ),
     )
 
 

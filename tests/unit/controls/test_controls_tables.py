@@ -217,13 +217,27 @@ RST_02 = [
     (application(passed(39 * DAY)), "non_compliant", LOST, "critical", "old"),
 ]
 
+STEPS = 3600
+#: Ten minutes of restoring and an hour of declared steps: 4200 s.
 RST_03 = [
-    (application(passed(DAY)), "compliant", None, "info", "within"),
-    (application(passed(DAY), rto_s=None), "compliant", None, "info", "within_default"),
-    (application(passed(DAY), rto_s=600), "warning", None, "warning", "near"),
-    (application(passed(DAY), rto_s=751), "compliant", None, "info", "within"),
-    (application(passed(DAY), rto_s=750), "warning", None, "warning", "near"),
-    (application(passed(DAY), rto_s=599), "non_compliant", None, "high", "exceeded"),
+    (application(passed(DAY), steps_s=STEPS), "compliant", None, "info", "within"),
+    (
+        application(passed(DAY), steps_s=STEPS, rto_s=None),
+        "compliant",
+        None,
+        "info",
+        "within_default",
+    ),
+    (application(passed(DAY), steps_s=STEPS, rto_s=4200), "warning", None, "warning", "near"),
+    (application(passed(DAY), steps_s=STEPS, rto_s=5251), "compliant", None, "info", "within"),
+    (application(passed(DAY), steps_s=STEPS, rto_s=5250), "warning", None, "warning", "near"),
+    (
+        application(passed(DAY), steps_s=STEPS, rto_s=4199),
+        "non_compliant",
+        None,
+        "high",
+        "exceeded",
+    ),
     (application(passed(DAY), steps_s=14_400), "non_compliant", None, "high", "exceeded"),
     (
         application(passed(DAY), rto_s=None, steps_s=43_200),
@@ -239,8 +253,58 @@ RST_03 = [
         "warning",
         "near_default",
     ),
+    # nobody declared what people have to do: nothing can be said, but that it is too long already
+    (application(passed(DAY)), "not_measurable", NEVER, "info", "no_steps"),
+    (application(passed(DAY), rto_s=599), "non_compliant", None, "high", "least"),
+    (
+        application(passed(DAY), steps_s=STEPS, forecast={"waits_for": ["labo"]}),
+        "not_measurable",
+        NEVER,
+        "info",
+        "waits",
+    ),
+    (
+        application(passed(DAY), steps_s=STEPS, forecast={"behind": 2}),
+        "warning",
+        None,
+        "warning",
+        "behind",
+    ),
+    (
+        application(passed(DAY), steps_s=STEPS, forecast={"failed": True}),
+        "warning",
+        None,
+        "warning",
+        "failed",
+    ),
+    (
+        application(passed(DAY), rto_s=None, forecast={"end_ms": 43_200_001}),
+        "non_compliant",
+        None,
+        "high",
+        "least_default",
+    ),
+    *(
+        (
+            application(passed(DAY), steps_s=STEPS, rto_s=None, forecast=known),
+            "warning",
+            None,
+            "warning",
+            reason,
+        )
+        for known, reason in (
+            ({"behind": 2}, "behind_default"),
+            ({"failed": True}, "failed_default"),
+        )
+    ),
     (application(FAILED_TEST), "not_measurable", NEVER, "info", "never"),
-    (application(passed(35 * DAY + HOUR)), "not_measurable", LOST, "info", "old"),
+    (
+        application(passed(35 * DAY + HOUR), steps_s=STEPS),
+        "not_measurable",
+        LOST,
+        "info",
+        "old",
+    ),
     (application(passed(37 * DAY)), "warning", LOST, "warning", "old"),
     (application(passed(40 * DAY)), "non_compliant", LOST, "high", "old"),
 ]
