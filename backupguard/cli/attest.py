@@ -198,7 +198,7 @@ def list_(as_json: _Json = False) -> int:
                 str(row["subject"]),
                 said_by(row["person"], row["author"]),
                 statements.when(words, row["made_at"]),
-                statements.when(words, row["expires_at"]),
+                statements.until(words, row["expires_at"]),
                 words.text(f"attestation.state.{row['state']}"),
                 statements.authenticated(words, row["key"]),
             )
@@ -232,7 +232,7 @@ def show(seq: _Seq, as_json: _Json = False) -> int:
         *((f"{name}", str(value)) for name, value in sorted(row["values"].items())),
         ("who", said_by(row["person"], row["author"])),
         ("made", statements.when(words, row["made_at"])),
-        ("until", statements.when(words, row["expires_at"])),
+        ("until", statements.until(words, row["expires_at"])),
         ("state", words.text(f"attestation.state.{row['state']}")),
         ("origin", statements.authenticated(words, row["key"])),
     ]

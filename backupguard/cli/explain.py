@@ -149,7 +149,7 @@ _NEXT = {
     "reason.ISO-01.join_unread": "next.join_rights",
     "reason.ISO-01.no_target": "next.target",
     "reason.ISO-01.changed": "next.vantage_config",
-    "reason.ISO-01.never_reported": "next.vantage_host",
+    "reason.ISO-01.never_reported": "next.vantage_point",
     "reason.ISO-01.not_yet": "next.vantage_host",
     "reason.ISO-01.silent": "next.vantage_host",
     "reason.ISO-01.stale": "next.vantage_host",

@@ -85,6 +85,11 @@ def when(words: Words, microseconds: int) -> str:
     return words.time(from_us(microseconds))
 
 
+def until(words: Words, microseconds: int) -> str:
+    """Return the last day of the site on which something holds that ends at a midnight."""
+    return words.day(from_us(microseconds - 1).astimezone(words.timezone).date())
+
+
 def authenticated(words: Words, key: Json) -> str:
     """Return whether a statement was signed, and with which key."""
     if key is None:

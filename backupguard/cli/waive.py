@@ -105,7 +105,7 @@ def list_(as_json: _Json = False) -> int:
                 str(row["owner"]),
                 said_by(row["person"], row["author"]),
                 said_by(row["confirmed_by"], row["confirmed_author"]),
-                statements.when(words, row["until_at"]),
+                statements.until(words, row["until_at"]),
                 words.text(f"waiver.state.{row['state']}"),
             )
             for row in rows

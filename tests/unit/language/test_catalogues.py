@@ -12,6 +12,7 @@ from string import Formatter
 import pytest
 from babel.messages.pofile import read_po
 
+from backupguard.daemon.tasks import TASKS
 from backupguard.errors import all_codes
 from backupguard.language import CATALOGUES, LANGUAGES, catalogue
 
@@ -126,6 +127,26 @@ def test_every_message_in_the_code_can_be_said(language: str) -> None:
         if values is not None and not placeholders(known[name]) <= values
     ]
     assert not unfilled
+
+
+def units() -> Iterator[str]:
+    """Yield what progress is counted in, wherever it is told: `context.progress(1, 2, "files")`."""
+    for _, tree in trees():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and len(node.args) == 3:
+                name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+                unit = node.args[2]
+                if name == "progress" and isinstance(unit, ast.Constant):
+                    yield str(unit.value)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_task_and_what_it_counts_has_a_name(language: str) -> None:
+    known = catalogue(language)
+    counted = set(units()) - {"bytes"}
+    assert {"files", "media", "ports"} <= counted, "the search itself works"
+    assert not {f"task.{name}" for name in TASKS} - set(known)
+    assert not {f"unit.{name}" for name in counted} - set(known)
 
 
 def patterns() -> Iterator[re.Pattern[str]]:
