@@ -1023,6 +1023,12 @@ class Engine(Protocol):
     kind. One that says `only_when_named = True` (left out: False) is asked only where the
     site names it.
     """
+    def take(self, path: PurePosixPath, to: PurePosixPath) -> bool:
+        """Move what lies at `path` below `/in` to `to` below `/scratch`, instead of copying it.
+
+        False where it cannot be moved (another file system, no right to): then nothing has happened.
+        """
+
 
     name: str
     settings: type[EngineSettings]

@@ -87,15 +87,19 @@ echo "$lines $ours"; exit $status
 """
 
 
-def consistency(trial: Trial) -> CheckResult:
-    """Let the engine check itself: pg_amcheck over every table and index (PostgreSQL 14 and later)."""
+def consistency(trial: Trial, *, everywhere: bool = False) -> CheckResult:
+    """Let the engine check itself: pg_amcheck over every table and index (PostgreSQL 14 and later).
+
+    Of the trial's database; with `everywhere`, of all that the server has.
+    """
     server = of(trial)
     amcheck = server.programs / "pg_amcheck"
     if not amcheck.exists():
         return _index_check(server)
     done = server.client(
         [
-            *("/bin/sh", "-c", _AMCHECK, "sh", str(amcheck), "--database", server.database),
+            *("/bin/sh", "-c", _AMCHECK, "sh", str(amcheck)),
+            *(("--all",) if everywhere else ("--database", server.database)),
             *("--install-missing=pg_catalog", "--heapallindexed", "--no-dependent-toast"),
             *("--jobs", str(server.sizes.jobs)),
         ]

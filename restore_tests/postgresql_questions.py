@@ -51,7 +51,10 @@ def _make_reader(server: PostgresqlServer, role: str) -> None:
         "grant select on all tables in schema %1$I to %2$I;', nspname, :'role') "
         "from pg_catalog.pg_namespace where nspname !~ '^pg_' \\gexec\n"
     )
-    server.query(f"\\set role {role}\ncreate role :role login bypassrls nosuperuser;\n{grant}")
+    connect = (
+        "select format('grant connect on database %I to %I', current_database(), :'role') \\gexec\n"
+    )
+    server.query(f"\\set role {role}\ncreate role :role login bypassrls nosuperuser;\n{connect}{grant}")
 
 
 def _sql(text: str) -> str:

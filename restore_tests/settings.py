@@ -147,6 +147,18 @@ class PostgresqlSettings(DatabaseSettings):
         return self
 
 
+class PostgresqlPhysicalSettings(DatabaseSettings):
+    """How an application's physical PostgreSQL copies are tested.
+
+    `database` is the one of the server's that is the application's; left out, the biggest. `memory` and
+    `jobs` as for dumps.
+    """
+
+    database: str | None = Field(default=None, pattern=r"^[^\\\"\x00]{1,63}$")
+    memory: Size | None = Field(default=None, ge=256_000_000)
+    jobs: int | None = Field(default=None, ge=1, le=64)
+
+
 class MariadbSettings(DatabaseSettings):
     """How an application's MariaDB or MySQL copies are tested.
 

@@ -27,7 +27,7 @@ from backupguard.processes.supervision import Head, HeadAndTail, attend
 from backupguard.sandbox.cgroups import Group, delegated
 from backupguard.sandbox.limits import SandboxLimits
 from backupguard.sandbox.memory import check_memory, namespace_of
-from backupguard.sandbox.paths import open_regular, read_regular, write_new
+from backupguard.sandbox.paths import move, open_regular, read_regular, write_new
 from backupguard.sandbox.seccomp import seccomp_filter
 from backupguard.sandbox.space import ScratchGuard
 
@@ -303,6 +303,13 @@ class Box:
         self.raise_if_ended()
         root, parts = self._host(path, writable=True)
         write_new(root, parts, content)
+
+    def take(self, path: PurePosixPath, to: PurePosixPath) -> bool:
+        """Move what lies at `path` below `/in` to `to` below `/scratch`; see `contracts.Sandbox`."""
+        self.raise_if_ended()
+        source, parts = self._host(path)
+        target, below = self._host(to, writable=True)
+        return move(source, parts, target, below)
 
     def read(self, path: PurePosixPath, limit: int) -> bytes:
         """Read at most `limit` bytes of a regular file below `/scratch`, `/shared` or `/in`.

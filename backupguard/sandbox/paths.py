@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 from collections.abc import Iterator, Sequence
@@ -73,3 +74,20 @@ def write_new(root: Path, parts: Sequence[str], content: bytes) -> None:
         descriptor = os.open(parts[-1], flags, 0o600, dir_fd=directory)
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
+
+
+def move(root: Path, parts: Sequence[str], target: Path, below: Sequence[str]) -> bool:
+    """Rename `parts` below `root` to `below` below `target`, no link followed; tell whether it was.
+
+    Raises Misunderstood (output_unparsable) when a directory on the way is a link.
+    """
+    if not parts:
+        return False  # the artifact's own directory is shown in every sandbox
+    try:
+        with parent_of(root, parts) as old, parent_of(target, below, create=True) as new:
+            os.rename(parts[-1], below[-1], src_dir_fd=old, dst_dir_fd=new)
+    except OSError as error:
+        if error.errno in (errno.EXDEV, errno.EACCES, errno.EPERM):
+            return False
+        raise Misunderstood("output_unparsable", program="sandbox") from error
+    return True

@@ -56,7 +56,7 @@ class FilesRepository:
             shutil.copytree(source, target, symlinks=True)
         else:
             shutil.copy(source, target)
-        size = sum(f.stat().st_size for f in ([target] if target.is_file() else target.rglob("*")))
+        size = sum(f.lstat().st_size for f in ([target] if target.is_file() else target.rglob("*")))
         return Fetched(
             artifact=PurePosixPath(source.name), bytes=size, files=1, tools={"files": "1"}
         )
@@ -93,6 +93,7 @@ class Trials:
     context: TestContext | None = None
     limits: SandboxLimits = field(default_factory=lambda: SandboxLimits(reserve_percent=1))
     count: int = 0
+    now: datetime = NOW
     engines: Mapping[str, Engine] = field(default_factory=lambda: {"postgresql": POSTGRESQL})
 
     def restore(self, dump: Path, **plan: Any) -> RestoreTestResult:
@@ -102,7 +103,7 @@ class Trials:
     def perform(self, repository: Any, **plan: Any) -> RestoreTestResult:
         self.count += 1
         self.context = context = new_context(self.directory, run=f"run-{self.count}")
-        context.clock.set(NOW)
+        context.clock.set(self.now)
         values = {
             "run": "01JTEST",
             "application": "dpi",
