@@ -417,6 +417,36 @@ class RestoreTestResult:
     freshness_heuristic: datetime | None = None  # newest plausible timestamp, unconfigured
     baseline_accepted: bool = False
     checks_configured: int = 0
+    age: AgeClass | None = None  # of the point; None: none was chosen
+
+
+class AgeClass(StrEnum):
+    """How old a point is when it is restored: what is wrong with old ones shows in no new one."""
+
+    NEWEST = "newest"
+    WEEK = "week"  # up to 7 days, and not the newest
+    MONTH = "month"  # up to 35 days
+    OLDER = "older"
+
+    @classmethod
+    def of(cls, age: timedelta) -> AgeClass:
+        """Return the class of a point that is not the newest."""
+        if age <= timedelta(days=7):
+            return cls.WEEK
+        return cls.MONTH if age <= timedelta(days=35) else cls.OLDER
+
+
+def age_tested(result: Fact) -> AgeClass | None:
+    """Return the age class of the point that a `restore-test.result` restored; None without a point.
+
+    Tests recorded before the class was are taken for those of a point that was not the newest.
+    """
+    data = result.observation.data
+    if not isinstance(data, Mapping) or data.get("point_at") is None:
+        return None
+    if data.get("age") is not None:
+        return AgeClass(data["age"])
+    return AgeClass.of(result.observation.observed_at - from_us(data["point_at"]))
 
 
 class RunState(StrEnum):

@@ -145,6 +145,7 @@ def payload(result: RestoreTestResult) -> Json:
         "duration_ms": recovery_duration_ms(result.phases),
         "fingerprint": _fingerprint(result.fingerprint),
         "tools": dict(result.tools),
+        "age": result.age.value if result.age else None,
     }
 
 

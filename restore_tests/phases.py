@@ -49,6 +49,7 @@ from backupguard.errors import (
 )
 from backupguard.model import (
     Baseline,
+    AgeClass,
     CheckResult,
     Fingerprint,
     Observation,
@@ -79,9 +80,11 @@ class RestoreTestPlan:
     """What to restore and how to judge it.
 
     `selectors` are the application's backup jobs by repository; `repository` restricts the test to one.
-    `point` is "latest", "oldest", "rotate" (with `rotation`, the number of tests made before) or an id.
+    `point` is "latest", "oldest", "rotate" (by `tested`, what was restored before; `first` are the
+    repositories that come before all others) or an id.
     `limits` are seconds per phase; `timezone` the site's; `level` the highest level to try.
     """
+    `at` is the time to recover to: the log of the newest point before it is replayed so far.
 
     run: str
     application: str
@@ -95,9 +98,11 @@ class RestoreTestPlan:
     previous: Fingerprint | None = None
     limits: Mapping[Phase, int] = field(default_factory=dict)
     timezone: str = "UTC"
-    rotation: int = 0
+    tested: selection.Tested = field(default_factory=selection.Tested)
+    first: frozenset[str] = frozenset()
     level: int = 3
 
+    at: datetime | None = None
 
 SandboxOpener = Callable[[Path], AbstractContextManager[Sandbox]]
 Recorder = Callable[[Observation], None]
@@ -183,6 +188,7 @@ class _Test:
     repository: str | None = None
     point: RecoveryPoint | None = None
     fetched: Fetched | None = None
+    age: AgeClass | None = None
     engine: Engine | None = None
     trial: Trial | None = None
     fingerprint: Fingerprint | None = None
@@ -315,13 +321,14 @@ class _Test:
             raise UsageError("unknown_subject", subject=plan.repository or plan.application)
         found: dict[str, tuple[Repository, RecoveryPoint]] = {}
         errors: list[BackupGuardError] = []
-        # every repository gets its newest and its older points in turn
-        turn = plan.rotation // len(names)
-        for name in selection.order(names, plan.point, plan.rotation):
+        ages: dict[str, AgeClass] = {}
+        for name in selection.order(names, plan.point, plan.tested, plan.first):
             try:
                 repository = opened.enter_context(self.repositories.open(name))
-                points = list(repository.points(plan.selectors[name]))
-                found[name] = repository, selection.choose(points, plan.point, now, turn)
+                points = selection.leading_to(repository.points(plan.selectors[name]), plan.at)
+                chosen = selection.choose(points, plan.point, now, plan.tested, name)
+                found[name] = repository, chosen
+                ages[name] = selection.age_of(points, chosen, now)
             except Cancelled:
                 raise
             except BackupGuardError as error:
@@ -336,6 +343,7 @@ class _Test:
         repository, self.point = found[self.repository]
         return repository, self.point
 
+        self.age = ages[self.repository]
     def _selector(self, point: RecoveryPoint) -> JobSelector:
         assert self.repository is not None
         jobs = self.plan.selectors[self.repository]
@@ -499,3 +507,4 @@ __all__ = [
     "restore_test",
     "result_observation",
 ]
+            age=self.age,

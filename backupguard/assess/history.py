@@ -19,7 +19,16 @@ from backupguard.assess import (
 from backupguard.assess.backups import Remembered
 from backupguard.contracts import Store
 from backupguard.controls.chf_01 import said_encrypted
-from backupguard.model import Fact, PointsLost, Subject, Verdict, repository_subject, to_us
+from backupguard.model import (
+    AgeClass,
+    Fact,
+    PointsLost,
+    Subject,
+    Verdict,
+    age_tested,
+    repository_subject,
+    to_us,
+)
 
 _KINDS = (
     "restore-test.result",
@@ -97,6 +106,7 @@ class History:
         self.passed: dict[Subject, Fact] = {}
         self.concluded: dict[Subject, dict[str, Fact]] = {}
         self._failed: dict[Subject, dict[tuple[str, str], Fact]] = {}
+        self.aged: dict[Subject, dict[AgeClass, Fact]] = {}
         self._listed_seq = 0
         self.newest_test: dict[TestKey, Fact] = {}
         self.newest_success: dict[TestKey, Fact] = {}
@@ -263,6 +273,25 @@ class History:
         if verdict in _CONCLUSIVE:
             self.concluded.setdefault(subject, {})[repository] = fact
 
+            age = age_tested(fact)
+            if age is not None:
+                self.aged.setdefault(subject, {})[age] = fact
+
+    def _newest(self, key: TestKey, verdict: str, fact: Fact) -> None:
+        """Count a test; one that was told late does not stand for one done after it."""
+        self.outcomes.setdefault(key, Counter())[verdict] += 1
+        kinds = [self.newest_test]
+        if verdict == Verdict.PASSED:
+            kinds.append(self.newest_success)
+        if verdict == Verdict.FAILED:
+            kinds.append(self.newest_failure)
+        for known in kinds:
+            before = known.get(key)
+            late = before is not None and (
+                before.observation.observed_at > fact.observation.observed_at
+            )
+            if not (late and declared.is_declared(fact)):
+                known[key] = fact
     def first_seen(self, subject: Subject) -> datetime | None:
         """Return when a subject was first judged, None when it never was."""
         if subject not in self._first_seen:

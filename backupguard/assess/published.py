@@ -63,6 +63,7 @@ def status_json(assessment: Assessment, settings: Settings) -> dict[str, Json]:
             finding_json(finding, assessment.criticalities[finding.subject])
             for finding in assessment.findings
         ],
+        "due": [asdict(one) for one in assessment.due],
         "attestations": [asdict(one) for one in assessment.attestations],
         "waivers": [asdict(one) for one in assessment.waivers],
     }

@@ -5,14 +5,14 @@ from __future__ import annotations
 from datetime import datetime
 from typing import ClassVar
 
-from backupguard.controls import facts
+from backupguard.controls import facts, rotation
 from backupguard.model import Fact, Judgement, Policy, Scope, Severity, Verdict, View, to_us
 
 _FAILED_POINT = "restore-test.failed-point/"
 
 
 class PeriodicRestoreTest:
-    """Judges the last conclusive test of each copy, the age of the last success, and failed points."""
+    """Judges the last conclusive test of each copy, the age of the last success, copies left out."""
 
     id: ClassVar[str] = "RST-01"
     scope: ClassVar[Scope] = Scope.APPLICATION
@@ -48,30 +48,65 @@ class PeriodicRestoreTest:
                 attempt,
                 tested_at=facts.seen_at(passed),
                 period_ms=period_s * 1000,
+        return self._passed(view, policy, now, passed, attempt)
+
+    def _passed(
+        self, view: View, policy: Policy, now: datetime, passed: Fact, attempt: Fact | None
+    ) -> Judgement:
+        """Judge an application whose last success is recent enough: what that leaves out."""
             )
         result = facts.data(passed)
         said: dict[str, int | str] = {
             "tested_at": facts.seen_at(passed),
             "level": facts.number(result.get("level")) or 0,
             "repository": str(result.get("repository") or "—"),
+        found = []
         }
         if attempt is not None and facts.data(attempt).get("verdict") == Verdict.COULD_NOT_VERIFY:
             code = facts.code(facts.data(attempt))
-            return facts.warning("reason.RST-01.unverified", passed, attempt, code=code, **said)
+            unverified = "reason.RST-01.unverified"
+            found.append(facts.warning(unverified, passed, attempt, code=code, **said))
         wrong = self._failed_point(view, policy, now)
         if wrong is not None:
-            result = facts.data(wrong)
-            return facts.warning(
-                "reason.RST-01.point_failed",
-                passed,
-                wrong,
-                code=facts.code(result),
-                failed_at=facts.seen_at(wrong),
-                point=str(result.get("point"))[:10],
-                failed_in=str(result.get("repository")),
-                **said,
-            )
+            found.append(self._point_failed(passed, wrong, said))
+        copy = self._copy_due(view, policy, now)
+        if copy is not None:
+            found.append(copy)
+        if found:
+            return facts.worst_of(found)
         return facts.compliant("reason.RST-01.passed", passed, **said)
+    def _point_failed(self, passed: Fact, wrong: Fact, said: dict[str, int | str]) -> Judgement:
+        result = facts.data(wrong)
+        return facts.warning(
+            "reason.RST-01.point_failed",
+            passed,
+            wrong,
+            code=facts.code(result),
+            failed_at=facts.seen_at(wrong),
+            point=str(result.get("point"))[:10],
+            failed_in=str(result.get("repository")),
+            **said,
+        )
+
+    def _copy_due(self, view: View, policy: Policy, now: datetime) -> Judgement | None:
+        """Return a finding for a copy that is never restored from while another one is.
+
+        A warning; non-compliant once it has gone without for twice the period.
+        """
+        due = rotation.overdue_copy(view, policy, now)
+        if due is None or due.due_at is None:
+            return None
+        period_s = facts.seconds(policy, "repository-period")
+        reason = "reason.RST-01.copy_never" if due.last_at is None else "reason.RST-01.copy_due"
+        if due.why is not None:
+            reason += "_away"
+        values: dict[str, int | str] = {"repository": due.name, "period_ms": period_s * 1000}
+        if due.last_at is not None:
+            values["tested_at"] = due.last_at
+        if to_us(now) > due.due_at + period_s * facts.SECOND:
+            return facts.non_compliant(Severity.HIGH, reason, due.fact, **values)
+        return facts.warning(reason, due.fact, **values)
+
 
     def _failed_point(self, view: View, policy: Policy, now: datetime) -> Fact | None:
         """Return the newest failure of a point that another point's pass did not clear.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from backupguard import plugins
+from backupguard.daemon import media_tests
 from backupguard.helper.client import Helper
 from backupguard.media import medium_plan
 from backupguard.model import SITE, Fact, Observation, Verdict
@@ -36,6 +37,7 @@ def offline(task: TaskContext) -> tuple[Verdict, str | None]:
                 continue
         task.recorded += len(task.keep(item))
     task.quiet = task.recorded == 0
+    media_tests.ask(task)
     return verdict
 
 

@@ -25,6 +25,10 @@ RESOURCES = {
 SCHEDULE = "schedule"
 
 
+#: `requested_by` of restore tests of a copy whose medium was attached.
+MEDIUM = "medium"
+#: What BackupGuard starts by itself.
+BY_ITSELF = frozenset({SCHEDULE, MEDIUM})
 def request(
     task: str,
     subject: Subject,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -12,12 +12,13 @@ import structlog
 
 from backupguard import plugins
 from backupguard.contracts import EngineSettings, Sandbox, Secret
-from backupguard.daemon import escrow
+from backupguard.daemon import escrow, media_tests
+from backupguard.daemon.declared_tests import imports
 from backupguard.daemon.discovery import discovery
 from backupguard.daemon.drift import drift
 from backupguard.daemon.isolation import isolation
 from backupguard.daemon.offline import offline
-from backupguard.daemon.requests import SCHEDULE
+from backupguard.daemon.requests import BY_ITSELF
 from backupguard.errors import (
     MEDIUM_AWAY,
     BackupDefect,
@@ -166,14 +167,13 @@ def baseline_of(facts: Mapping[str, Fact], tested: Callable[[int], Fact | None])
     return None
 
 
-def _history(task: TaskContext, subject: Subject) -> tuple[int, Fingerprint | None]:
-    """Return how many restore tests there were, and the shape seen by the last that passed."""
-    count, newest = 0, None
-    for fact in task.store.facts(kinds=["restore-test.result"], subject=subject):
-        count += 1
-        if fact.observation.data["verdict"] == Verdict.PASSED.value:
-            newest = fact.observation.data["fingerprint"]
-    return count, _fingerprint(newest)
+def _shape(results: Sequence[Fact]) -> Fingerprint | None:
+    """Return the shape seen by the last restore test that passed."""
+    for fact in reversed(results):
+        data = fact.observation.data
+        if isinstance(data, Mapping) and data["verdict"] == Verdict.PASSED.value:
+            return _fingerprint(data["fingerprint"])
+    return None
 
 
 def phase_limits(limits: PhaseLimits) -> Mapping[Phase, int]:
@@ -189,7 +189,7 @@ def restore_test(
     `handed` returns the escrowed key that a person brought, where the run is to use one.
     """
     # The engines and what they share are heavy; the idle daemon holds this table too.
-    from restore_tests import phases
+    from restore_tests import phases, selection
 
     options = task.run.request.options
     identifier = task.run.request.subject.removeprefix(application_subject(""))
@@ -211,7 +211,8 @@ def restore_test(
     facts = task.store.latest([task.run.request.subject]).get(task.run.request.subject, {})
     tests, previous = _history(task, task.run.request.subject)
     # By itself BackupGuard goes through older points and all copies; a person gets what was asked.
-    usual = "rotate" if task.run.request.requested_by == SCHEDULE else "latest"
+    usual = "rotate" if task.run.request.requested_by in BY_ITSELF else "latest"
+    tested = selection.tested(results)
     plan = phases.RestoreTestPlan(
         run=task.run.id,
         application=identifier,
@@ -222,10 +223,11 @@ def restore_test(
         rpo=application.rpo,
         rto=application.rto,
         baseline=baseline_of(facts, task.store.fact),
-        previous=previous,
+        previous=_shape(results),
         limits=phase_limits(task.settings.daemon.limits),
         timezone=task.settings.site.timezone,
-        rotation=tests,
+        tested=tested,
+        first=media_tests.leaving(task.settings, identifier, tested, task.context.now()),
     )
 
     escrowed = escrow.is_asked(options)

@@ -319,6 +319,8 @@ class BaselineAccepted(TypedDict):
 
 class BaselineReset(TypedDict):
     """Somebody withdrew the accepted shape."""
+    declared: NotRequired[DeclaredTestData]  # done elsewhere
+    age: NotRequired[str | None]  # of the point: "newest", "week", "month", "older"
 
     reason: str
 

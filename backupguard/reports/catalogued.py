@@ -15,5 +15,14 @@ CONTROL = "RST-01"
 
 def period(catalogue: Catalogue, criticality: Criticality) -> timedelta:
     """Return how old a conclusive restore test may be: the control's period and its grace."""
-    seconds = sum(catalogue.period(CONTROL, criticality, name) or 0 for name in ("period", "grace"))
+    return _sum(catalogue, criticality, "period")
+
+
+def copy_period(catalogue: Catalogue, criticality: Criticality) -> timedelta:
+    """Return within what each repository must be restored from: the control's period and its grace."""
+    return _sum(catalogue, criticality, "repository-period")
+
+
+def _sum(catalogue: Catalogue, criticality: Criticality, name: str) -> timedelta:
+    seconds = sum(catalogue.period(CONTROL, criticality, one) or 0 for one in (name, "grace"))
     return timedelta(seconds=seconds)

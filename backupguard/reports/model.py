@@ -95,6 +95,18 @@ class DueRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CopyDueRow:
+    """A repository that an application was not restored from within its period."""
+
+    application: str
+    name: str
+    criticality: Criticality
+    repository: str
+    last_at: datetime | None  # the last conclusive test of it; None = never
+    period_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class UndecidedRow:
     """A run that was started or due and decided nothing: the reason is on our side."""
 
@@ -157,6 +169,7 @@ class RepositoryRow:
     verified_verdict: Verdict | None
     verified_code: str | None
     verified_complete_at: datetime | None
+    detection_ms: int | None  # damage done longer ago than this was found; None: nobody can say
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -274,6 +287,7 @@ class MonthlyReport:
     removed: tuple[ApplicationRow, ...]
     tests: tuple[TestRow, ...]
     due: tuple[DueRow, ...]
+    copies_due: tuple[CopyDueRow, ...]
     undecided: tuple[UndecidedRow, ...]
     finding_counts: Mapping[Status, int]
     findings: tuple[FindingRow, ...]

@@ -27,6 +27,7 @@ from backupguard.reports.model import (
     STANDINGS,
     ApplicationRow,
     ChangeRow,
+    CopyDueRow,
     DueRow,
     EvidenceData,
     FindingRow,
@@ -116,6 +117,7 @@ def monthly(
         removed=_removed(settings, tests, changes, history.as_of),
         tests=tuple(rows.test_row(fact, names) for fact in history.of("restore-test.result")),
         due=_due(settings, catalogue, applications),
+        copies_due=_copies_due(settings, catalogue, tests, history.as_of),
         undecided=tuple(rows.undecided_rows(history.of(*CLOSING_KINDS))),
         finding_counts=Counter(row.status for row in findings),
         findings=tuple(
@@ -256,6 +258,36 @@ def _due(
     return tuple(result)
 
 
+def _copies_due(
+    settings: Settings, catalogue: Catalogue, tests: list[TestRow], as_of: datetime
+) -> tuple[CopyDueRow, ...]:
+    """Return the copies that can be restored from and were not within their period."""
+    result = []
+    for identifier, application in settings.applications.items():
+        period = catalogued.copy_period(catalogue, application.criticality)
+        for repository in settings.fetchable(identifier):
+            own = [
+                test.at
+                for test in tests
+                if test.application == identifier
+                and test.repository == repository
+                and test.verdict in (Verdict.PASSED, Verdict.FAILED)
+            ]
+            last_at = max(own, default=None)
+            if last_at is None or last_at + period < as_of:
+                result.append(
+                    CopyDueRow(
+                        application=identifier,
+                        name=application.name,
+                        criticality=application.criticality,
+                        repository=repository,
+                        last_at=last_at,
+                        period_ms=period // timedelta(milliseconds=1),
+                    )
+                )
+    return tuple(result)
+
+
 def _findings(
     history: History, settings: Settings, catalogue: Catalogue, language: str
 ) -> list[FindingRow]:
@@ -305,7 +337,9 @@ def _repositories(store: Store, settings: Settings, history: History) -> tuple[R
     prefix = repository_subject("")
     recorded = {s.removeprefix(prefix) for s in seen if s.startswith(prefix)}
     return tuple(
-        _repository_row(identifier, settings, seen.get(repository_subject(identifier), {}))
+        _repository_row(
+            identifier, settings, seen.get(repository_subject(identifier), {}), history.as_of
+        )
         for identifier in sorted(recorded | set(settings.repositories))
     )
 
@@ -319,7 +353,7 @@ def _origin(facts: Mapping[str, Fact]) -> Origin | None:
 
 
 def _repository_row(
-    identifier: str, settings: Settings, facts: Mapping[str, Fact]
+    identifier: str, settings: Settings, facts: Mapping[str, Fact], as_of: datetime
 ) -> RepositoryRow:
     configured = settings.repositories.get(identifier)
     inspected = facts.get("repository.inspected")
@@ -346,6 +380,7 @@ def _repository_row(
         verified_verdict=Verdict(check["verdict"]) if check else None,
         verified_code=check.get("code"),
         verified_complete_at=None if complete is None else from_us(complete),
+        detection_ms=_milliseconds(as_of - from_us(complete)) if complete is not None else None,
     )
 
 

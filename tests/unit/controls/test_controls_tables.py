@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from backupguard.model import View, to_us
+from tests.unit.controls import declared_tables, rotation_tables
 from tests.unit.controls.backup_tables import ANO_01, JOB_01, PDM_01, RET_01
 from tests.unit.controls.control_facts import (
     DAY,
@@ -394,8 +395,9 @@ PRV_01 = [
 ]
 
 TABLES = {
-    "RST-01": RST_01,
-    "RST-02": RST_02,
+    "RST-01": [*RST_01, *rotation_tables.ROWS, *declared_tables.RST_01],
+    "RST-02": [*RST_02, *declared_tables.RST_02],
+    "RST-04": declared_tables.RST_04,
     "RST-03": RST_03,
     "JOB-01": JOB_01,
     "PDM-01": PDM_01,

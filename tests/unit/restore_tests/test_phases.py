@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -23,13 +23,17 @@ from backupguard.errors import (
 )
 from backupguard.evidence.kinds import check_payload
 from backupguard.model import (
+    AgeClass,
     CheckResult,
+    Fact,
     Fingerprint,
+    Observation,
     Phase,
     PointState,
     RecoveryPoint,
     RestoreTestResult,
     Verdict,
+    to_us,
 )
 from backupguard.testing.contexts import TestContext, context
 from restore_tests import selection
@@ -316,12 +320,66 @@ def test_what_nobody_recognises_is_a_defect_only_where_an_engine_is_known(bench:
 # ----------------------------------------------------------------------------------------- selection
 
 
-def test_rotation_walks_through_older_points_and_all_repositories() -> None:
-    points = [point(f"p{n}", 100 - n) for n in range(5)]
-    turns = [selection.choose(points, "rotate", NOW, turn).native_id for turn in range(8)]
-    assert turns == ["p4", "p0", "p4", "p1", "p4", "p2", "p4", "p3"]
-    assert [selection.order(["b", "a"], "rotate", turn)[0] for turn in range(3)] == ["a", "b", "a"]
-    assert selection.order(["b", "a"], "latest", 1) == ["a", "b"]
+def test_rotation_takes_every_copy_and_every_age_in_turn() -> None:
+    """A year of weekly tests of two copies with the same points, replayed from what each recorded."""
+    ages = {"new": 1, "d3": 3 * 24, "d20": 20 * 24, "d21": 21 * 24, "d90": 90 * 24}
+    points = [point(name, hours) for name, hours in sorted(ages.items(), key=lambda one: -one[1])]
+    done: list[Fact] = []
+    taken: list[tuple[str, str]] = []
+    for week in range(16):
+        before = selection.tested(done)
+        name = selection.order(["b", "a"], "rotate", before)[0]
+        chosen = selection.choose(points, "rotate", NOW, before, name)
+        taken.append((name, chosen.native_id))
+        age = selection.age_of(points, chosen, NOW)
+        done.append(_restored(name, chosen, age, NOW + timedelta(days=7 * week)))
+    assert [name for name, _ in taken[:4]] == ["a", "b", "a", "b"]
+    of_a = [native for name, native in taken if name == "a"]
+    of_b = [native for name, native in taken if name == "b"]
+    assert of_a == ["new", "d3", "new", "d90", "new", "d21", "new", "d3"]
+    assert of_b == ["new", "d21", "new", "d3", "new", "d90", "new", "d20"]
+    assert selection.order(["b", "a"], "latest", selection.tested(done)) == ["a", "b"]
+
+
+def test_a_copy_that_cannot_be_verified_does_not_keep_the_others_waiting() -> None:
+    late = _restored("a", point("p1", 1), AgeClass.NEWEST, NOW, verdict="could_not_verify")
+    early = _restored("b", point("p1", 1), AgeClass.NEWEST, NOW - timedelta(days=1))
+    before = selection.tested([early, late])
+    assert selection.order(["a", "b", "c"], "rotate", before) == ["c", "b", "a"]
+    assert selection.order(["a", "b", "c"], "rotate", before, first={"a"}) == ["a", "c", "b"]
+
+
+def test_results_that_reached_no_point_and_pruned_ones_say_nothing() -> None:
+    nowhere = _restored("a", None, None, NOW)
+    pruned = replace(nowhere, observation=replace(nowhere.observation, data=None))
+    assert selection.tested([nowhere, pruned]) == selection.Tested()
+
+
+def test_a_result_from_before_age_classes_counts_for_the_age_of_its_point() -> None:
+    old = _restored("a", point("p1", 24 * 40), AgeClass.OLDER, NOW)
+    data = {name: value for name, value in old.observation.data.items() if name != "age"}
+    bare = replace(old, observation=replace(old.observation, data=data))
+    assert selection.tested([bare]) == selection.tested([old])
+
+
+def _restored(
+    repository: str,
+    chosen: RecoveryPoint | None,
+    age: AgeClass | None,
+    at: datetime,
+    verdict: str = "passed",
+) -> Fact:
+    data = {
+        "repository": repository,
+        "point": chosen.native_id if chosen else None,
+        "point_at": to_us(chosen.at) if chosen else None,
+        "verdict": verdict,
+        "age": age.value if age else None,
+    }
+    seen = Observation(
+        kind="restore-test.result", subject="application/dpi", observed_at=at, data=data, key="k"
+    )
+    return Fact(seq=1, recorded_at=at, run=None, author=None, hash=b"", observation=seen)
 
 
 def test_an_id_may_be_shortened_but_not_guessed() -> None:
