@@ -992,6 +992,12 @@ class Sandbox(Protocol):
     def write(self, path: PurePosixPath, content: bytes) -> None:
         """Create a file below `/scratch` or `/shared` before a program runs; follows no link."""
 
+    def take(self, path: PurePosixPath, to: PurePosixPath) -> bool:
+        """Move what lies at `path` below `/in` to `to` below `/scratch`, instead of copying it.
+
+        False where it cannot be moved (another file system, no right to): then nothing has happened.
+        """
+
     def read(self, path: PurePosixPath, limit: int) -> bytes:
         """Read at most `limit` bytes of a regular file below `/scratch` or `/shared`; no links."""
 
@@ -1023,12 +1029,6 @@ class Engine(Protocol):
     kind. One that says `only_when_named = True` (left out: False) is asked only where the
     site names it.
     """
-    def take(self, path: PurePosixPath, to: PurePosixPath) -> bool:
-        """Move what lies at `path` below `/in` to `to` below `/scratch`, instead of copying it.
-
-        False where it cannot be moved (another file system, no right to): then nothing has happened.
-        """
-
 
     name: str
     settings: type[EngineSettings]
