@@ -23,6 +23,7 @@ import structlog
 from pydantic import ValidationError
 
 from backupguard.contracts import (
+    Capability,
     Command,
     Context,
     Engine,
@@ -48,8 +49,8 @@ from backupguard.errors import (
     verdict_of,
 )
 from backupguard.model import (
-    Baseline,
     AgeClass,
+    Baseline,
     CheckResult,
     Fingerprint,
     Observation,
@@ -83,8 +84,8 @@ class RestoreTestPlan:
     `point` is "latest", "oldest", "rotate" (by `tested`, what was restored before; `first` are the
     repositories that come before all others) or an id.
     `limits` are seconds per phase; `timezone` the site's; `level` the highest level to try.
-    """
     `at` is the time to recover to: the log of the newest point before it is replayed so far.
+    """
 
     run: str
     application: str
@@ -101,8 +102,8 @@ class RestoreTestPlan:
     tested: selection.Tested = field(default_factory=selection.Tested)
     first: frozenset[str] = frozenset()
     level: int = 3
-
     at: datetime | None = None
+
 
 SandboxOpener = Callable[[Path], AbstractContextManager[Sandbox]]
 Recorder = Callable[[Observation], None]
@@ -187,8 +188,8 @@ class _Test:
     error: tuple[Verdict, str] | None = None
     repository: str | None = None
     point: RecoveryPoint | None = None
-    fetched: Fetched | None = None
     age: AgeClass | None = None
+    fetched: Fetched | None = None
     engine: Engine | None = None
     trial: Trial | None = None
     fingerprint: Fingerprint | None = None
@@ -307,7 +308,8 @@ class _Test:
                 self._need_room(point.bytes or 0)
                 self._need_allowance(point.bytes or 0)
                 self.into.mkdir(mode=0o700, parents=True)
-                request = FetchRequest(point=point, selector=self._selector(point))
+                at = self.plan.at if Capability.PITR in repository.capabilities else None
+                request = FetchRequest(point=point, selector=self._selector(point), at=at)
                 self.fetched = repository.fetch(request, self.into)
                 self.tools.update(self.fetched.tools)
 
@@ -341,9 +343,9 @@ class _Test:
         pick = min if plan.point == "oldest" else max
         self.repository = pick(found, key=lambda name: found[name][1].at)
         repository, self.point = found[self.repository]
+        self.age = ages[self.repository]
         return repository, self.point
 
-        self.age = ages[self.repository]
     def _selector(self, point: RecoveryPoint) -> JobSelector:
         assert self.repository is not None
         jobs = self.plan.selectors[self.repository]
@@ -370,6 +372,8 @@ class _Test:
             assert point is not None
             match = self._match(fetched)
             self.engine = engine = self.engines[match.engine]
+            if self.plan.at is not None and not getattr(engine, "point_in_time", False):
+                raise MissingMeans("no_point_in_time", engine=engine.name)
             self._need(engine.requirements(match, fetched.bytes))
             opened = self.stack.enter_context(self.sandbox(self.into))
             self.trial = Trial(
@@ -379,7 +383,7 @@ class _Test:
                 settings=_as_read_by(engine, self.plan.settings),
                 baseline=_comparable(self.plan.baseline, point),
                 previous=self.plan.previous,
-                point_at=point.at,
+                point_at=self.plan.at or point.at,
                 context=self.context,
                 memory=self._memory(),
                 key=uuid4().bytes + uuid4().bytes,
@@ -389,7 +393,12 @@ class _Test:
 
     def _memory(self) -> dict[str, Any]:
         limit = self.plan.limits.get(Phase.PREPARE) or DEFAULT_LIMITS_S[Phase.PREPARE]
-        return {"timezone": self.plan.timezone, "rpo": self.plan.rpo, "timeout_s": limit}
+        return {
+            "timezone": self.plan.timezone,
+            "rpo": self.plan.rpo,
+            "timeout_s": limit,
+            "at": self.plan.at,
+        }
 
     def _match(self, fetched: Fetched) -> Match:
         """Return the match; what is nobody's is a defect once the engine is known."""
@@ -485,12 +494,12 @@ class _Test:
             repository=self.repository or "",
             point=self.point.native_id if self.point else "",
             point_at=point_at,
-            target=None,
+            target=self.plan.at,
             verdict=verdict,
             level=reached,
             phases=tuple(self.phases),
             checks=tuple(self.checks),
-            data_loss_ms=outcome.data_loss_ms(self.checks, point_at),
+            data_loss_ms=outcome.data_loss_ms(self.checks, self.plan.at or point_at),
             bytes=self.fetched.bytes if self.fetched else 0,
             fingerprint=self.fingerprint,
             tools=dict(self.tools),
@@ -498,6 +507,7 @@ class _Test:
             freshness_heuristic=outcome.freshness(self.checks),
             baseline_accepted=accepted,
             checks_configured=len(getattr(self.plan.settings, "checks", ()) or ()),
+            age=self.age,
         )
 
 
@@ -507,4 +517,3 @@ __all__ = [
     "restore_test",
     "result_observation",
 ]
-            age=self.age,

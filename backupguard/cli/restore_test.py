@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
+from zoneinfo import ZoneInfo
 
 import typer
 
@@ -12,7 +14,7 @@ from backupguard.cli.acting import RunJson, Wanted, act, exit_code, label, sente
 from backupguard.daemon import client
 from backupguard.daemon.requests import author
 from backupguard.errors import UsageError
-from backupguard.model import Json, Verdict, application_subject, from_us, repository_subject
+from backupguard.model import Json, Message, Verdict, application_subject, from_us, repository_subject
 
 if TYPE_CHECKING:
     from backupguard.settings import Settings
@@ -28,6 +30,9 @@ def restore_test(
     point: Annotated[
         str, typer.Option(metavar="POINT", help="latest, oldest, or the id of a recovery point.")
     ] = "latest",
+    at: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Recover to this time (ISO 8601).")
+    ] = None,
     escrowed_key: Annotated[
         bool,
         typer.Option("--escrowed-key", help="Open the repository with the key from escrow alone."),
@@ -48,6 +53,8 @@ def restore_test(
     if repository is not None and repository not in settings.repositories:
         raise UsageError("unknown_subject", subject=repository_subject(repository))
     options: dict[str, Json] = {"repository": repository, "point": point}
+    if at is not None:
+        options["at"] = _moment(at, settings.site.timezone)
     key = None
     if escrowed_key:
         key = escrow.brought_key(settings, repository)
@@ -66,6 +73,19 @@ def restore_test(
         for run in ended:
             _show(run, results.get(str(run["id"])))
     return exit_code(ended)
+
+
+def _moment(given: str, zone: str) -> str:
+    """Return a time that has passed; without a zone it is the site's. Raises UsageError."""
+    wrong = UsageError("usage", Message(id="restore-test.no-time", values={"given": given[:80]}))
+    try:
+        moment = datetime.fromisoformat(given)
+    except ValueError as error:
+        raise wrong from error
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=ZoneInfo(zone))
+    if moment > datetime.now(UTC):
+        raise wrong
+    return moment.astimezone(UTC).isoformat()
 
 
 def _cancel(settings: Settings, run: str) -> int:
@@ -105,6 +125,8 @@ def _show(run: RunJson, result: Mapping[str, Any] | None) -> None:
         point=result["point"],
         time=words.time(from_us(result["point_at"])),
     )
+    if result.get("target_at") is not None:
+        common.say("restore-test.target", time=words.time(from_us(result["target_at"])))
     if result.get("key") == "escrow":
         common.say("restore-test.escrowed")
     common.say("restore-test.level", level=words.text(f"level.{result['level']}"))

@@ -226,6 +226,7 @@ def restore_test(
         previous=_shape(results),
         limits=phase_limits(task.settings.daemon.limits),
         timezone=task.settings.site.timezone,
+        at=datetime.fromisoformat(str(options["at"])) if options.get("at") else None,
         tested=tested,
         first=media_tests.leaving(task.settings, identifier, tested, task.context.now()),
     )
