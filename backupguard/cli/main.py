@@ -64,6 +64,7 @@ COMMANDS = (
     Command(
         "why", f"{_CLI}.status:why", "Explain one finding: since when, which facts, what next."
     ),
+    Command("plan", f"{_CLI}.plan:plan", "What comes back when, and how, if all is lost."),
     Command("report", f"{_CLI}.report:report", "Write the monthly report."),
     Command(
         "report-run",

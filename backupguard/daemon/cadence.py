@@ -142,6 +142,7 @@ def schedules(settings: Settings, *, began: datetime | None = None) -> tuple[Sch
         ("offline", bool(settings.media), cadences.offline),
         ("isolation", True, cadences.isolation),
         ("drift", True, cadences.drift),
+        ("imports", settings.imports_tests, cadences.imports),
     ):
         if wanted:
             when = _probe_every(settings, task) or every
@@ -165,6 +166,9 @@ def schedules(settings: Settings, *, began: datetime | None = None) -> tuple[Sch
     found.append(
         Schedule(task="report", subject=SITE, when=cadences.report, timezone=zone, since=began)
     )
+    if settings.plan.directory is not None:
+        every = settings.plan.every
+        found.append(Schedule(task="plan", subject=SITE, when=every, timezone=zone))
     return tuple(found)
 
 

@@ -58,7 +58,10 @@ class DaemonOperations:
         self, task: str, subject: str, options: Json, author: str, key: bytes | None = None
     ) -> Run:
         """Insert a run, with the key a person brought for it; UsageError for an unknown subject."""
-        of_the_site = ("inventory", "discovery", "offline", "isolation", "drift", "report")
+        of_the_site = (
+            *("inventory", "discovery", "offline", "isolation", "drift", "imports"),
+            *("report", "plan"),
+        )
         known = {name: [SITE] for name in of_the_site}
         known["integrity"] = known["immutability"] = [
             repository_subject(name) for name in self.daemon.settings.repositories

@@ -17,8 +17,10 @@ RESOURCES = {
     "offline": "probe",
     "isolation": "probe",
     "drift": "probe",
+    "imports": "probe",
     "restore-test": "restore-test",
     "report": "report",
+    "plan": "report",
 }
 
 #: `requested_by` of what the agenda asks for by itself.

@@ -32,7 +32,9 @@ from backupguard.model import (
     Fact,
     Fingerprint,
     Json,
+    Message,
     Observation,
+    Origin,
     Phase,
     Subject,
     Verdict,
@@ -209,7 +211,11 @@ def restore_test(
             continue
         selectors.setdefault(backup.repository, []).append(task.settings.selector(identifier, job))
     facts = task.store.latest([task.run.request.subject]).get(task.run.request.subject, {})
-    tests, previous = _history(task, task.run.request.subject)
+    results = tuple(
+        fact
+        for fact in task.store.facts(kinds=["restore-test.result"], subject=task.run.request.subject)
+        if fact.observation.origin is Origin.OBSERVED
+    )
     # By itself BackupGuard goes through older points and all copies; a person gets what was asked.
     usual = "rotate" if task.run.request.requested_by in BY_ITSELF else "latest"
     tested = selection.tested(results)
@@ -294,6 +300,18 @@ def report(task: TaskContext) -> tuple[Verdict, str | None]:
     return Verdict.PASSED, None
 
 
+def plan(task: TaskContext) -> tuple[Verdict, str | None]:
+    """Write the recovery plan where the settings keep it, or where it was asked for."""
+    from backupguard.reports.plan_issue import issue_plan
+
+    asked = task.run.request.options.get("output")
+    directory = Path(asked) if asked else task.settings.plan.directory
+    if directory is None:
+        raise UsageError("usage", Message(id="plan.no_directory"))
+    task.record(*issue_plan(task.store, task.settings, directory, task.context.now()))
+    return Verdict.PASSED, None
+
+
 TASKS: Mapping[str, Task] = {
     "inventory": inventory,
     "integrity": integrity,
@@ -302,6 +320,8 @@ TASKS: Mapping[str, Task] = {
     "offline": offline,
     "isolation": isolation,
     "drift": drift,
+    "imports": imports,
     "restore-test": restore_test,
     "report": report,
+    "plan": plan,
 }

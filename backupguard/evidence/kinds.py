@@ -284,6 +284,18 @@ class FingerprintData(TypedDict):
     columns: dict[str, int]
 
 
+class DeclaredTestData(TypedDict):
+    """Where a restore test is known from that BackupGuard did not do; its origin is the fact's."""
+
+    format: str  # "dbatools", "surebackup", "rman", "dbcc", "iris", "attested"
+    sha256: str  # of the record
+    who: str | None  # did it, in the words of whoever tells
+    checked: list[str]  # what was looked at, in the words of whoever tells
+    order: list[str]  # base services and applications, as they were brought back
+    person: str | None  # of `[people]`, by the account that handed it in
+    signature: Signature | None  # None: nobody signed it
+
+
 class RestoreTestResultData(TypedDict):
     """Everything a restore test saw."""
 
@@ -307,6 +319,8 @@ class RestoreTestResultData(TypedDict):
     fingerprint: FingerprintData | None
     tools: dict[str, str]
     key: NotRequired[str]  # "reader", or "escrow": no other key of the repository was used
+    declared: NotRequired[DeclaredTestData]  # done elsewhere
+    age: NotRequired[str | None]  # of the point: "newest", "week", "month", "older"
 
 
 class BaselineAccepted(TypedDict):
@@ -319,8 +333,6 @@ class BaselineAccepted(TypedDict):
 
 class BaselineReset(TypedDict):
     """Somebody withdrew the accepted shape."""
-    declared: NotRequired[DeclaredTestData]  # done elsewhere
-    age: NotRequired[str | None]  # of the point: "newest", "week", "month", "older"
 
     reason: str
 
@@ -676,6 +688,16 @@ class ReportIssued(TypedDict):
     bytes: int
 
 
+class PlanIssued(TypedDict):
+    """The recovery plan was written to a directory, the configured one or another."""
+
+    file: str
+    sha256: str
+    bytes: int
+    same_device: bool  # it lies on the disk that also holds BackupGuard's own state
+    configured: bool
+
+
 class EvidencePruned(TypedDict):
     """Bodies of records that were dropped, on purpose."""
 
@@ -765,6 +787,7 @@ KINDS: Mapping[str, Kind] = {
         Kind(name="policy.seen", payload=PolicySeen),
         Kind(name="policy.changed", payload=PolicyChanged),
         Kind(name="drift.closed", payload=RunClosed, keep_days=ONE_YEAR),
+        Kind(name="imports.closed", payload=RunClosed, keep_days=ONE_YEAR),
         Kind(name="secrets.seen", payload=SecretsSeen),
         Kind(name="attestation.made", payload=AttestationMade),
         Kind(name="attestation.withdrawn", payload=AttestationWithdrawn),
@@ -772,6 +795,8 @@ KINDS: Mapping[str, Kind] = {
         Kind(name="waiver.confirmed", payload=WaiverConfirmed),
         Kind(name="waiver.ended", payload=WaiverEnded),
         Kind(name="report.issued", payload=ReportIssued),
+        Kind(name="plan.issued", payload=PlanIssued),
+        Kind(name="plan.closed", payload=RunClosed),
         Kind(name="evidence.pruned", payload=EvidencePruned),
         Kind(name="evidence.anchored", payload=EvidenceAnchored),
         Kind(name="evidence.key-created", payload=KeyCreated),

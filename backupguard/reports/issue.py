@@ -69,7 +69,7 @@ def issue_report(
             text = render_html(report, words) if html else render_json(report)
             content = text.encode()
             path = directory / file_name(month, report_format, language)
-            _replace(path, content)
+            replace_file(path, content)
             observation = _observation(month, report_format, language, content, now)
             issued.append(Issued(path=path, observation=observation))
     return tuple(issued)
@@ -102,7 +102,8 @@ def check_offered(languages: Sequence[str], formats: Sequence[str]) -> None:
             raise UsageError("usage", Message(id=name, values=values))
 
 
-def _replace(path: Path, content: bytes) -> None:
+def replace_file(path: Path, content: bytes) -> None:
+    """Put a file in place, whole or not at all, readable by its owner and group. Raises OSError."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with temporary.open("wb") as file:
