@@ -14,7 +14,15 @@ from enum import StrEnum
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, ClassVar, Literal, Protocol, Self, runtime_checkable
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from backupguard.model import (
@@ -227,11 +235,34 @@ class ProbeSettings(SettingsModel):
     every: Annotated[Duration, Field(ge=timedelta(minutes=1))] | None = None
 
 
+class RecordImports(SettingsModel):
+    """Where other tools lay the records of the restore tests they did of an application.
+
+    `names` are the databases or machines in them that are the application's, left out: all. `dates` is
+    the form of times that could be read in two ways (strptime): "%d/%m/%Y %H:%M:%S".
+    """
+
+    directory: Path
+    format: Literal["dbatools", "surebackup", "rman", "dbcc", "iris"]
+    pattern: Annotated[str, Field(pattern=r"^[^/]{1,100}$")] = "*"
+    repository: str | None = None  # left out: the only one of the application
+    names: tuple[str, ...] = ()
+    dates: str | None = None
+
+    @field_validator("directory")
+    @classmethod
+    def _whole(cls, directory: Path) -> Path:
+        if not directory.is_absolute():
+            raise ValueError("write the whole path, from /")
+        return directory
+
+
 class EngineSettings(SettingsModel):
     """What every engine's settings share; the engine's own checks are added by its subclass."""
 
     engine: str | None = None  # left out: recognised from the artifact
     schedule: str | None = None  # cron; left out: by criticality
+    imports: RecordImports | None = None
 
 
 # ----------------------------------------------------------------------------------------- secrets

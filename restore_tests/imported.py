@@ -39,7 +39,9 @@ def read(
     """
     if form not in FORMATS:
         known = ", ".join(FORMATS)
-        raise UsageError("usage", Message(id="restore-tests.import.format", values={"known": known}))
+        raise UsageError(
+            "usage", Message(id="restore-tests.import.format", values={"known": known})
+        )
     reader, engine = FORMATS[form]
     parts = _newest(reader(content, reading), names)
     verdict = worst([part.verdict for part in parts])

@@ -54,7 +54,10 @@ def rman(content: bytes, reading: Reading) -> Iterator[Part]:
     name = name_of(database[1] if database else "oracle", 1)
     read = "validation complete" in text
     restored = "restore complete" in text
-    opened = restored and re.search(r"^database opened|^Database altered", text, re.MULTILINE) is not None
+    opened = (
+        restored
+        and re.search(r"^database opened|^Database altered", text, re.MULTILINE) is not None
+    )
     wanted = read or "Starting restore at" in text or "Starting validate at" in text
     if not wanted:
         raise wrong("no-test", lines)
@@ -67,9 +70,7 @@ def rman(content: bytes, reading: Reading) -> Iterator[Part]:
     elif read or restored:
         yield Part(name=name, level=1, verdict=Verdict.PASSED, code=READ, at=at)
     else:  # RESTORE … PREVIEW lists what would be read, and reads nothing
-        yield Part(
-            name=name, level=0, verdict=Verdict.COULD_NOT_VERIFY, code=SKIPPED, at=at
-        )
+        yield Part(name=name, level=0, verdict=Verdict.COULD_NOT_VERIFY, code=SKIPPED, at=at)
 
 
 def _rman_time(said: str, reading: Reading, line: int) -> datetime:
@@ -91,7 +92,9 @@ _DBCC_LOGGED = re.compile(
     r"^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)?)\s+\S+\s+DBCC CHECKDB \(([^)\n]{1,128})\)[^\n]*?"
     r"found (\d{1,9}) errors and repaired (\d{1,9}) errors"
 )
-_DBCC_END = re.compile(r"DBCC execution completed|Exécution de DBCC terminée|DBCC terminée", re.IGNORECASE)
+_DBCC_END = re.compile(
+    r"DBCC execution completed|Exécution de DBCC terminée|DBCC terminée", re.IGNORECASE
+)
 #: Severity 17 and above is the server's own trouble: the check that says so did not end well.
 _DBCC_TROUBLE = re.compile(r"^(?:Msg|Message) \d+, (?:Level|Niveau) (?:1[7-9]|2\d)", re.MULTILINE)
 
@@ -142,7 +145,9 @@ _IRIS_BEGAN = re.compile(
     r"(\d{1,4}[-/ ]\w{1,9}[-/ ]\d{1,4}[^\n]*)",
     re.IGNORECASE,
 )
-_IRIS_DIRECTORY = re.compile(r"^\s*Directory:?\s+(\S[^\n]{0,110}?)\s*$", re.MULTILINE | re.IGNORECASE)
+_IRIS_DIRECTORY = re.compile(
+    r"^\s*Directory:?\s+(\S[^\n]{0,110}?)\s*$", re.MULTILINE | re.IGNORECASE
+)
 _IRIS_CLEAN = re.compile(r"No (?:database )?errors were found", re.IGNORECASE)
 _IRIS_BAD = re.compile(r"\*{3,}\s*ERROR|\b[1-9]\d* errors? (?:were|was) found", re.IGNORECASE)
 

@@ -30,6 +30,7 @@ READ, OPENED, CHECKED = "declared_read", "declared_opened", "declared_checked"
 FAILED, DAMAGED, SKIPPED = "declared_failed", "declared_damaged", "declared_skipped"
 #: What PowerShell 5 makes of a date in JSON, and what 7 does.
 _OLD_JSON_DATE = re.compile(r"^/Date\((-?\d{1,16})(?:[+-]\d{4})?\)/$")
+_FIRST_YEAR = 1990
 _FRACTION = re.compile(r"(\.\d{6})\d+")
 
 
@@ -116,6 +117,8 @@ def time_of(text: str, reading: Reading, line: int) -> datetime | None:
             moment = datetime.fromisoformat(_FRACTION.sub(r"\1", said))
     except (ValueError, OverflowError, OSError):
         raise wrong("no-time", line) from None
+    if moment.year < _FIRST_YEAR:  # what .NET writes for no time at all
+        return None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=ZoneInfo(reading.timezone))
     return moment.astimezone(UTC)
@@ -148,7 +151,7 @@ def _json(text: str, wanted: frozenset[str]) -> Iterator[tuple[int, Row]]:
     try:
         found: Any = json.loads(text)
     except json.JSONDecodeError as error:
-        whole = text[error.pos :].strip()
+        whole = text.rstrip()[-1] in "]}"
         raise wrong("broken" if whole else "half-written", error.lineno) from None
     except RecursionError:
         raise wrong("broken", 1) from None
@@ -177,6 +180,9 @@ def _csv(text: str, wanted: frozenset[str]) -> Iterator[tuple[int, Row]]:
     skipped = 1 if lines[0].startswith("#TYPE") else 0
     if len(lines) <= skipped:
         raise wrong("half-written", len(lines))
+    if not text.endswith("\n"):
+        # Export-Csv ends every row; without its end, the last one may be cut inside a cell.
+        raise wrong("half-written", len(lines))
     header = lines[skipped]
     delimiter = max(",;\t", key=header.count)
     reader = csv.DictReader(
@@ -194,7 +200,4 @@ def _csv(text: str, wanted: frozenset[str]) -> Iterator[tuple[int, Row]]:
                 raise wrong("half-written", line)
             yield line, row
     except csv.Error:
-        raise wrong("half-written", reader.line_num + skipped) from None
-    if not text.endswith("\n"):
-        # Export-Csv ends every row; without its end, the last one may be cut inside a cell.
-        raise wrong("half-written", len(lines))
+        raise wrong("half-written", reader.line_num + skipped + 1) from None

@@ -42,9 +42,7 @@ def dbatools(content: bytes, reading: Reading) -> Iterator[Part]:
         if at is None:
             raise wrong("undated", line)
         duration = milliseconds(start, end)
-        yield Part(
-            name=name, level=level, verdict=verdict, code=code, at=at, duration_ms=duration
-        )
+        yield Part(name=name, level=level, verdict=verdict, code=code, at=at, duration_ms=duration)
 
 
 def _dbatools_shown(restored: str, checked: str) -> tuple[int, Verdict, str]:
@@ -85,13 +83,11 @@ def surebackup(content: bytes, reading: Reading) -> Iterator[Part]:
         start = time_of(row.get("CreationTime", "") or row.get("StartTime", ""), reading, line)
         end = time_of(row["EndTime"], reading, line)
         state = row.get("State", "").strip().lower()
-        if end is None or end.year < 1990 or state in _RUNNING:
+        if end is None or state in _RUNNING:
             raise wrong("unfinished", line)
         level, verdict, code = _surebackup_shown(row)
         duration = milliseconds(start, end)
-        yield Part(
-            name=name, level=level, verdict=verdict, code=code, at=end, duration_ms=duration
-        )
+        yield Part(name=name, level=level, verdict=verdict, code=code, at=end, duration_ms=duration)
 
 
 def _surebackup_shown(row: Row) -> tuple[int, Verdict, str]:

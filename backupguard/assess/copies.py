@@ -111,6 +111,14 @@ def _broken(application: str, name: str, history: History) -> str | None:
     test = tests.get(name)
     if test is not None and payload(test).get("verdict") == Verdict.FAILED:
         return "restore"
+    for told in history.declared.of(f"application/{application}").values():
+        found = payload(told)
+        if found.get("repository") == name and found.get("verdict") == Verdict.FAILED:
+            restored = (
+                test is not None and test.observation.observed_at > told.observation.observed_at
+            )
+            if not restored:
+                return "restore"
     verified = history.verified.get(repository_subject(name))
     return "integrity" if verified is not None and verified.failed is not None else None
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from backupguard.assess import (
     attestations,
+    declared,
     protections,
     reach,
     record_clock,
@@ -105,8 +106,8 @@ class History:
         self._first_seen: dict[Subject, datetime] = {}
         self.passed: dict[Subject, Fact] = {}
         self.concluded: dict[Subject, dict[str, Fact]] = {}
-        self._failed: dict[Subject, dict[tuple[str, str], Fact]] = {}
         self.aged: dict[Subject, dict[AgeClass, Fact]] = {}
+        self._failed: dict[Subject, dict[tuple[str, str], Fact]] = {}
         self._listed_seq = 0
         self.newest_test: dict[TestKey, Fact] = {}
         self.newest_success: dict[TestKey, Fact] = {}
@@ -130,6 +131,7 @@ class History:
         self.weakenings = weakenings.Weakenings()
         self.waivers = waivers.Waivers()
         self.clock = record_clock.RecordClock(store)
+        self.declared = declared.DeclaredTests()
 
     def update(self) -> None:
         """Read the facts recorded since the last call."""
@@ -258,13 +260,12 @@ class History:
             repository,
             fact.observation.origin.value,
         )
-        self.newest_test[key] = fact
-        self.outcomes.setdefault(key, Counter())[verdict] += 1
+        self._newest(key, verdict, fact)
+        if declared.is_declared(fact):
+            self.declared.learn(fact)
+            return
         if verdict == Verdict.PASSED:
             self.passed[subject] = fact
-            self.newest_success[key] = fact
-        if verdict == Verdict.FAILED:
-            self.newest_failure[key] = fact
         point = found.get("point")
         if point and verdict == Verdict.PASSED:
             self._failed.get(subject, {}).pop((repository, point), None)
@@ -272,7 +273,6 @@ class History:
             self._failed.setdefault(subject, {})[repository, point] = fact
         if verdict in _CONCLUSIVE:
             self.concluded.setdefault(subject, {})[repository] = fact
-
             age = age_tested(fact)
             if age is not None:
                 self.aged.setdefault(subject, {})[age] = fact
@@ -292,6 +292,7 @@ class History:
             )
             if not (late and declared.is_declared(fact)):
                 known[key] = fact
+
     def first_seen(self, subject: Subject) -> datetime | None:
         """Return when a subject was first judged, None when it never was."""
         if subject not in self._first_seen:

@@ -16,6 +16,7 @@ from backupguard.assess.history import History, payload
 from backupguard.assess.picture import EvidenceState
 from backupguard.assess.unproven import unconfirmed
 from backupguard.contracts import Capability, Store
+from backupguard.controls.rst_04 import REBUILD
 from backupguard.errors import MEDIUM_AWAY
 from backupguard.model import (
     SITE,
@@ -341,6 +342,7 @@ class Views:
                     name: {
                         "criticality": owner.criticality.value,
                         "jobs": [f"{name}.{job}" for job in owner.backups],
+                        "depends_on": list(owner.depends_on),
                     }
                     for name, owner in self._settings.applications.items()
                 },
@@ -354,6 +356,7 @@ class Views:
                 **self.latest.get(SITE, {}),
                 **listed(self.latest, ("discovery.seen", "reference.loaded")),
                 **listed(self.latest, ("repository.inspected", "immutability.tried")),
+                **self._rebuilds(),
             },
             first_seen=self._history.first_seen(SITE),
             known=self._known(
@@ -366,6 +369,22 @@ class Views:
                 policies=self._history.weakenings.policies(),
             ),
         )
+
+    def _rebuilds(self) -> dict[str, Fact]:
+        """Return the restore tests of every base service, as "restore-test.rebuild/APPLICATION/SEQ"."""
+        found: dict[str, Fact] = {}
+        for name, owner in self._settings.applications.items():
+            if not owner.provides:
+                continue
+            subject = application_subject(name)
+            tests = [
+                *self._history.concluded.get(subject, {}).values(),
+                *self._history.declared.of(subject).values(),
+            ]
+            if subject in self._history.passed:
+                tests.append(self._history.passed[subject])
+            found |= {f"{REBUILD}{name}/{test.seq}": test for test in tests}
+        return found
 
     def _services(self) -> dict[str, Json]:
         """Return, per base service, the applications that are it, with their copies."""

@@ -140,6 +140,25 @@ def make(
     return EXIT_DONE
 
 
+@app.command("restore-test")
+def restore_test(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What was done (TOML or JSON).")],
+    signature: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Its signature (ssh-keygen -Y sign -n backupguard)."),
+    ] = None,
+    statement: Annotated[
+        bool, typer.Option("--statement", help="Record nothing: print the exact text to sign.")
+    ] = False,
+    as_json: _Json = False,
+) -> int:
+    """Tell of a restore test that was done by hand, or by something without a record."""
+    from backupguard.cli import declared_test
+
+    armored = _signature(signature) if signature is not None else None
+    return declared_test.attested(file, armored, show_text=statement, as_json=as_json)
+
+
 @app.command()
 def statement(
     topic: _Topic,

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 from zoneinfo import ZoneInfo
 
 import typer
 
-from backupguard.cli import common, escrow
+from backupguard.cli import common, declared_test, escrow, restore_test_due
 from backupguard.cli.acting import RunJson, Wanted, act, exit_code, label, sentence
 from backupguard.daemon import client
 from backupguard.daemon.requests import author
 from backupguard.errors import UsageError
-from backupguard.model import Json, Message, Verdict, application_subject, from_us, repository_subject
+from backupguard.model import (
+    Json,
+    Message,
+    Verdict,
+    application_subject,
+    from_us,
+    repository_subject,
+)
 
 if TYPE_CHECKING:
     from backupguard.settings import Settings
@@ -37,6 +45,27 @@ def restore_test(
         bool,
         typer.Option("--escrowed-key", help="Open the repository with the key from escrow alone."),
     ] = False,
+    due: Annotated[
+        bool, typer.Option("--due", help="Start nothing: say what is due, by when, why not done.")
+    ] = False,
+    record: Annotated[
+        Path | None,
+        typer.Option("--import", metavar="FILE", help="Start nothing: take another tool's record."),
+    ] = None,
+    form: Annotated[
+        str | None,
+        typer.Option("--format", metavar="F", help="dbatools, surebackup, rman, dbcc, iris."),
+    ] = None,
+    name: Annotated[
+        list[str] | None,
+        typer.Option(metavar="N", help="Of a record: this database or machine (may be repeated)."),
+    ] = None,
+    tested_at: Annotated[
+        str | None, typer.Option(metavar="T", help="Of a record without a time: when it was.")
+    ] = None,
+    dates: Annotated[
+        str | None, typer.Option(metavar="F", help="Of a record: its times, %d/%m/%Y %H:%M:%S.")
+    ] = None,
     cancel: Annotated[
         str | None, typer.Option(metavar="RUN", help="End this run instead of starting one.")
     ] = None,
@@ -46,12 +75,20 @@ def restore_test(
     settings = common.settings()
     if cancel is not None:
         return _cancel(settings, cancel)
+    if record is not None:
+        return _import(
+            settings, record, form, applications or [],
+            repository=repository, names=name or [], tested_at=tested_at, dates=dates,
+            as_json=as_json,
+        )  # fmt: skip
     chosen = applications or [name for name, app in settings.applications.items() if app.backups]
     for identifier in chosen:
         if identifier not in settings.applications:
             raise UsageError("unknown_subject", subject=application_subject(identifier))
     if repository is not None and repository not in settings.repositories:
         raise UsageError("unknown_subject", subject=repository_subject(repository))
+    if due:
+        return restore_test_due.show(settings, chosen, as_json=as_json)
     options: dict[str, Json] = {"repository": repository, "point": point}
     if at is not None:
         options["at"] = _moment(at, settings.site.timezone)
@@ -73,6 +110,29 @@ def restore_test(
         for run in ended:
             _show(run, results.get(str(run["id"])))
     return exit_code(ended)
+
+
+def _import(
+    settings: Settings,
+    record: Path,
+    form: str | None,
+    applications: list[str],
+    *,
+    repository: str | None,
+    names: list[str],
+    tested_at: str | None,
+    dates: str | None,
+    as_json: bool,
+) -> int:
+    """Take the record of one application's restore test."""
+    if form is None or len(applications) != 1:
+        raise UsageError("usage", Message(id="declared-test.usage"))
+    if applications[0] not in settings.applications:
+        raise UsageError("unknown_subject", subject=application_subject(applications[0]))
+    return declared_test.imported(
+        record, form, applications[0],
+        repository=repository, names=names, tested_at=tested_at, dates=dates, as_json=as_json,
+    )  # fmt: skip
 
 
 def _moment(given: str, zone: str) -> str:

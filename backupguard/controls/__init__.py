@@ -28,6 +28,7 @@ from backupguard.controls.ret_01 import RetentionDepth
 from backupguard.controls.rst_01 import PeriodicRestoreTest
 from backupguard.controls.rst_02 import RestoredContent
 from backupguard.controls.rst_03 import ForecastWithinRto
+from backupguard.controls.rst_04 import DirectoryRebuild
 
 __all__ = ["BUILT", "Catalogue", "CatalogueEntry", "controls_of", "load_catalogue"]
 
@@ -50,6 +51,7 @@ BUILT: Mapping[str, Control] = {
         PeriodicRestoreTest(),
         RestoredContent(),
         ForecastWithinRto(),
+        DirectoryRebuild(),
         PrivilegedAccess(),
         ConfigurationDrift(),
         EncryptionAndEscrow(),

@@ -82,10 +82,11 @@ repository
         `immutability.tried/proved`, `protection.seen`, `protection.seen/read` (newest that was read)
     known: `points_encrypted` (how many of the newest points are `encrypted`, `clear`, `unknown`)
 site
-    settings: `applications` (per id: `criticality`, `jobs`: ids of its jobs), `servers` (how many
-        database servers are declared), `without` (base services that do not exist here, and why),
+    settings: `applications` (per id: `criticality`, `jobs`: ids of its jobs, `depends_on`), `servers`
+        (how many database servers are declared), `without` (base services that do not exist here, and why),
         `repositories` (per id its type)
-    latest: `evidence.anchored`, `secrets.seen`, and `discovery.seen/SUBJECT`,
+    latest: `evidence.anchored`, `secrets.seen`, `restore-test.rebuild/APPLICATION/SEQ` (tests of every
+        base service, observed or told of), and `discovery.seen/SUBJECT`,
         `reference.loaded/SUBJECT`, `repository.inspected/SUBJECT`, `immutability.tried/SUBJECT`: the
         newest of every host, list or repository
     known: `services` (per base service, one per application that is it: `application`, `production`,
@@ -325,7 +326,7 @@ def last_attempt(view: View, now: datetime) -> Fact | None:
 
 
 def declared_tests(view: View, now: datetime) -> list[Fact]:
-    """Return the tests told of (imported, attested) that stand, of this view's repositories, newest first.
+    """Return the tests told of that stand, of this view's repositories, newest first.
 
     One that failed stands until a later one of its kind, or until its repository was observed to
     restore after it.

@@ -23,18 +23,17 @@ class PeriodicRestoreTest:
         behind = facts.clock_behind(view, now)
         if behind is not None:
             return behind
-        for repository, test in facts.concluded(view, now).items():
-            if facts.data(test).get("verdict") == Verdict.FAILED:
-                return facts.non_compliant(
-                    policy.severity,
-                    "reason.RST-01.failed",
-                    test,
-                    repository=repository if repository != "-" else "—",
-                    code=facts.code(facts.data(test)),
-                    tested_at=facts.seen_at(test),
-                )
+        told = facts.declared_tests(view, now)
+        failed = _failed(view, policy, now, told)
+        if failed is not None:
+            return failed
         passed = facts.last_passed(view, now)
         attempt = facts.last_attempt(view, now)
+        allowed = facts.allowed_s(policy) * facts.SECOND
+        if passed is None or to_us(now) - facts.seen_at(passed) > allowed:
+            declared = _by_word(told, to_us(now) - allowed, passed, attempt)
+            if declared is not None:
+                return declared
         if passed is None:
             return self._never(view, policy, now)
         period_s = facts.seconds(policy, "period")
@@ -55,6 +54,12 @@ class PeriodicRestoreTest:
     ) -> Judgement:
         """Judge an application whose last success is recent enough: what that leaves out."""
             )
+        return self._passed(view, policy, now, passed, attempt)
+
+    def _passed(
+        self, view: View, policy: Policy, now: datetime, passed: Fact, attempt: Fact | None
+    ) -> Judgement:
+        """Judge an application whose last success is recent enough: what that leaves out."""
         result = facts.data(passed)
         said: dict[str, int | str] = {
             "tested_at": facts.seen_at(passed),
@@ -62,6 +67,7 @@ class PeriodicRestoreTest:
             "repository": str(result.get("repository") or "—"),
         found = []
         }
+        found = []
         if attempt is not None and facts.data(attempt).get("verdict") == Verdict.COULD_NOT_VERIFY:
             code = facts.code(facts.data(attempt))
             unverified = "reason.RST-01.unverified"
@@ -75,6 +81,19 @@ class PeriodicRestoreTest:
         if found:
             return facts.worst_of(found)
         return facts.compliant("reason.RST-01.passed", passed, **said)
+    def _point_failed(self, passed: Fact, wrong: Fact, said: dict[str, int | str]) -> Judgement:
+        result = facts.data(wrong)
+        return facts.warning(
+            "reason.RST-01.point_failed",
+            passed,
+            wrong,
+            code=facts.code(result),
+            failed_at=facts.seen_at(wrong),
+            point=str(result.get("point"))[:10],
+            failed_in=str(result.get("repository")),
+            **said,
+        )
+
     def _point_failed(self, passed: Fact, wrong: Fact, said: dict[str, int | str]) -> Judgement:
         result = facts.data(wrong)
         return facts.warning(
@@ -140,3 +159,45 @@ class PeriodicRestoreTest:
             code=facts.code(facts.data(attempt)),
             tested_at=facts.seen_at(attempt),
         )
+
+
+def _failed(view: View, policy: Policy, now: datetime, told: list[Fact]) -> Judgement | None:
+    """Return the finding for a copy whose last conclusive test failed, by our own or another's."""
+    for repository, test in facts.concluded(view, now).items():
+        if facts.data(test).get("verdict") == Verdict.FAILED:
+            return facts.non_compliant(
+                policy.severity,
+                "reason.RST-01.failed",
+                test,
+                repository=repository if repository != "-" else "—",
+                code=facts.code(facts.data(test)),
+                tested_at=facts.seen_at(test),
+            )
+    for test in told:
+        if facts.data(test).get("verdict") == Verdict.FAILED:
+            said = facts.told_by(test)
+            return facts.non_compliant(
+                policy.severity, "reason.RST-01.failed_declared", test, **said
+            )
+    return None
+
+
+def _by_word(told: list[Fact], oldest: int, *others: Fact | None) -> Judgement | None:
+    """Judge the best test told of since `oldest`; None for none. What is observed comes before it."""
+    valid = [
+        test
+        for test in told
+        if facts.seen_at(test) >= oldest and facts.data(test).get("verdict") == Verdict.PASSED
+    ]
+    restored = [test for test in valid if facts.level_of(test) >= facts.RESTORED]
+    signed = [test for test in restored if facts.authenticated(test)]
+    if signed:
+        said = facts.told_by(signed[0])
+        return facts.compliant("reason.RST-01.passed_declared", signed[0], *others, **said)
+    if restored:
+        said = facts.told_by(restored[0])
+        return facts.warning("reason.RST-01.unsigned", restored[0], *others, **said)
+    if valid:
+        said = facts.told_by(valid[0])
+        return facts.warning("reason.RST-01.read_declared", valid[0], *others, **said)
+    return None

@@ -9,6 +9,9 @@ from typing import Any, ClassVar
 from backupguard.controls import facts
 from backupguard.model import Fact, Judgement, Policy, Scope, Verdict, View, to_us
 
+#: A test told of: what was restored is damaged (and not: it could not be restored).
+_DAMAGED = "declared_damaged"
+
 
 class RestoredContent:
     """Judges the checks of the last conclusive tests, and how much they could prove."""
@@ -35,7 +38,19 @@ class RestoredContent:
                     count=len(wrong),
                     tested_at=facts.seen_at(test),
                 )
+        told = facts.declared_tests(view, now)
+        for test in told:
+            if any(check.get("code") == _DAMAGED for check in _checks(test, Verdict.FAILED)):
+                said = facts.told_by(test)
+                return facts.non_compliant(
+                    policy.severity, "reason.RST-02.failed_declared", test, **said
+                )
         newest = next(iter(tests.values()), None)
+        oldest = to_us(now) - facts.allowed_s(policy) * facts.SECOND
+        if newest is None or facts.seen_at(newest) < oldest:
+            declared = self._by_word(told, policy, oldest, newest)
+            if declared is not None:
+                return declared
         if newest is None:
             return facts.never_set_up("reason.RST-02.never")
         result = facts.data(newest)
@@ -51,6 +66,33 @@ class RestoredContent:
             return content
         old = facts.lost(policy, now, valid_until, "reason.RST-02.old", newest, tested_at=tested_at)
         return facts.worst_of([old, content])
+
+    def _by_word(
+        self, told: list[Fact], policy: Policy, oldest: int, newest: Fact | None
+    ) -> Judgement | None:
+        """Judge by the best test told of since `oldest`; None for none."""
+        valid = [
+            test
+            for test in told
+            if facts.seen_at(test) >= oldest and facts.data(test).get("verdict") == Verdict.PASSED
+        ]
+        best = max(
+            valid,
+            key=lambda test: (
+                min(facts.level_of(test), _enough(policy)),
+                facts.authenticated(test),
+                facts.seen_at(test),
+            ),
+            default=None,
+        )
+        if best is None:
+            return None
+        said = facts.told_by(best)
+        if facts.level_of(best) < _enough(policy):
+            return facts.warning("reason.RST-02.level_declared", best, newest, **said)
+        if not facts.authenticated(best):
+            return facts.warning("reason.RST-02.unsigned", best, newest, **said)
+        return facts.compliant("reason.RST-02.declared", best, newest, **said)
 
     def _passed(
         self, view: View, policy: Policy, test: Fact, result: Mapping[str, Any]
@@ -81,6 +123,11 @@ class RestoredContent:
         if level < facts.seconds(policy, "level"):
             return facts.warning("reason.RST-02.level", test, level=level)
         return facts.compliant("reason.RST-02.proved", test, level=level, tested_at=tested_at)
+
+
+def _enough(policy: Policy) -> int:
+    """Return the level from which content is proved."""
+    return facts.seconds(policy, "level")
 
 
 def _checks(test: Fact, verdict: Verdict) -> list[Mapping[str, Any]]:

@@ -207,6 +207,22 @@ def statement(settings: Settings, body: Mapping[str, Json]) -> str:
     return str(_ask(settings, "POST", "/attestations/text", body)["text"])
 
 
+def declare_test(
+    settings: Settings, test: Mapping[str, Json], signature: str | None
+) -> tuple[int, bool]:
+    """Hand in a restore test done elsewhere; return its number, and whether it is new.
+
+    Raises UsageError for one that is not taken.
+    """
+    found = _ask(settings, "POST", "/restore-tests", {"test": dict(test), "signature": signature})
+    return int(found["seq"]), bool(found["new"])
+
+
+def declared_text(settings: Settings, test: Mapping[str, Json]) -> str:
+    """Return the exact text of a restore test, for its author to sign. Raises UsageError."""
+    return str(_ask(settings, "POST", "/restore-tests/text", test)["text"])
+
+
 def withdraw(settings: Settings, seq: int, reason: str) -> None:
     """Take a statement back. Raises UsageError for one that does not stand."""
     _ask(settings, "POST", f"/attestations/{seq}/withdraw", {"reason": reason})

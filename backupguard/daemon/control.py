@@ -23,7 +23,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from backupguard.contracts import Tools
-from backupguard.daemon import custody
+from backupguard.daemon import custody, declared_tests
 from backupguard.daemon.clock import utc_now
 from backupguard.daemon.requests import RESOURCES, author, run_json
 from backupguard.daemon.signatures import LONGEST
@@ -287,6 +287,30 @@ class _Control:
         await self.operations.state(lambda s: s.withdraw(seq, reason, uid=uid, now=utc_now()))
         return JSONResponse({"withdrawn": seq})
 
+    async def declare_test(self, request: Request) -> Response:
+        """Take the record of a restore test that was done elsewhere."""
+        body, uid = await _body(request), _uid(request)
+        test, armored = body.get("test"), None
+        if not isinstance(test, dict):
+            raise UsageError("usage")
+        if body.get("signature") is not None:
+            armored = _text(body, "signature", LONGEST)
+        tools = self.operations.tools()
+        seq, new = await self.operations.state(
+            lambda s: declared_tests.take(
+                s.store, s.settings, test, armored, uid=uid, now=utc_now(), tools=tools
+            )
+        )
+        return JSONResponse({"seq": seq, "new": new}, status_code=201 if new else 200)
+
+    async def declared_text(self, request: Request) -> Response:
+        """Return the exact text of a restore test, for its author to sign."""
+        test, uid = await _body(request), _uid(request)
+        text = await self.operations.state(
+            lambda s: declared_tests.text(s.settings, test, uid, utc_now())
+        )
+        return JSONResponse({"text": text})
+
     async def media(self, _request: Request) -> Response:
         """List the offline media: where each one is."""
         return JSONResponse(
@@ -368,6 +392,8 @@ def create_app(operations: Operations) -> Starlette:
             Route("/attestations", _guarded(control.attest), methods=["POST"]),
             Route("/attestations/{seq:int}/withdraw", _guarded(control.withdraw), methods=["POST"]),
             Route("/attestations/text", _guarded(control.statement), methods=["POST"]),
+            Route("/restore-tests", _guarded(control.declare_test), methods=["POST"]),
+            Route("/restore-tests/text", _guarded(control.declared_text), methods=["POST"]),
             Route("/media", _guarded(control.media), methods=["GET"]),
             Route("/media/{medium}/moves", _guarded(control.move_medium), methods=["POST"]),
             Route("/waivers", _guarded(control.waivers), methods=["GET"]),

@@ -196,6 +196,7 @@ class Cadences(SettingsModel):
     offline: Cadence = 15 * _MINUTE
     isolation: Cadence = _HOUR
     drift: Cadence = _HOUR
+    imports: Cadence = _HOUR
     report: str = "0 6 1 * *"  # cron
 
 
@@ -216,6 +217,7 @@ class PhaseLimits(SettingsModel):
     offline: Positive = 4 * _HOUR
     isolation: Positive = 30 * _MINUTE
     drift: Positive = 30 * _MINUTE
+    imports: Positive = 30 * _MINUTE
     report: Positive = _HOUR
     plan: Positive = 10 * _MINUTE
 
@@ -368,6 +370,14 @@ class Settings(SettingsModel):
     def probe(self, name: str) -> ProbeSettings:
         """Return a probe's settings, its defaults where the file does not name it."""
         return self.probes.get(name) or plugins.probe(name).settings()
+
+    @property
+    def imports_tests(self) -> bool:
+        """Tell whether any application has restore tests that other tools do."""
+        return any(
+            owner.restore_test is not None and owner.restore_test.imports is not None
+            for owner in self.applications.values()
+        )
 
     def restore_test_schedule(self, application: str) -> str | timedelta:
         """Return when an application is tested: its own cron, else by its criticality and its copies.

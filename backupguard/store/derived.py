@@ -20,6 +20,8 @@ from backupguard.evidence.records import canonical, sha256
 from backupguard.model import (
     Fact,
     Json,
+    Observation,
+    Origin,
     PointKind,
     PointState,
     RecoveryPoint,
@@ -125,7 +127,8 @@ def apply(connection: Connection, facts: Iterable[Fact], now: datetime, zone: tz
     newest: dict[tuple[str, str], int] = {}
     for fact in facts:
         observation = fact.observation
-        newest[observation.subject, observation.kind] = fact.seq
+        if not _told_late(observation):
+            newest[observation.subject, observation.kind] = fact.seq
         repository = observation.subject.removeprefix(repository_subject(""))
         if observation.data is None:  # pruned
             continue
@@ -145,6 +148,14 @@ def apply(connection: Connection, facts: Iterable[Fact], now: datetime, zone: tz
     )
     for repository, changes in touched.items():
         summaries.update(connection, repository, changes, now)
+
+
+def _told_late(observation: Observation) -> bool:
+    """Tell whether a fact says what was done elsewhere, at some time before: never the latest test.
+
+    Whoever asks for the latest restore test compares with it what is restored next.
+    """
+    return observation.kind == "restore-test.result" and observation.origin is not Origin.OBSERVED
 
 
 def _apply_listed(

@@ -314,7 +314,7 @@ SETTLED = frozenset(
         *("kept", "good", "on_site_clear", "on_site_unknown", "locked", "tried", "proved", "away"),
         *("closed", "covered", "saved", "done", "not_due", "clock_change", "met", "young", "usual"),
         *("no_point_yet", "uncounted", "none", "no_numbers", "complete", "passed", "within"),
-        *("within_default", "not_built"),
+        *("within_default", "not_built", "passed_declared", "declared", "rebuilt", "without"),
     }
 )
 

@@ -446,6 +446,7 @@ AHEAD = NOW + 2 * HOUR
     ("control", "view"),
     [
         ("RST-01", application(passed(DAY), newest_record_at=AHEAD)),
+        ("RST-04", declared_tables.core(newest_record_at=AHEAD)),
         ("RST-02", application(passed(DAY), newest_record_at=AHEAD)),
         ("RST-03", application(passed(DAY), newest_record_at=AHEAD)),
         ("PDM-01", application(jobs=(job(NOW - HOUR),), newest_record_at=AHEAD)),
