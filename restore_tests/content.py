@@ -13,7 +13,7 @@ from backupguard.contracts import Trial
 from backupguard.model import CheckResult, Verdict, from_us
 from restore_tests import shape
 from restore_tests.settings import DatabaseSettings, Expected
-from restore_tests.survey import RANDOM_TEXT_COLUMN, TEXT_COLUMN, Survey
+from restore_tests.survey import DAMAGED_TEXT_COLUMN, RANDOM_TEXT_COLUMN, TEXT_COLUMN, Survey
 
 #: Zones of the source and of this host may differ by as much; no zone is further from another.
 ZONES = timedelta(hours=14)
@@ -57,6 +57,27 @@ def random_text(trial: Trial, seen: Survey) -> CheckResult:
         proved=before is not None and known is not None and known.accepted,
         numbers={"columns": columns, "random": random, "before": before or 0},
     )
+
+
+def damaged_text(trial: Trial, seen: Survey) -> CheckResult:
+    """Text columns whose letters came through a wrong character set: `Ã©`, or `?` for a letter.
+
+    Some hold such letters from an old migration: growth against a known shape is the sign.
+    """
+    now = seen.fingerprint.objects.get(DAMAGED_TEXT_COLUMN, 0)
+    known = shape.known_shape(trial.baseline, trial.previous)
+    before = known.shape.objects.get(DAMAGED_TEXT_COLUMN) if known else None
+    return shape.result(
+        "text-damaged",
+        "text_damaged",
+        wrong=before is not None and now > before,
+        numbers={"columns": now, "before": before or 0},
+    )
+
+
+def orphans(count: int) -> CheckResult:
+    """Rows whose foreign key leads nowhere, where the engine loads such rows without a word."""
+    return shape.result("foreign-keys", "orphans", wrong=count > 0, numbers={"rows": count})
 
 
 def archive_age(trial: Trial) -> Iterator[CheckResult]:

@@ -30,6 +30,10 @@ _PYTHON = Program(name="python3", directories=(Path("/usr/bin"),), package="pyth
 #: Fewer files whose beginning is known say nothing together.
 _FEW = 10
 _HALF = 50
+#: So many more files of a wrong beginning than before, and one of a hundred, are no accident.
+_FEW_NEW = 5
+#: A kind of which there were fewer files says nothing when it shrinks.
+_SMALL_KIND = 20
 #: An extension that nobody knew, on so many of all files, was given by somebody else.
 _BURST_PERCENT = 30
 
@@ -139,15 +143,21 @@ def _unconfigured(trial: Trial, found: Mapping[str, Any]) -> Iterator[CheckResul
     seen: Survey = trial.memory["survey"]
     known = shape.known_shape(trial.baseline, trial.previous)
     accepted = known is not None and known.accepted
-    yield from shape.compare(seen.fingerprint, trial.baseline, trial.previous)
+    yield from shape.compare(
+        seen.fingerprint, trial.baseline, trial.previous, small=_SMALL_KIND
+    )
     headed, strange = seen.counts["headed"], seen.counts["strange"]
+    usual = known.shape.objects.get("strange-file") if known else None
+    more = strange - usual if usual is not None else 0
+    # First bytes are part of a format: no application writes half of its documents without them. Fewer
+    # are worth a word where there were none of them before: an encryption that has just begun.
+    half = headed >= _FEW and strange * 100 >= headed * _HALF
     yield shape.result(
         "file-heads",
         "files_encrypted",
-        # First bytes are part of a format: no application writes half of its documents without them.
-        wrong=headed >= _FEW and strange * 100 >= headed * _HALF,
-        proved=True,
-        numbers={"known": headed, "strange": strange},
+        wrong=half or (more >= _FEW_NEW and more * 100 >= headed),
+        proved=half,
+        numbers={"known": headed, "strange": strange, "before": usual or 0},
     )
     before = known.shape.objects.get("even-file") if known else None
     even, sampled = seen.counts["even"], seen.counts["sampled"]

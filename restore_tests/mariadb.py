@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
 from collections.abc import Iterator
@@ -31,6 +32,7 @@ _SERVER = re.compile(rb"^-- Server version\t(\d+)\.(\d+)", re.MULTILINE)
 #: MariaDB reads what MySQL wrote up to 5.7; MySQL 8 went its own way.
 _MYSQL_APART = (8, 0)
 _CHECK_TIMEOUT_S = 600
+_MOST_JOBS = 4
 
 
 class Mariadb:
@@ -53,7 +55,8 @@ class Mariadb:
                 "version_unsupported", program="mysqld", version=match.version or "?",
                 package="mysql-server",
             )  # fmt: skip
-        growth = 16 if match.compression else 2
+        # Rows, indexes, and what is sorted on the way to them.
+        growth = 24 if match.compression else 3
         return Requirements(
             programs=(program(),),
             disk_bytes=artifact_bytes * growth + 700 * _MIB,  # the server's own logs are most of it
@@ -64,7 +67,13 @@ class Mariadb:
         """Start an empty server, at least as new as the dump's."""
         settings = trial.settings
         memory = settings.memory if isinstance(settings, MariadbSettings) else None
-        server = MariadbServer(sandbox=trial.sandbox, trial=trial, memory=memory)
+        jobs = settings.jobs if isinstance(settings, MariadbSettings) else None
+        server = MariadbServer(
+            sandbox=trial.sandbox,
+            trial=trial,
+            memory=memory,
+            jobs=jobs or min(_MOST_JOBS, len(os.sched_getaffinity(0))),
+        )
         trial.memory["mariadb"] = server
         server.find_version()
         made_by = _version(trial.match)
@@ -139,8 +148,10 @@ def _unconfigured(trial: Trial) -> Iterator[CheckResult]:
     yield shape.result(
         "definers", "definers_missing", wrong=definers > 0, numbers={"missing": definers}
     )
+    yield content.orphans(seen.counts["orphans"])
     if settings.random_text:
         yield content.random_text(trial, seen)
+        yield content.damaged_text(trial, seen)
     if settings.freshness.enabled:
         yield content.freshness(trial, seen)
 

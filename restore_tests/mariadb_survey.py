@@ -14,6 +14,7 @@ from backupguard.model import CheckResult, Fingerprint, Verdict, from_us
 from restore_tests import inside, shape
 from restore_tests.mariadb_server import DATABASE, MariadbServer, of
 from restore_tests.survey import (
+    DAMAGED_TEXT_COLUMN,
     FLOOR,
     RANDOM_TEXT_COLUMN,
     TEXT_COLUMN,
@@ -27,6 +28,8 @@ _OWN = "('mysql', 'sys', 'information_schema', 'performance_schema')"
 _TIMES = frozenset({"datetime", "timestamp", "date"})
 _TEXTS = frozenset({"char", "varchar", "tinytext", "text", "mediumtext", "longtext"})
 _TEXT_COLUMNS = 300
+#: So many rows without what they refer to are counted of each key; more say nothing more.
+_ORPHANS = 1000
 _TABLES_A_STATEMENT = 20
 #: A client's errors go nowhere: a check that has no answer is seen by its absence.
 _PIPED = (
@@ -55,6 +58,11 @@ select 'definers', count(distinct d) from (
   union select definer from information_schema.triggers where trigger_schema not in {_OWN}
   union select definer from information_schema.events where event_schema not in {_OWN}) x
   where d not in (select concat(user, '@', host) from mysql.global_priv);
+select 'key', hex(table_schema), hex(table_name), hex(constraint_name), hex(column_name),
+  hex(referenced_table_schema), hex(referenced_table_name), hex(referenced_column_name)
+  from information_schema.key_column_usage
+  where referenced_table_name is not null and table_schema not in {_OWN}
+  order by table_schema, table_name, constraint_name, ordinal_position;
 """  # noqa: S608 - names of ours
 
 
@@ -98,10 +106,12 @@ def survey(trial: Trial) -> Survey:
 
 def _survey(trial: Trial, server: MariadbServer) -> Survey:
     try:
-        tables, objects, counts = _listed(server.query(_LISTING))
+        listing = server.query(_LISTING)
+        tables, objects, counts = _listed(listing)
         base = [table for table in tables if table.kind == "BASE TABLE"]
         trial.memory["tables"] = base
         rows, newest = _rows(trial, server, base)
+        counts["orphans"] = _orphans(trial, server, listing)
     except (ValueError, IndexError, OverflowError, KeyError) as error:
         raise Misunderstood("output_unparsable", program="mariadb") from error
     if len(rows) != len(base):
@@ -109,7 +119,9 @@ def _survey(trial: Trial, server: MariadbServer) -> Survey:
         raise Misunderstood("output_unparsable", program="mariadb")
     objects[TEXT_COLUMN] = sum(kind in _TEXTS for table in base for _, kind in table.columns)
     if settings_of(trial).random_text:
-        objects[RANDOM_TEXT_COLUMN] = _random(server, base, rows)
+        looked = _texts(server, base, rows)
+        objects[RANDOM_TEXT_COLUMN] = looked.get("random", 0)
+        objects[DAMAGED_TEXT_COLUMN] = looked.get("damaged", 0)
     return Survey(
         fingerprint=Fingerprint(
             tables=rows,
@@ -186,8 +198,32 @@ def _seconds(column: str) -> str:
     return f"(timestampdiff(microsecond, {epoch}, {_quoted(column)}) / 1000000)"
 
 
-def _random(server: MariadbServer, tables: Sequence[Table], rows: dict[str, int]) -> int:
-    """Count text columns whose characters became even; a sample of each, looked at inside."""
+def _orphans(trial: Trial, server: MariadbServer, listing: Sequence[Sequence[str]]) -> int:
+    """Count rows whose foreign key leads nowhere: a dump switches the server's own look at it off."""
+    keys: dict[tuple[str, ...], list[tuple[str, str]]] = {}
+    for row in listing:
+        if row[0] == "key":
+            schema, table, name, column, *other = map(_text, row[1:])
+            keys.setdefault((schema, table, name, *other[:2]), []).append((column, other[2]))
+    statements = [session(trial)]
+    for (schema, table, _, other_schema, other_table), pairs in keys.items():
+        joined = " and ".join(f"c.{_quoted(mine)} = p.{_quoted(other)}" for mine, other in pairs)
+        filled = " and ".join(f"c.{_quoted(mine)} is not null" for mine, _ in pairs)
+        statements.append(
+            f"select 'orphans', count(*) from (select 1 from {_quoted(schema)}.{_quoted(table)} c"  # noqa: S608
+            f" left join {_quoted(other_schema)}.{_quoted(other_table)} p on {joined}"
+            f" where {filled} and p.{_quoted(pairs[0][1])} is null limit {_ORPHANS}) x;\n"
+        )
+    if not keys:
+        return 0
+    return sum(int(row[1]) for row in server.query("".join(statements)) if row[0] == "orphans")
+
+
+def _texts(server: MariadbServer, tables: Sequence[Table], rows: dict[str, int]) -> dict[str, int]:
+    """Count text columns gone random, or whose letters came through a wrong character set.
+
+    A sample of each is looked at inside; longer values for the first, any for the second.
+    """
     columns = [
         (table, column)
         for table in sorted(tables, key=lambda table: -rows[table.key])
@@ -195,13 +231,14 @@ def _random(server: MariadbServer, tables: Sequence[Table], rows: dict[str, int]
         if kind in _TEXTS
     ][:_TEXT_COLUMNS]
     if not columns:
-        return 0
+        return {}
     script = ["set names utf8mb4;\n"]
     for number, (table, column) in enumerate(columns):
         name = _quoted(column)
-        where = f"from {table.quoted} where char_length({name}) >= 16 limit 100"
-        script.append(f"select {number}, left({name}, 100) {where};\n")
-    return _counts(server, "".join(script), "mariadb_text.awk")["random"]
+        for mark, least in (("", 16), ("d", 4)):
+            where = f"from {table.quoted} where char_length({name}) >= {least} limit 100"
+            script.append(f"select '{mark}{number}', left({name}, 100) {where};\n")
+    return _counts(server, "".join(script), "mariadb_text.awk")
 
 
 def _counts(server: MariadbServer, script: str, program: str) -> dict[str, int]:

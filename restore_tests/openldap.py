@@ -10,6 +10,7 @@ schemas of this host's package serve, and `schema` names more.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import signal
 from collections.abc import Iterator, Mapping, Sequence
@@ -72,6 +73,8 @@ echo status $(cat /tmp/status)
 _TOKEN = re.compile(r"([a-z_]{2,20}) (\d{1,15})\Z")
 _CLASS = re.compile(r"class ([A-Za-z][A-Za-z0-9-]{0,80}) (\d{1,15})\Z")
 _NEWEST = re.compile(r"newest ([A-Za-z][A-Za-z0-9-]{0,80}) (\d{14})\Z")
+#: Where a shape says of which directory it is.
+_ROOT = "suffix-"
 _STAMP = "%Y%m%d%H%M%S"
 
 
@@ -136,7 +139,9 @@ class Openldap:
             yield _consistency(trial)
             seen: Survey = trial.memory["survey"]
             yield from shape.compare(seen.fingerprint, trial.baseline, trial.previous)
-            yield _passwords(trial, seen)
+            yield _same_root(trial, seen)
+            yield _lost(trial, seen, "password", "passwords", "passwords_lost")
+            yield _lost(trial, seen, "member", "members", "members_lost")
             if _settings(trial).freshness.enabled:
                 yield content.freshness(trial, seen)
         if level >= 3:
@@ -302,6 +307,8 @@ def _survey(trial: Trial) -> Survey:
             objects={
                 "password": numbers.get("passwords", 0),
                 "group": numbers.get("groups", 0),
+                "member": numbers.get("members", 0),
+                _root(trial): 1,
             },
         ),
         relations=frozenset(classes),
@@ -340,25 +347,53 @@ def _consistency(trial: Trial) -> CheckResult:
     )
 
 
-def _passwords(trial: Trial, seen: Survey) -> CheckResult:
-    """Tell whether passwords are gone: an account without one logs nobody in."""
+def _root(trial: Trial) -> str:
+    """Return what a directory is told from another by: its suffix, as a digest."""
+    suffix = _suffix(trial, trial.match.extra or {}).replace(" ", "").lower()
+    return _ROOT + hashlib.sha256(suffix.encode()).hexdigest()[:12]
+
+
+def _same_root(trial: Trial, seen: Survey) -> CheckResult:
+    """Tell another directory of the same shape by its suffix."""
     known = shape.known_shape(trial.baseline, trial.previous)
-    before = known.shape.objects.get("password", 0) if known else 0
-    now = seen.fingerprint.objects["password"]
+    before = {name for name in known.shape.objects if name.startswith(_ROOT)} if known else set()
     return shape.result(
-        "passwords",
-        "passwords_lost",
+        "same-directory",
+        "wrong_directory",
+        wrong=bool(before) and not before & seen.fingerprint.objects.keys(),
+        proved=known is not None and known.accepted,
+    )
+
+
+def _lost(trial: Trial, seen: Survey, kind: str, name: str, code: str) -> CheckResult:
+    """Tell whether passwords or members of groups are gone: half of them, while all entries are there.
+
+    An account without a password logs nobody in, and who is in no group may do nothing.
+    """
+    known = shape.known_shape(trial.baseline, trial.previous)
+    before = known.shape.objects.get(kind, 0) if known else 0
+    now = seen.fingerprint.objects[kind]
+    return shape.result(
+        name,
+        code,
         wrong=before > 0 and now * 100 < before * shape.COLLAPSED_PERCENT,
         proved=known is not None and known.accepted,
         numbers={"before": before, "after": now},
     )
 
 
+def _filter(check: DirectoryCheck) -> str:
+    """Return a check's filter with its base: slapcat's `-s` goes with no filter (slapcat(8))."""
+    if check.base is None:
+        return check.filter
+    escaped = "".join(f"\\{ord(sign):02x}" if sign in "\\()*\0" else sign for sign in check.base)
+    return f"(&(entryDN:dnSubtreeMatch:={escaped}){check.filter})"
+
+
 def _configured(trial: Trial, check: DirectoryCheck) -> CheckResult:
     """Return what the entries of a filter amount to, as slapcat finds them."""
-    base = ["-s", check.base] if check.base else []
     try:
-        lines = _slapcat(trial, "-a", check.filter, *base)
+        lines = _slapcat(trial, "-a", _filter(check))
     except BackupDefect:
         return content.answer(check, "error", "", error="check_error")
     count = next(int(m[2]) for line in lines if (m := _TOKEN.match(line)) and m[1] == "entries")

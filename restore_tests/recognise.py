@@ -29,6 +29,9 @@ TAIL_BYTES = 4 * 1024
 DECOMPRESSED_BYTES = 1024 * 1024
 #: Most compressed bytes handed to a decompressor: zstd needs a whole block, at most 128 KiB.
 COMPRESSED_BYTES = 256 * 1024
+_PIECE_BYTES = 4 * 1024
+#: What any compressor makes of nothing is shorter, its file's name included.
+_NOTHING_COMPRESSED_BYTES = 512
 MAX_FILES = 200
 #: Most directory entries that are counted; a larger tree is measured as far as this.
 MAX_ENTRIES = 1_000_000
@@ -104,7 +107,11 @@ def _is_wrapping(head: bytes) -> bool:
 
 def _is_empty(sample: Sample) -> bool:
     # A compressor that was fed nothing still writes a few bytes: `pg_dump … | gzip` after a failure.
-    return all(not file.head and (not file.size or file.compression) for file in sample.files)
+    return all(
+        not file.head
+        and (not file.size or (file.compression and file.size < _NOTHING_COMPRESSED_BYTES))
+        for file in sample.files
+    )
 
 
 def _regular_files(root: Path) -> Iterator[tuple[str, int]]:
@@ -153,20 +160,26 @@ def _decompressed(start: bytes, compression: str, context: Context) -> bytes:
     if compression == "zstd":
         return _unzstd(start, context)
     opener: zlib._Decompress | lzma.LZMADecompressor
+    opener = (
+        zlib.decompressobj(wbits=31)
+        if compression == "gzip"
+        else lzma.LZMADecompressor(memlimit=256 * 1024 * 1024)
+    )
+    made = bytearray()
     try:
-        if compression == "gzip":
-            opener = zlib.decompressobj(wbits=31)
-            return opener.decompress(start, DECOMPRESSED_BYTES)
-        opener = lzma.LZMADecompressor(memlimit=256 * 1024 * 1024)
-        return opener.decompress(start, DECOMPRESSED_BYTES)
+        # In small pieces: an error says nothing of what the pieces before it held.
+        for at in range(0, len(start), _PIECE_BYTES):
+            made += opener.decompress(start[at : at + _PIECE_BYTES], DECOMPRESSED_BYTES)
+            if len(made) >= HEAD_BYTES:
+                break
     except MemoryError as error:
         raise MissingMeans("no_memory") from error
     except lzma.LZMAError as error:
         if "emory" in str(error):  # liblzma's own words for our limit
             raise MissingMeans("no_memory") from error
-        return b""
     except (zlib.error, EOFError):
-        return b""
+        pass
+    return bytes(made)
 
 
 def _unzstd(start: bytes, context: Context) -> bytes:

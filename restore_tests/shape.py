@@ -26,7 +26,7 @@ OVERLAP_PERCENT = 50
 #: Kinds of objects an application calls by name; fewer of them is a loss, more is an update.
 _CALLED = (
     *("routine", "trigger", "view", "materialized-view", "sequence", "constraint", "index"),
-    *("large-object", "extension", "type", "foreign-table"),
+    *("large-object", "extension", "type", "foreign-table", "event", "grant"),
 )
 
 
@@ -75,9 +75,16 @@ def result(
 
 
 def compare(
-    now: Fingerprint, baseline: Baseline | None, previous: Fingerprint | None
+    now: Fingerprint,
+    baseline: Baseline | None,
+    previous: Fingerprint | None,
+    *,
+    small: int = SMALL_TABLE_ROWS,
 ) -> Iterator[CheckResult]:
-    """Yield what the shape says by itself, and against what was accepted or seen last."""
+    """Yield what the shape says by itself, and against what was accepted or seen last.
+
+    `small`: a table that held fewer rows says little when it shrinks.
+    """
     rows = sum(now.tables.values())
     yield result(
         "tables",
@@ -99,7 +106,7 @@ def compare(
         return
     yield from _same_database(now, known)
     yield _tables_lost(now, known)
-    yield _rows_lost(now, known)
+    yield _rows_lost(now, known, small)
     yield _shrinking(now, known)
     yield _objects_lost(now, known)
     yield _columns_lost(now, known)
@@ -126,19 +133,19 @@ def _tables_lost(now: Fingerprint, known: Known) -> CheckResult:
     )
 
 
-def _rows_lost(now: Fingerprint, known: Known) -> CheckResult:
-    """Tables that became empty, or lost more than half of the rows they had."""
+def _rows_lost(now: Fingerprint, known: Known, least: int) -> CheckResult:
+    """Tables that became empty, or lost half of the rows they had or more."""
     emptied = collapsed = 0
     small = 0
     for table, before in known.shape.tables.items():
         after = now.tables.get(table)
         if after is None or not before:
             continue
-        if before < SMALL_TABLE_ROWS:
+        if before < least:
             small += after == 0
         elif after == 0:
             emptied += 1
-        elif after * 100 < before * COLLAPSED_PERCENT:
+        elif after * 100 <= before * COLLAPSED_PERCENT:
             collapsed += 1
     serious = emptied + collapsed > 0
     numbers = {"emptied": emptied + small, "collapsed": collapsed}

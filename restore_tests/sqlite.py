@@ -36,6 +36,8 @@ _PYTHON = Program(name="python3", directories=(Path("/usr/bin"),), package="pyth
 _MIB = 1 << 20
 _CHECK_TIMEOUT_S = 600
 _SCRATCH = PurePosixPath("/scratch")
+#: A log to be played forward, a journal to be taken back (https://www.sqlite.org/tempfiles.html).
+_LOGS = ("-wal", "-journal")
 
 
 class Sqlite:
@@ -71,9 +73,9 @@ class Sqlite:
         for number, path in enumerate(extra["paths"]):
             target = _SCRATCH / (f"{number}.db" if trial.match.format == "file" else "script")
             unpack(trial, path, target, extra["compressions"].get(path))
-            wal = extra["logs"].get(path)
-            if wal is not None:
-                unpack(trial, wal, _SCRATCH / f"{number}.db-wal", extra["compressions"].get(wal))
+            # What a crash would have left beside it: newer rows, or the way back to the older ones.
+            for end, log in extra["logs"].get(path, {}).items():
+                unpack(trial, log, _SCRATCH / f"{number}.db{end}", extra["compressions"].get(log))
         if trial.match.format == "script":
             told = self._look(
                 trial, "load", source=str(_SCRATCH / "script"), target=str(_SCRATCH / "0.db")
@@ -98,6 +100,7 @@ class Sqlite:
         try:
             trial.memory["survey"] = _survey(told)
             trial.memory["problems"] = int(told["problems"])
+            trial.memory["orphans"] = int(told["orphans"])
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise Misunderstood("output_unparsable", program="python3") from error
         if not told["tables"]:
@@ -218,6 +221,7 @@ def _unconfigured(trial: Trial) -> Iterator[CheckResult]:
     yield from shape.compare(seen.fingerprint, trial.baseline, trial.previous)
     if settings.required_tables:
         yield content.required(seen, settings)
+    yield content.orphans(trial.memory["orphans"])
     if settings.random_text:
         yield content.random_text(trial, seen)
     if settings.freshness.enabled:
@@ -242,7 +246,12 @@ def recognise(sample: Sample) -> Match | None:
     if not files:
         return None
     by_name = {str(file.path): file for file in sample.files}
-    logs = {str(file.path): by_name.get(f"{file.path}-wal") for file in files}
+    logs = {
+        str(file.path): {
+            end: log for end in _LOGS if (log := by_name.get(f"{file.path}{end}")) is not None
+        }
+        for file in files
+    }
     beside = {f"{file.path}{end}" for file in files for end in ("-wal", "-shm", "-journal")}
     others = len(by_name.keys() - beside) - len(files)
     return _match("file", files, logs, certainty=100 if not others else 40)
@@ -251,11 +260,11 @@ def recognise(sample: Sample) -> Match | None:
 def _match(
     form: str,
     files: Sequence[SampledFile],
-    logs: Mapping[str, SampledFile | None],
+    logs: Mapping[str, Mapping[str, SampledFile]],
     *,
     certainty: int,
 ) -> Match:
-    every = [*files, *(log for log in logs.values() if log is not None)]
+    every = [*files, *(log for beside in logs.values() for log in beside.values())]
     compressions = {str(file.path): file.compression for file in every if file.compression}
     return Match(
         engine=ENGINE,
@@ -265,7 +274,10 @@ def _match(
         compression=next(iter(compressions.values()), None),
         extra={
             "paths": sorted(str(file.path) for file in files),
-            "logs": {path: str(log.path) for path, log in logs.items() if log is not None},
+            "logs": {
+                path: {end: str(log.path) for end, log in beside.items()}
+                for path, beside in logs.items()
+            },
             "compressions": compressions,
         },
     )

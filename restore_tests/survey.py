@@ -15,6 +15,8 @@ TOLERANCE = timedelta(minutes=10)
 FLOOR = "1950-01-01 00:00:00+00"
 #: Objects of a fingerprint by which columns gone random are counted.
 TEXT_COLUMN, RANDOM_TEXT_COLUMN = "text-column", "random-text-column"
+#: And those whose letters came through a wrong character set.
+DAMAGED_TEXT_COLUMN = "damaged-text-column"
 
 
 @dataclass(slots=True, kw_only=True)

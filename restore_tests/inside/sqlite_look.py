@@ -146,17 +146,27 @@ def statements(file: Iterable[str]) -> Iterator[str]:
 def survey(request: dict[str, Any]) -> dict[str, Any]:
     """Count what is in the databases; let SQLite check each of them."""
     found: dict[str, Any] = {"tables": {}, "columns": {}, "objects": {}, "newest": {}}
-    found |= {"relations": [], "problems": 0}
+    found |= {"relations": [], "problems": 0, "orphans": 0}
     for one in request["databases"]:
         # With rights to write, so that its own log is played back first.
         connection = connect(one["path"], writing=True)
         try:
             rows = connection.execute("pragma integrity_check(100)").fetchall()
             found["problems"] += sum(row[0] != "ok" for row in rows)
+            found["orphans"] += orphans(connection)
             look(connection, one["name"], request, found)
         finally:
             connection.close()
     return found
+
+
+def orphans(connection: sqlite3.Connection) -> int:
+    """Count rows that refer to rows that are not there: SQLite lets them in unless told otherwise."""
+    try:
+        found = connection.execute("select count(*) from pragma_foreign_key_check").fetchone()
+    except sqlite3.DatabaseError:
+        return 0  # a reference to a table or a column that never was: nothing to lose
+    return int(found[0])
 
 
 def quoted(name: str) -> str:
