@@ -308,7 +308,9 @@ class _Test:
                 self._need_room(point.bytes or 0)
                 self._need_allowance(point.bytes or 0)
                 self.into.mkdir(mode=0o700, parents=True)
-                at = self.plan.at if Capability.PITR in repository.capabilities else None
+                at = self.plan.at
+                if at is not None and Capability.PITR not in repository.capabilities:
+                    at = None  # what came with the copy must do
                 request = FetchRequest(point=point, selector=self._selector(point), at=at)
                 self.fetched = repository.fetch(request, self.into)
                 self.tools.update(self.fetched.tools)
@@ -373,7 +375,7 @@ class _Test:
             match = self._match(fetched)
             self.engine = engine = self.engines[match.engine]
             if self.plan.at is not None and not getattr(engine, "point_in_time", False):
-                raise MissingMeans("no_point_in_time", engine=engine.name)
+                raise MissingMeans("no_point_in_time")
             self._need(engine.requirements(match, fetched.bytes))
             opened = self.stack.enter_context(self.sandbox(self.into))
             self.trial = Trial(
