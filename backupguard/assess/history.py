@@ -36,6 +36,7 @@ _KINDS = (
     "repository.inspected",
     "repository.verified",
     "report.issued",
+    "plan.issued",
     "pause.started",
     "pause.ended",
     *record_clock.KINDS,
@@ -124,6 +125,7 @@ class History:
         self._looked_seq: int | None = None
         self.backups = Remembered(store)
         self.reported: str | None = None
+        self.plan: Fact | None = None  # the newest that was kept where the settings say
         self.pause: Fact | None = None
         self.attestations = attestations.Attestations()
         self.tried = tampering.Tried()
@@ -167,6 +169,8 @@ class History:
                     self.encryption[fact.observation.subject] = fact
             case "report.issued":
                 self.reported = max(self.reported or "", payload(fact).get("month") or "")
+            case "plan.issued":
+                self.plan = fact if payload(fact).get("configured") else self.plan
             case "pause.started":
                 self.pause = fact
             case "pause.ended":

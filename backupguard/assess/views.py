@@ -351,9 +351,15 @@ class Views:
                     name: place.type for name, place in self._settings.repositories.items()
                 },
                 "without": dict(self._settings.site.without),
+                "plan_every_s": (
+                    int(self._settings.plan.every.total_seconds())
+                    if self._settings.plan.directory is not None
+                    else None
+                ),
             },
             latest={
                 **self.latest.get(SITE, {}),
+                **({"plan.issued/kept": self._history.plan} if self._history.plan else {}),
                 **listed(self.latest, ("discovery.seen", "reference.loaded")),
                 **listed(self.latest, ("repository.inspected", "immutability.tried")),
                 **self._rebuilds(),

@@ -84,8 +84,10 @@ repository
 site
     settings: `applications` (per id: `criticality`, `jobs`: ids of its jobs, `depends_on`), `servers`
         (how many database servers are declared), `without` (base services that do not exist here, and why),
-        `repositories` (per id its type)
-    latest: `evidence.anchored`, `secrets.seen`, `restore-test.rebuild/APPLICATION/SEQ` (tests of every
+        `repositories` (per id its type), `plan_every_s` (how often the recovery plan is kept elsewhere;
+        None: nowhere)
+    latest: `plan.issued/kept` (the newest recovery plan that was written where the settings keep it),
+        `evidence.anchored`, `secrets.seen`, `restore-test.rebuild/APPLICATION/SEQ` (tests of every
         base service, observed or told of), and `discovery.seen/SUBJECT`,
         `reference.loaded/SUBJECT`, `repository.inspected/SUBJECT`, `immutability.tried/SUBJECT`: the
         newest of every host, list or repository

@@ -1,4 +1,7 @@
-"""PRV-01: is there proof, is it whole, and does it stand without trusting this host?"""
+"""PRV-01: is there proof, is it whole, and does it stand without trusting this host?
+
+Where a place is configured for the recovery plan, it is also asked whether a fresh one lies there.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,9 @@ class EvidenceKept:
 
     id: ClassVar[str] = "PRV-01"
     scope: ClassVar[Scope] = Scope.SITE
-    reads: ClassVar[frozenset[str]] = frozenset({"report.issued", "evidence.anchored"})
+    reads: ClassVar[frozenset[str]] = frozenset(
+        {"report.issued", "evidence.anchored", "plan.issued"}
+    )
 
     def judge(self, view: View, policy: Policy, now: datetime) -> Judgement:
         """Judge the site."""
@@ -28,6 +33,11 @@ class EvidenceKept:
         reported = view.known.get("reported")
         if month is not None and (not isinstance(reported, str) or reported < month):
             return facts.non_compliant(policy.severity, "reason.PRV-01.no_report", month=month)
+        anchors = self._anchors(view, policy, now)
+        plan = _plan(view, now)
+        return anchors if plan is None else facts.worst_of([plan, anchors])
+
+    def _anchors(self, view: View, policy: Policy, now: datetime) -> Judgement:
         if view.known.get("evidence_valid") is None:
             return facts.never_set_up("reason.PRV-01.unchecked")
         anchored = facts.not_in_future(view.latest.get("evidence.anchored"), now)
@@ -40,6 +50,23 @@ class EvidenceKept:
                 policy, now, until, "reason.PRV-01.old_anchor", anchored, anchored_at=anchored_at
             )
         return facts.compliant("reason.PRV-01.kept", anchored, anchored_at=anchored_at)
+
+
+def _plan(view: View, now: datetime) -> Judgement | None:
+    """Return a warning where the recovery plan is not kept as the settings say; one period is grace."""
+    every_s = facts.number(view.settings.get("plan_every_s"))
+    if every_s is None:
+        return None
+    kept = facts.not_in_future(view.latest.get("plan.issued/kept"), now)
+    if kept is None:
+        late = facts.past_deadline(view, now, 2 * every_s)
+        return facts.warning("reason.PRV-01.no_plan") if late else None
+    written_at = facts.seen_at(kept)
+    if to_us(now) - written_at > 2 * every_s * facts.SECOND:
+        return facts.warning("reason.PRV-01.plan_old", kept, written_at=written_at)
+    if facts.data(kept).get("same_device"):
+        return facts.warning("reason.PRV-01.plan_here", kept, written_at=written_at)
+    return None
 
 
 def report_due(first_seen: datetime | None, now: datetime, day: int) -> str | None:

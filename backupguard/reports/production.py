@@ -107,13 +107,21 @@ def _borg(copy: Copy) -> Fetched | None:
 
 def _pgbackrest(copy: Copy) -> Fetched:
     settings: Any = copy.settings
-    words = ["sudo -u postgres pgbackrest", f"--stanza={quoted(copy.name or 'STANZA')}"]
+    lines: list[str] = []
+    user = "sudo -u postgres"
+    if settings.credentials.reader is not None:  # the passphrase of the repository
+        user = "sudo --preserve-env -u postgres"
+        lines.append(f"export PGBACKREST_REPO{settings.repo}_CIPHER_TYPE=aes-256-cbc")
+        lines.append(f'export PGBACKREST_REPO{settings.repo}_CIPHER_PASS="$(cat "$KEY")"')
+    words = [f"{user} pgbackrest", f"--stanza={quoted(copy.name or 'STANZA')}"]
+    if settings.credentials.backend is not None:
+        words.append('--config="$ACCESS"')
     words.append(f"--repo={settings.repo}")
     if settings.path is not None:
         words.append(f"--repo{settings.repo}-path={quoted(str(settings.path))}")
     words.append(f"--pg1-path=/var/lib/postgresql/{copy.version}/main")
     words += [f"--set={quoted(copy.point.native_id)}", "restore"]
-    return Fetched(commands=(" ".join(words),), artifacts=(), cluster=True)
+    return Fetched(commands=(*lines, " ".join(words)), artifacts=(), cluster=True)
 
 
 def _barman(copy: Copy) -> Fetched:

@@ -177,7 +177,8 @@ def _copy(
         yield (f"{step + 2}. {text('plan.no_template', tool=copy.type)} {untested}", "")
         return
     took = text("plan.took", duration=words.duration(back.fetch_ms)) if copy.tested_at else ""
-    yield (f"{step + 2}. {text('plan.fetch')} {took} {tested}", "", *_block(copy.fetch))
+    fetching = " ".join(filter(None, (text("plan.fetch"), took, tested)))
+    yield (f"{step + 2}. {fetching}", "", *_block(copy.fetch))
     if not copy.load:
         engine = one.engine or text("plan.unknown")
         yield (f"{step + 3}. {text('plan.no_engine', engine=engine)} {untested}", "")
@@ -185,7 +186,8 @@ def _copy(
     loading = words.duration(back.load_ms + back.open_ms)
     took = text("plan.took", duration=loading) if copy.tested_at else ""
     how = f"{tested} {text('plan.equivalent')}" if copy.tested_at else untested
-    yield (f"{step + 3}. {text('plan.load')} {took} {how}", "", *_block(copy.load))
+    put_into_use = " ".join(filter(None, (text("plan.load"), took, how)))
+    yield (f"{step + 3}. {put_into_use}", "", *_block(copy.load))
 
 
 def _block(commands: tuple[str, ...]) -> tuple[str, ...]:

@@ -230,15 +230,27 @@ def site(
     first_seen: datetime | None = NOW - 400 * DAY,
     newest_record_at: datetime | None = None,
     wrong_seq: int | None = None,
+    plan: datetime | None = None,
+    plan_every_s: int | None = None,
+    plan_here: bool = False,
 ) -> View:
     latest = {}
     if anchored is not None:
         data = {"place": "syslog", "seq": 3, "hash": "00", "receipt": None}
         latest["evidence.anchored"] = fact("evidence.anchored", "site", anchored, data)
+    if plan is not None:
+        written = {
+            "file": "/mnt/coffre/backupguard-plan-fr.md",
+            "sha256": "00",
+            "bytes": 1,
+            "same_device": plan_here,
+            "configured": True,
+        }
+        latest["plan.issued/kept"] = fact("plan.issued", "site", plan, written)
     return View(
         scope=Scope.SITE,
         subject="site",
-        settings={"criticality": "C1"},
+        settings={"criticality": "C1", "plan_every_s": plan_every_s},
         latest=latest,
         first_seen=first_seen,
         known={

@@ -194,6 +194,9 @@ def sites(draw: st.DrawFn) -> View:
         anchored=draw(maybe_past),
         reported=draw(st.sampled_from([None, "2025-01", "2026-04", "2026-05", "2031-01"])),
         first_seen=draw(maybe_past),
+        plan=draw(maybe_past),
+        plan_every_s=draw(st.sampled_from([None, 86_400, 604_800])),
+        plan_here=draw(st.booleans()),
     )
 
 

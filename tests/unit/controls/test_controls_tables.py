@@ -381,6 +381,7 @@ INT_01 = [
     (repository(verifiable=False), "not_applicable", None, "info", "not_verifiable"),
 ]
 
+WEEK = 7 * 86_400
 PRV_01 = [
     (site(), "compliant", None, "info", "kept"),
     (site(valid=False, wrong_seq=41), "non_compliant", None, "critical", "broken"),
@@ -392,6 +393,25 @@ PRV_01 = [
     (site(anchored=NOW - 35 * DAY - HOUR), "not_measurable", LOST, "info", "old_anchor"),
     (site(anchored=NOW - 36 * DAY - HOUR), "warning", LOST, "warning", "old_anchor"),
     (site(anchored=NOW - 39 * DAY), "non_compliant", LOST, "high", "old_anchor"),
+    # the recovery plan, where a place is configured for it
+    (site(plan=NOW - 8 * DAY, plan_every_s=WEEK), "compliant", None, "info", "kept"),
+    (site(plan=NOW - 15 * DAY, plan_every_s=WEEK), "warning", None, "warning", "plan_old"),
+    (
+        site(plan=NOW - DAY, plan_every_s=WEEK, plan_here=True),
+        "warning",
+        None,
+        "warning",
+        "plan_here",
+    ),
+    (site(plan_every_s=WEEK), "warning", None, "warning", "no_plan"),
+    (site(plan_every_s=WEEK, anchored=None), "warning", None, "warning", "no_plan"),
+    (
+        site(plan_every_s=WEEK, first_seen=NOW - 10 * DAY, reported=None),
+        "compliant",
+        None,
+        "info",
+        "kept",
+    ),
 ]
 
 TABLES = {

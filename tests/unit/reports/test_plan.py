@@ -205,7 +205,7 @@ def test_a_page_has_the_exact_point_its_size_its_keys_and_its_measured_times(mad
     assert "1 h 34 min" in text  # 90 min, 60 s, 198 s with durable writes, 5 s
     assert "exercice 2026" in text
     assert "serveur \\| \\`licence\\`" in text
-    assert text.count("[restauré le 14 juin 2026") == 2
+    assert text.count("[restauré depuis ce dépôt le 14 juin 2026") == 2
 
 
 def test_what_was_never_tested_says_so(made: Made) -> None:
