@@ -89,11 +89,11 @@ def choose(
     """
     standing = usable(points, now)
     if wanted not in {"latest", "oldest", "rotate"}:
-        named = [
+        # pgBackRest names an incremental backup after its full one: a whole id is never a beginning
+        named = [point for point in points if point.native_id == wanted] or [
             point
             for point in points
-            if point.native_id == wanted
-            or (len(wanted) >= _SHORTEST_ID and point.native_id.startswith(wanted))
+            if len(wanted) >= _SHORTEST_ID and point.native_id.startswith(wanted)
         ]
         if len({point.native_id for point in named}) != 1:
             raise UsageError("unknown_subject", subject=wanted[:80])

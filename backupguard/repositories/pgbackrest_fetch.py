@@ -1,14 +1,15 @@
 """Brings a backup of a cluster to disk, with the log it needs: restorable later without any network.
 
 Below `into` a directory `cluster` holds `data` (the data directory with its recovery settings), `log`'s
-segments and histories in `wal`, and `tablespaces`. Recovery reads `../wal`, so the whole can be moved.
+segments and histories in `wal` (with `at` also `covered-until`, the time up to which the archive says
+that it holds all), and `tablespaces`. Recovery reads `../wal`, so the whole can be moved.
 """
 
 from __future__ import annotations
 
 import math
 import os
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePosixPath
 
 from backupguard.contracts import Fetched, FetchRequest
@@ -59,6 +60,11 @@ def fetch(program: PgBackRestProgram, request: FetchRequest, into: Path) -> Fetc
         timeline = needed[-1].timeline
         text = history_text(program, seen.stanza, backup.database, timeline)
         (place / "wal" / f"{timeline:08X}.history").write_bytes(text)
+    reach = seen.covered[label].reach.until if label in seen.covered else None
+    if request.at is not None and reach is not None:
+        # whoever replays it to its end may find no transaction after `at`, for none was made
+        said = datetime.fromtimestamp(reach, UTC).isoformat()
+        (place / "wal" / "covered-until").write_text(said, encoding="ascii")
     _make_links_relative(place)
     files, size = measure(place, program.context.cancel.raise_if_set)
     return Fetched(

@@ -14,6 +14,8 @@ from tests.integration.repositories.borg_maker import VERSIONS as BORG_VERSIONS
 from tests.integration.repositories.borg_maker import Borg
 from tests.integration.repositories.borg_maker import fill as fill_borg
 from tests.integration.repositories.borg_maker import make as make_borg
+from tests.integration.repositories.pgbackrest_maker import Archived
+from tests.integration.repositories.pgbackrest_maker import make as make_pgbackrest
 from tests.integration.repositories.restic_maker import VERSIONS, Restic, fill, make
 from tests.integration.repositories.servers import sshd_in
 
@@ -52,6 +54,14 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     rights = {**RIGHTS, "locker": locker, "bypasser": (*locker, "BypassGovernanceRetention")}
     with running(tmp_path_factory.mktemp("s3") / "server", rights=rights) as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def archived(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Archived]:
+    """A PostgreSQL cluster and its pgBackRest repository: a full, a differential, an incremental."""
+    made = make_pgbackrest(tmp_path_factory.mktemp("pgbr"))
+    yield made
+    made.cluster.stop()
 
 
 @pytest.fixture

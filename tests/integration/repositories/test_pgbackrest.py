@@ -4,7 +4,6 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -28,17 +27,9 @@ from backupguard.testing import TestContext
 from backupguard.testing.repositories import RepositoryCase, RepositoryContract
 from tests.integration.repositories.pgbackrest_maker import (
     Archived,
-    make,
     selector,
 )
 from tests.postgres import BINARIES
-
-
-@pytest.fixture(scope="module")
-def archived(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Archived]:
-    made = make(tmp_path_factory.mktemp("pgbr"))
-    yield made
-    made.cluster.stop()
 
 
 @pytest.fixture(scope="module")
