@@ -116,16 +116,25 @@ def _is_stale(newest: int, policy: Policy, now: datetime) -> bool:
 
 
 def _stale(view: View, medium: Medium, newest: int, policy: Policy, now: datetime) -> Judgement:
+    """Say that a copy is too old: one that the next rotation replaces is only a warning.
+
+    Where disks alternate, the copy that is away is as old as the rotation until the next one leaves: a
+    medium may be late by the grace, and stay as long as it may. What was old already when it left has
+    no such excuse.
+    """
     age_s = facts.seconds(policy, "age")
-    late = to_us(now) - newest > 2 * age_s * facts.SECOND
-    return facts.non_compliant(
-        Severity.CRITICAL if late else Severity.HIGH,
-        "reason.OFF-01.stale",
-        *_facts(view, medium),
-        medium=_name(medium),
-        newest_at=newest,
-        age_ms=age_s * 1000,
+    grace_s = facts.seconds(policy, "rotation-grace") + (
+        facts.number(medium.get("may_stay_s")) or 0
     )
+    old_s = (to_us(now) - newest) // facts.SECOND
+    values = {"medium": _name(medium), "newest_at": newest, "age_ms": age_s * 1000}
+    known = _facts(view, medium)
+    here = facts.number(medium.get("here_at")) or 0
+    was_fresh = here - newest <= age_s * facts.SECOND
+    if was_fresh and old_s <= age_s + grace_s:
+        return facts.warning("reason.OFF-01.stale", *known, **values)
+    severity = Severity.CRITICAL if old_s > 2 * age_s else Severity.HIGH
+    return facts.non_compliant(severity, "reason.OFF-01.stale", *known, **values)
 
 
 def _reach(view: View, medium: Medium) -> Mapping[str, Any]:

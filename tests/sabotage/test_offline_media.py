@@ -99,6 +99,10 @@ def test_disk_whose_newest_point_grows_old_in_the_safe(site: OfflineSite) -> Non
     site.look(6 * DAY)
     site.vantage()
     assert site.finding().status is Status.COMPLIANT
+    site.look(30 * HOUR)  # the rotation is late by less than a day and what a disk may stay
+    site.vantage()
+    due = site.finding()
+    assert (due.status, due.reason.id) == (Status.WARNING, "reason.OFF-01.stale")
     site.look(2 * DAY)
     accused(site.finding(), "stale", Severity.HIGH)
     site.look(7 * DAY)

@@ -93,7 +93,7 @@ ATTACHED = {"attached": True, "attached_since_at": us(NOW - HOUR), "here_at": us
         (view(medium(copy={"verdict": "failed", "code": "corrupt"})), "non_compliant", "corrupt"),
         (view(medium(copy={"verdict": "could_not_verify", "code": "only_listed"})), "warning",
          "unread"),
-        (view(medium(copy={"newest_at": us(NOW - 8 * DAY)})), "non_compliant", "stale"),
+        (view(medium(copy={"newest_at": us(NOW - 9 * DAY)})), "non_compliant", "stale"),
         (view(medium(copies=[])), "non_compliant", "never_seen"),
         (view(medium(code="barcode_unread")), "not_measurable", "no_look"),
         (view(medium(seen_at=us(NOW - 50 * HOUR))), "not_measurable", "unlooked"),
@@ -119,13 +119,15 @@ def test_cases(seen: View, status: str, reason: str) -> None:
     ("criticality", "age", "status", "severity"),
     [
         ("C1", 7 * DAY, Status.COMPLIANT, Severity.INFO),
-        ("C1", 7 * DAY + HOUR, Status.NON_COMPLIANT, Severity.HIGH),
+        ("C1", 7 * DAY + HOUR, Status.WARNING, Severity.WARNING),
+        ("C1", 8 * DAY + 13 * HOUR, Status.NON_COMPLIANT, Severity.HIGH),
         ("C1", 14 * DAY + HOUR, Status.NON_COMPLIANT, Severity.CRITICAL),
         ("C2", 31 * DAY, Status.COMPLIANT, Severity.INFO),
-        ("C2", 31 * DAY + HOUR, Status.NON_COMPLIANT, Severity.HIGH),
+        ("C2", 31 * DAY + HOUR, Status.WARNING, Severity.WARNING),
+        ("C2", 33 * DAY, Status.NON_COMPLIANT, Severity.HIGH),
         ("C2", 63 * DAY, Status.NON_COMPLIANT, Severity.CRITICAL),
     ],
-    ids=["C1-week", "C1-late", "C1-twice", "C2-month", "C2-late", "C2-twice"],
+    ids=["C1-week", "C1-due", "C1-late", "C1-twice", "C2-month", "C2-due", "C2-late", "C2-twice"],
 )
 def test_the_age_of_the_newest_offline_copy(
     criticality: str, age: timedelta, status: Status, severity: Severity
