@@ -271,6 +271,7 @@ def _copies_due(
                 for test in tests
                 if test.application == identifier
                 and test.repository == repository
+                and test.origin is Origin.OBSERVED
                 and test.verdict in (Verdict.PASSED, Verdict.FAILED)
             ]
             last_at = max(own, default=None)

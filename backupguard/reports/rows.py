@@ -96,14 +96,21 @@ def standing_of(
 
     Given its tests, oldest first. A copy whose last conclusive test failed makes the application
     failed even if another copy was restored since: somebody relies on both. What could not be
-    verified decides nothing, so the test before it counts until its period is over.
+    verified decides nothing, so the test before it counts until its period is over. What is told of a
+    copy never stands for what was observed of it; only an observed pass clears a failure told of.
     """
     last: TestRow | None = None
-    copies: dict[str | None, TestRow] = {}
-    for test in tests:
+    found: dict[tuple[str | None, Origin], TestRow] = {}
+    for test in sorted(tests, key=lambda one: (one.at, one.seq)):
         last = test
-        if test.verdict in CONCLUSIVE:
-            copies[test.repository] = test
+        if test.verdict not in CONCLUSIVE:
+            continue
+        found[test.repository, test.origin] = test
+        if test.origin is Origin.OBSERVED and test.verdict is Verdict.PASSED:
+            # Whatever was told of that copy before: it was seen to restore since.
+            for origin in (Origin.IMPORTED, Origin.ATTESTED):
+                found.pop((test.repository, origin), None)
+    copies = dict(enumerate(found.values()))
     newest_first = tuple(sorted(copies.values(), key=lambda test: test.at, reverse=True))
     if any(test.verdict is Verdict.FAILED for test in newest_first):
         return Standing.FAILED, newest_first, last
