@@ -60,6 +60,7 @@ class MariadbServer:
     sandbox: Sandbox
     trial: Trial
     memory: int | None = None  # bytes for everything
+    jobs: int = 1  # clients that load at once
     server: Server | None = field(default=None)
     version: tuple[int, int] = (0, 0)
 
@@ -132,6 +133,7 @@ class MariadbServer:
             *("--innodb-doublewrite=0", "--loose-innodb-log-file-size=512M"),
             f"--innodb-buffer-pool-size={max(64, min(2048, budget // 2))}M",
             *("--innodb-autoinc-lock-mode=2", "--innodb-stats-persistent=OFF"),
+            *("--innodb-buffer-pool-load-at-startup=OFF", "--innodb-sort-buffer-size=32M"),
             *("--sync-frm=OFF", "--aria-sync-log-dir=NEVER"),
             f"--key-buffer-size={max(16, min(256, budget // 8))}M",
             f"--myisam-sort-buffer-size={max(16, min(256, budget // 8))}M",
@@ -152,6 +154,18 @@ class MariadbServer:
         server, self.server = self.server, None
         if server is not None:
             server.stop(signal.SIGKILL, 5)
+
+    def begin_again(self) -> None:
+        """Start a server on empty data once more, in place of this one."""
+        self.stop()
+        self.sandbox.run(
+            ["rm", "-rf", str(DATA), "/scratch/tmp"],
+            scratch=True,
+            environment=ENVIRONMENT,
+            timeout_s=self.timeout_s,
+        )
+        self.make()
+        self.start()
 
     def argv(self, *options: str, user: str = "root") -> list[str]:
         """Return how a client of this server is called."""
