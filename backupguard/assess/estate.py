@@ -43,8 +43,9 @@ def estate(
 ) -> tuple[ToRecover, ...]:
     """Return every configured application with the test that its forecast rests on."""
     passed: dict[tuple[str, str], list[Fact]] = {}
-    for (application, _, repository, _), fact in history.newest_success.items():
-        passed.setdefault((application, repository), []).append(fact)
+    for (application, _, repository, origin), fact in history.newest_success.items():
+        if origin == Origin.OBSERVED.value:  # how long it took elsewhere says nothing of here
+            passed.setdefault((application, repository), []).append(fact)
     known = {(one.job, one.repository): one for one in summaries}
     return tuple(
         ToRecover(
@@ -70,22 +71,21 @@ def _basis(
     passed: Mapping[tuple[str, str], list[Fact]],
     summaries: Mapping[tuple[str, str], JobSummary],
 ) -> Basis | None:
-    """Return the test to rest on: of a copy that did not fail since, seen by us, proved immutable."""
+    """Return the test to rest on: of a copy that did not fail since, then of one proved immutable."""
     found = []
     for repository in sorted({job.repository for job in owner.backups.values()}):
         tests = passed.get((name, repository))
         if not tests:
             continue
-        newest = max(tests, key=lambda one: (one.observation.origin is Origin.OBSERVED, one.seq))
+        newest = max(tests, key=lambda one: one.seq)
         size, at = _newest(name, owner, repository, summaries)
         found.append(_of_test(newest, name, repository, settings, history, size, at))
     return min(found, key=_preference, default=None)
 
 
-def _preference(basis: Basis) -> tuple[bool, bool, bool, int, str]:
+def _preference(basis: Basis) -> tuple[bool, bool, int, str]:
     return (
         basis.failed_seq is not None,
-        basis.origin != Origin.OBSERVED.value,
         not basis.immutable,
         -(basis.newest_at or 0),
         basis.repository,
@@ -114,8 +114,6 @@ def _of_test(
     tried = history.tried.of(repository_subject(repository)).get(CONCLUDED)
     fetch_ms, open_ms = took.get(Phase.FETCH.value, 0), took.get(Phase.OPEN.value, 0)
     load_ms = took.get(Phase.PREPARE.value, 0) + took.get(Phase.LOAD.value, 0)
-    if not took:  # another tool's record: one duration, of which no part can be told
-        load_ms = int(data.get("duration_ms") or 0)
     return Basis(
         seq=fact.seq,
         tested_at=to_us(fact.observation.observed_at),
@@ -123,7 +121,6 @@ def _of_test(
         host=settings.repositories[repository].talks_to,
         engine=str(data.get("engine") or "unknown"),
         level=int(data.get("level") or 0),
-        origin=fact.observation.origin.value,
         tested_bytes=int(data.get("bytes") or 0),
         fetch_ms=fetch_ms,
         load_ms=load_ms,

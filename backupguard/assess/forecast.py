@@ -31,7 +31,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Basis:
-    """The restore test that a figure rests on, and the copy that it came from.
+    """The restore test of our own that a figure rests on, and the copy that it came from.
 
     `load_ms` is all between the fetch and the opening. `newest_bytes` is the size of what would be
     restored now, None where nobody tells it; `failed_seq` a test of that copy that failed since.
@@ -43,7 +43,6 @@ class Basis:
     host: str
     engine: str
     level: int
-    origin: str
     tested_bytes: int
     fetch_ms: int
     load_ms: int

@@ -35,7 +35,9 @@ def plan(
         raise UsageError("unknown_subject", subject=application)
     if output is not None:
         directory = output.expanduser().absolute()
-        ended = act(settings, [Wanted("plan", SITE, options={"output": str(directory)})])
+        ended = act(
+            settings, [Wanted(task="plan", subject=SITE, options={"output": str(directory)})]
+        )
         code = exit_code(ended)
         if code:
             show_runs(ended)

@@ -264,7 +264,6 @@ def _as_json(one: PlannedReturn) -> dict[str, Any]:
             "repository": basis.repository,
             "engine": basis.engine,
             "level": basis.level,
-            "origin": basis.origin,
             "immutable": basis.immutable,
             "failed_since": basis.failed_seq,
         },

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from backupguard.assess.forecast import STEPS, TEST, Return
 from backupguard.language import Words
-from backupguard.model import Origin, from_us
+from backupguard.model import from_us
 from backupguard.reports.plan import PlannedCopy, PlannedReturn, RecoveryPlan
 
 
@@ -150,10 +150,8 @@ def _basis(back: Return, words: Words) -> str:
         level=basis.level,
         seq=basis.seq,
     )
-    more = ["plan.basis.immutable" if basis.immutable else "plan.basis.not_immutable"]
-    if basis.origin != Origin.OBSERVED.value:
-        more.append("plan.basis.declared")
-    return " ".join([told, *(words.text(name) for name in more)])
+    known = "plan.basis.immutable" if basis.immutable else "plan.basis.not_immutable"
+    return f"{told} {words.text(known)}"
 
 
 def _copy(

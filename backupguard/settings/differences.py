@@ -158,14 +158,14 @@ def _higher_number(before: Any, after: Any) -> bool:
     return before is not None and (after is None or after > before)
 
 
-def _raised(before: Any, after: Any) -> bool:
-    """An assumption of the forecast that makes it shorter; left out, it is the careful one."""
-    return after is not None and (before is None or after > before)
+def _more_hands(before: Any, after: Any) -> bool:
+    """An assumption that makes the recovery forecast shorter; left out, it is one at a time."""
+    return int(after or 1) > int(before or 1)
 
 
-def _lowered(before: Any, after: Any) -> bool:
-    """As `_raised`, where a smaller figure makes the forecast shorter."""
-    return after is not None and (before is None or after < before)
+def _quicker_writes(before: Any, after: Any) -> bool:
+    """As `_more_hands`; left out, it is the figure that was measured."""
+    return int(after or 165) < int(before or 165)
 
 
 def _less_critical(before: Any, after: Any) -> bool:
@@ -268,7 +268,10 @@ _RULES: tuple[tuple[str, Callable[[Any, Any], bool]], ...] = (
     ("people/*/roles", _any_change),
     ("people/*/user", _any_change),
     ("people/*/signing-key", _any_change),
-    *((f"daemon/cadences/{name}", _longer) for name in ("immutability", "offline", "drift", "imports")),
+    *(
+        (f"daemon/cadences/{name}", _longer)
+        for name in ("immutability", "offline", "drift", "imports", "self-test")
+    ),
     (f"{_APPLICATION}/failure-domain", _changed_or_gone),
     (f"{_APPLICATION}/provides", _fewer),
     ("site/without", _switched_on),
@@ -299,8 +302,8 @@ _RULES: tuple[tuple[str, Callable[[Any, Any], bool]], ...] = (
     ("plan", _gone),
     ("plan/directory", _gone),
     ("plan/every", _longer),
-    ("plan/parallel", _raised),
-    ("plan/durable-writes", _lowered),
+    ("plan/parallel", _more_hands),
+    ("plan/durable-writes", _quicker_writes),
     ("site/commissioning-until", _later),
     ("scratch/clear-text-accepted-by", _later),
 )

@@ -65,6 +65,7 @@ rpo = "24h"
 rto = "4h"
 declared-by = "direction des soins"
 declared-on = {declared}
+recovery.steps = [{{ name = "serveur et licence", duration = "90m", source = "exercice" }}]
 [applications.dpi.backups.nuit]
 repository = "nas"
 select.paths = ["{dump}"]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from backupguard import settings
 from backupguard.language import Words
 from backupguard.model import Status, Verdict
 from tests.sabotage.hospital import DPI, NAS, Breaker, Hospital, Site, replaced
@@ -145,6 +146,22 @@ def test_the_clean_twin_stays_silent(hospital: Hospital, site: Site) -> None:
         ("JOB-01", "job/dpi.nuit"),
     ):
         assert judged[key].status is Status.COMPLIANT, judged[key]
+
+
+def test_steps_that_take_too_long_miss_the_target_and_nothing_else(
+    hospital: Hospital, site: Site
+) -> None:
+    """The sabotage is in what people have to do: every backup is sound. Its twin is above."""
+    file = site.root / "backupguard.toml"
+    slow = file.read_text().replace('duration = "90m"', 'duration = "4h"')
+    file.write_text(slow)
+    site.settings = settings.load(file, environ={})
+    assert site.restore_test().verdict is Verdict.PASSED
+    judged = site.judged()
+    late = judged["RST-03", DPI]
+    assert late.status is Status.NON_COMPLIANT
+    assert late.reason.id == "reason.RST-03.exceeded"
+    assert judged[RST_01].status is Status.COMPLIANT
 
 
 def _wrong_password(_made: Hospital, site: Site) -> None:

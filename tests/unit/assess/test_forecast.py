@@ -31,7 +31,6 @@ def basis(
         host=host,
         engine="postgresql",
         level=3,
-        origin="observed",
         tested_bytes=tested,
         fetch_ms=fetch * MINUTE,
         load_ms=load * MINUTE,

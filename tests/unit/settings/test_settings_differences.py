@@ -278,6 +278,12 @@ PROTECTION: dict[str, tuple[tuple[str, ...], Any, Any, bool]] = {
     "tried more often": (("daemon", "cadences", "immutability"), "7d", "1d", False),
     "looked at less often": (("daemon", "cadences", "drift"), "1h", "7d", True),
     "probe made rarer": (("probes", "immutability", "every"), "7d", "90d", True),
+    "plan kept nowhere": (("plan", "directory"), "/mnt/coffre", None, True),
+    "plan kept less often": (("plan", "every"), "7d", "31d", True),
+    "more hands are assumed": (("plan", "parallel"), None, 4, True),
+    "fewer hands are assumed": (("plan", "parallel"), 4, 2, False),
+    "loads are assumed quicker": (("plan", "durable-writes"), 165, 100, True),
+    "loads are assumed slower": (("plan", "durable-writes"), None, 300, False),
 }
 
 
