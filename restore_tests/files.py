@@ -143,9 +143,7 @@ def _unconfigured(trial: Trial, found: Mapping[str, Any]) -> Iterator[CheckResul
     seen: Survey = trial.memory["survey"]
     known = shape.known_shape(trial.baseline, trial.previous)
     accepted = known is not None and known.accepted
-    yield from shape.compare(
-        seen.fingerprint, trial.baseline, trial.previous, small=_SMALL_KIND
-    )
+    yield from shape.compare(seen.fingerprint, trial.baseline, trial.previous, small=_SMALL_KIND)
     headed, strange = seen.counts["headed"], seen.counts["strange"]
     usual = known.shape.objects.get("strange-file") if known else None
     more = strange - usual if usual is not None else 0

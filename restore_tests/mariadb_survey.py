@@ -32,8 +32,10 @@ _TEXT_COLUMNS = 300
 _ORPHANS = 1000
 _TABLES_A_STATEMENT = 20
 #: A client's errors go nowhere: a check that has no answer is seen by its absence.
+#: awk looks at bytes, whichever awk it is.
 _PIPED = (
-    '{ "$@" 2>/dev/null; echo $? >/tmp/status; } | awk "$program"; echo status $(cat /tmp/status)'
+    '{ "$@" 2>/dev/null; echo $? >/tmp/status; } | LC_ALL=C awk "$program";'
+    " echo status $(cat /tmp/status)"
 )
 _COUNT = re.compile(r"([a-z]{2,20}) (\d{1,15})\Z")
 

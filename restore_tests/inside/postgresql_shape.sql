@@ -28,7 +28,8 @@ select 'object', 'policy', count(*) from pg_policy;
 select 'object', 'extension', count(*) from pg_extension where extname <> 'plpgsql';
 select 'object', 'large-object', count(*) from pg_largeobject_metadata;
 select 'object', 'type', count(*) from pg_type where typnamespace in (select oid from space) and typtype in ('e', 'd');
-select 'object', 'grant', count(*) from mine, aclexplode(relacl) a where a.grantee <> relowner;
+select 'object', 'grant', count(*) from pg_class c join mine m on m.oid = c.oid,
+  aclexplode(c.relacl) a where a.grantee <> c.relowner;
 select 'count', 'row-security', count(*) from mine where relrowsecurity;
 select 'count', 'invalid-index', count(*) from pg_index i join mine m on m.oid = i.indexrelid where not i.indisvalid;
 select 'view', nspname, relname from mine where relkind in ('v', 'm', 'w', 'p', 'f');

@@ -100,8 +100,6 @@ def replaced(path: Path, *pairs: tuple[str | bytes, str | bytes], count: int = -
     for old, new in pairs:
         old_bytes = old.encode() if isinstance(old, str) else old
         assert old_bytes in content, old
-        content = content.replace(
-            old_bytes, new.encode() if isinstance(new, str) else new, count
-        )
+        content = content.replace(old_bytes, new.encode() if isinstance(new, str) else new, count)
     path.write_bytes(content)
     return path

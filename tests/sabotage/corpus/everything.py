@@ -1,15 +1,54 @@
-"""All cases of the corpus, ours and those that real incidents made."""
+"""All cases of the corpus, ours and those that real incidents made; and which of them the tests run."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from tests.sabotage.corpus import files, mariadb, openldap, postgresql, repository, sqlite
 from tests.sabotage.corpus.case import Case
 from tests.sabotage.foreign import incidents
+from tests.sabotage.foreign.retold import RETOLD
 
-OURS: tuple[Case, ...] = tuple(
+_MADE: tuple[Case, ...] = tuple(
     case
     for module in (postgresql, mariadb, sqlite, openldap, files, repository)
     for case in module.CASES
 )
-FOREIGN: tuple[Case, ...] = tuple(incidents.CASES)
+OURS: tuple[Case, ...] = tuple(case for case in _MADE if case.name not in RETOLD)
+FOREIGN: tuple[Case, ...] = (
+    *incidents.CASES,
+    *(replace(case, story=RETOLD[case.name]) for case in _MADE if case.name in RETOLD),
+)
 ALL = (*OURS, *FOREIGN)
+
+#: Of those that need a server or a repository's program, what `script/test` runs: each way of speaking
+#: once. The others run with script/sabotage.
+_CHOSEN = frozenset(
+    """
+    postgresql/custom-cut-near-the-end postgresql/plain-lost-its-trailer postgresql/flipped-in-contents
+    postgresql/empty-file postgresql/gzip-flipped postgresql/wrong-encoding postgresql/unknown-extension
+    postgresql/definitions-only postgresql/no-keys-nor-indexes postgresql/a-table-missing
+    postgresql/half-of-the-rows postgresql/slow-shrinkage postgresql/stale-behind-appointments
+    postgresql/stale-clinical-fresh-audit postgresql/a-column-encrypted postgresql/another-database
+    postgresql/sequence-behind postgresql/rows-break-their-key postgresql/a-column-lost
+    postgresql/rights-left-out postgresql/rls-filters-rows postgresql/large-objects-left-out
+    postgresql/empty-gzip-from-failed-pipe postgresql/backup-user-without-right-on-new-schema
+    postgresql/ok-four-byte-letters postgresql/ok-roles-missing postgresql/ok-restrict
+    mariadb/cut-between-tables mariadb/gzip-flipped mariadb/definitions-only mariadb/empty-database
+    mariadb/events-left-out mariadb/rows-break-their-key mariadb/letters-encoded-twice
+    mariadb/letters-became-question-marks mariadb/definer-missing mariadb/rows-collapsed
+    mariadb/ok-row-larger-than-sandbox-packet
+    restic/index-flipped restic/snapshot-missing restic/wrong-key restic/moved-to-a-mount-point
+    restic/ok-future-dated-point restic/ok-stale-lock
+    """.split()  # noqa: SIM905
+)
+_PROGRAMS = ("postgresql/", "mariadb/", "restic/", "borg/")
+
+
+def tested() -> tuple[Case, ...]:
+    """Return the cases that the test command runs."""
+    return tuple(
+        case
+        for case in ALL
+        if case.name in _CHOSEN or not (case.heavy or case.name.startswith(_PROGRAMS))
+    )

@@ -112,9 +112,7 @@ def _openldap(sources: Sources, path: Path, place: Path) -> bool:
     if path.name == "data.mdb":
         shutil.copy(path, place / "data.mdb")
         return _fails("/usr/sbin/slapcat", "-f", place / "slapd.conf", "-b", SUFFIX)
-    return _bash(
-        _OPENED + 'opened "$1" | /usr/sbin/slapadd -q -f "$2"', path, place / "slapd.conf"
-    )
+    return _bash(_OPENED + 'opened "$1" | /usr/sbin/slapadd -q -f "$2"', path, place / "slapd.conf")
 
 
 def _restic_check(*options: str) -> Peer:
@@ -143,7 +141,7 @@ def _borg_check(sources: Sources, material: Material, engine: str) -> Word:
 
 def _installed(name: str) -> Path | None:
     path = Path(os.environ.get("PEERS", "/nonexistent")) / "bin" / name
-    return path if path.exists() else None
+    return path if os.access(path, os.X_OK) else None
 
 
 def _restverify(sources: Sources, material: Material, engine: str) -> Word:

@@ -14,8 +14,8 @@ from tests.sabotage.corpus.sources import Sources, gzipped
 RECENT = {"name": "admissions", "sql": "select max(admitted_at) from clinic.stays",
           "newer-than": "26h"}  # fmt: skip
 OLD = (
-    "update clinic.stays set admitted_at = admitted_at - interval '40 days',"
-    " left_at = left_at - interval '40 days'",
+    """update clinic.stays set admitted_at = admitted_at - interval '40 days',
+    left_at = left_at - interval '40 days'""",
     "update clinic.observations set at = at - interval '40 days'",
     "update clinic.patients set cree = cree - interval '40 days'",
 )
@@ -93,7 +93,7 @@ def _other(sources: Sources, into: Path) -> Path:
     source.sql(
         "facturation",
         "create table public.invoices (id serial primary key, at timestamptz, amount numeric);"
-        f" insert into public.invoices (at, amount) select timestamptz '2026-11-22 00:00:00Z'"
+        " insert into public.invoices (at, amount) select timestamptz '2026-11-22 00:00:00Z'"
         " - i * interval '1 minute', i from generate_series(1, 5000) i",
     )
     path = into / "dpi.dump"
@@ -111,7 +111,9 @@ def _many_tables(lost: bool) -> Maker:
 
 def _year_before(path: Path) -> Path:
     content = bytearray(path.read_bytes())
-    year = 16 + 5 * 5  # seven integers follow head and compression; the sixth is the year since 1900
+    year = (
+        16 + 5 * 5
+    )  # seven integers follow head and compression; the sixth is the year since 1900
     content[year + 1] -= 1
     path.write_bytes(content)
     return path
@@ -214,7 +216,7 @@ CONTENT = [
          dump("delete from clinic.observations where id % 100 <> 0"),
          speaks="rows-lost:rows_lost", words="moitié"),
     case("half-of-the-rows", "exactly half of one table is gone",
-         dump("delete from clinic.observations where id % 2 = 0"),
+         dump("delete from clinic.observations where id % 2 = 0 or id > 20000"),
          speaks="rows-lost:rows_lost", words="moitié"),
     case("slow-shrinkage", "every table loses a little each week, none collapses",
          dump("delete from clinic.observations where id % 7 = 0",

@@ -70,7 +70,9 @@ def _wrong_password(made: Restic) -> Restic:
     return replace(made, password=other)
 
 
-def borg(change: Callable[[Borg], object] = lambda made: None, encryption: str = "repokey") -> Maker:
+def borg(
+    change: Callable[[Borg], object] = lambda made: None, encryption: str = "repokey"
+) -> Maker:
     """The same in a repository of borg 1.2."""
 
     def make(sources: Sources, into: Path) -> Borg:
@@ -102,9 +104,10 @@ CASES = [
          restored_by="sqlite", speaks=_BROKEN, words="endommagés"),
     case("pack-missing", "a pack was deleted", restic(lambda r: damage(_largest(r), "deleted")),
          restored_by="sqlite", speaks=_BROKEN),
+    # restic 0.18 itself falls over (a panic in `ls`), which accuses nobody; `check` finds it.
     case("pack-of-trees-flipped", "one bit of what says which files there are",
-         restic(lambda r: flipped(_chmod(_smallest(r)), 0.3)),
-         restored_by="sqlite", speaks=_BROKEN + " select:corrupt"),
+         restic(lambda r: flipped(_chmod(_smallest(r)), 0.3)), says=Verdict.COULD_NOT_VERIFY,
+         restored_by="sqlite", speaks="fetch:unknown_exit"),
     case("index-flipped", "one bit of the index", restic(lambda r: flipped(_only(r, "index"), 0.5)),
          restored_by="sqlite", speaks=_BROKEN + " select:corrupt"),
     case("index-missing", "no index is left", restic(lambda r: _only(r, "index").unlink()),

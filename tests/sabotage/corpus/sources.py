@@ -1,4 +1,4 @@
-"""The healthy sources that the corpus breaks copies of: each server is started once, when first used."""
+"""The healthy sources that the corpus breaks copies of; a server is started when first used."""
 
 from __future__ import annotations
 

@@ -6,14 +6,15 @@ The recipes follow what was published; where the story is common knowledge of th
 from __future__ import annotations
 
 import gzip
+import hashlib
 import os
 import subprocess
-from dataclasses import replace
-from datetime import datetime, timedelta
+import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from backupguard.model import Verdict
-from tests.integration.repositories import borg_maker, restic_maker
+from tests.integration.repositories import restic_maker
 from tests.integration.repositories.borg_maker import Borg
 from tests.integration.repositories.restic_maker import Restic
 from tests.sabotage.corpus import files, mariadb, openldap, postgresql, repository, sqlite
@@ -49,8 +50,8 @@ def _refusal(text: str) -> object:
 
 
 _ROLE = (
-    "do $$ begin if not exists (select from pg_roles where rolname = 'sauvegarde') then"
-    " create role sauvegarde; end if; end $$",
+    """do $$ begin if not exists (select from pg_roles where rolname = 'sauvegarde') then
+    create role sauvegarde; end if; end $$""",
     "grant usage on schema clinic, public to sauvegarde",
     "grant select on all tables in schema clinic, public to sauvegarde",
     "grant select on all sequences in schema clinic, public to sauvegarde",
@@ -75,10 +76,6 @@ def _row_security(role: bool) -> object:
 
 def _row_security_before(sources: Sources, into: Path) -> Path:
     return _row_security(role=False)(sources, into)
-
-
-_LETTERS = ("insert into clinic.letters select 100 + i, i, lo_from_bytea(0, 'x') from"
-            " generate_series(1, 20) i",)  # fmt: skip
 
 
 def _newer_banner(path: Path) -> Path:
@@ -183,8 +180,8 @@ DUMPS = [
             twin=postgresql.changed(_restricted, "plain")),
     PG.case("ok-schema-public-exists", "`schema public already exists` is not a failure", None,
             twin=postgresql.changed(lambda p: replaced(p, (
-                b"\nCREATE TABLE clinic.letters", b"\nCREATE SCHEMA public;\n"
-                b"CREATE TABLE clinic.letters")), "plain")),
+                b"\nCREATE TABLE clinic.letters", (b"\nCREATE SCHEMA public;\n"
+                b"CREATE TABLE clinic.letters"))), "plain")),
     MY.case("ok-newer-dump-banner", "`Unknown command '\\-'` since May 2024", None,
             twin=mariadb.changed(_newer_banner)),
     MY.case("ok-row-larger-than-sandbox-packet", "a scan of 20 MB in one row", None,
@@ -271,7 +268,7 @@ def _future(sources: Sources, into: Path) -> Restic:
     """A point of 2031 with last year's laboratory beside the true one of this night."""
     made = restic_maker.make(into, repository.VERSION)
     sources.sqlite(made.source / "labo.db", "delete from results where id > 20")
-    back_up(made, datetime(2031, 1, 1, 2))
+    back_up(made, datetime(2031, 1, 1, 2, tzinfo=UTC))
     (made.source / "labo.db").unlink()
     sources.sqlite(made.source / "labo.db")
     back_up(made, AT)
@@ -289,9 +286,9 @@ def _stale_lock(sources: Sources, into: Path) -> Restic:
         stdin=reading, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     os.close(reading)
-    deadline = datetime.now().timestamp() + 20
-    while not list((made.root / "locks").iterdir()) and datetime.now().timestamp() < deadline:
-        os.sched_yield()
+    deadline = time.monotonic() + 20
+    while not list((made.root / "locks").iterdir()) and time.monotonic() < deadline:
+        time.sleep(0.01)
     client.kill()
     client.wait()
     os.close(writing)
@@ -304,8 +301,6 @@ def _unneeded_pack(sources: Sources, into: Path) -> Restic:
     made = repository.restic()(sources, into)
     assert isinstance(made, Restic)
     content = noise(20_000)
-    import hashlib
-
     name = hashlib.sha256(content).hexdigest()
     (made.root / "data" / name[:2]).mkdir(exist_ok=True)
     (made.root / "data" / name[:2] / name).write_bytes(content)

@@ -49,4 +49,4 @@ def test_a_log_belongs_to_its_file() -> None:
     match = SQLITE.recognise(sample)
     assert match is not None
     assert match.certainty == 100
-    assert match.extra["logs"] == {"clinic.db": "clinic.db-wal"}
+    assert match.extra["logs"] == {"clinic.db": {"-wal": "clinic.db-wal"}}

@@ -1,0 +1,42 @@
+"""Cases of our own families that really happened elsewhere: which, and who told it.
+
+"trade": known to whoever restores such backups for a living, without one report to name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+_FIREDRILL = "firedrill's README, measured again here"
+_CONTI = "HSE Ireland, 2021, Conti: PwC's post-incident review"
+_PARTIAL = "intermittent encryption: Sophos on LockFile, 2021; SentinelLabs on BlackCat, 2022"
+_GLIBC = "Crunchy Data on glibc 2.28: duplicates behind an index in another order"
+
+RETOLD: Mapping[str, str] = {
+    "postgresql/plain-cut-in-a-copy": f"psql restores it and exits 0: {_FIREDRILL}",
+    "postgresql/plain-cut-within-a-row": f"the same within a row: {_FIREDRILL}",
+    "postgresql/custom-cut-in-the-middle": f"`pg_restore --list` exits 0: {_FIREDRILL}",
+    "postgresql/unknown-extension": "databasus#732: not in the image, called a broken backup",
+    "postgresql/unknown-collation": "PostgreSQL wiki, Locale data changes",
+    "postgresql/duplicate-keys": _GLIBC,
+    "postgresql/materialised-view-empty": "firedrill's finding MATVIEW_UNPOPULATED",
+    "postgresql/sequence-behind": "firedrill's finding SEQUENCE_BEHIND, from field tests",
+    "postgresql/rights-left-out": "trade: `-x` because the restore complained about roles",
+    "postgresql/training-copy-instead": "trade: the job was copied from the training server",
+    "postgresql/stale-heartbeat-fresh": "trade: replication of one table went on",
+    "postgresql/no-file-at-all": "GitLab.com, 2017: the bucket of dumps was empty",
+    "mariadb/definer-missing": "trade: error 1449 on the day of the restore",
+    "mariadb/letters-encoded-twice": "trade: UTF-8 in latin1 tables since MySQL 4.1",
+    "mariadb/letters-became-question-marks": "trade: utf8 is three bytes in MySQL",
+    "mariadb/a-broken-view-dumped-by-force": "trade: error 1356, and --force so that it goes on",
+    "mariadb/lost-its-trailer": "trade: mysqldump was killed with its shell",
+    "mariadb/cut-between-tables": "mysqldump stops at error 2013 between two tables",
+    "sqlite/half-copied": "neotoma#2075 and audiobook-studio#246",
+    "sqlite/script-rolled-back": "SQLite's forum: `.dump` ends with ROLLBACK -- due to errors",
+    "openldap/ldapsearch-in-its-place": "trade: passwords and operational attributes are missing",
+    "files/encrypted-names-kept": _CONTI,
+    "files/renamed": _CONTI,
+    "files/encrypted-in-part": _PARTIAL,
+    "files/zeroes": "trade: XFS after a power cut",
+    "restic/pack-missing": "restic's forum: a sync that was told to skip large files",
+}
