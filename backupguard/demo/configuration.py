@@ -184,6 +184,7 @@ declared-by = "direction des soins"
 declared-on = {declared_on}
 bia-reference = "BIA-04"
 depends-on = ["labo"]
+recovery.steps = [{{ name = "serveur et licence", duration = "90m", source = "exercice de mars" }}]
 
 [applications.dpi.restore-test]
 engine = "postgresql"
@@ -213,6 +214,7 @@ failure-domain = "campus-nord/baie-1"
 declared-by = "chef de service du laboratoire"
 declared-on = {declared_on}
 bia-reference = "BIA-07"
+recovery.steps = [{{ name = "serveur", duration = "45m", source = "exercice de mars" }}]
 
 [applications.labo.restore-test]
 engine = "postgresql"

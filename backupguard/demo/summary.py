@@ -188,6 +188,7 @@ def _places(told: Told, words: Words, console: Console) -> None:
         ("demo.next.inventory", f"{command} inventory --no-refresh"),
         ("demo.next.uncovered", f"{command} why INV-01 site"),
         ("demo.next.why", f"{command} why RST-01 application/dpi"),
+        ("demo.next.plan", f"{command} plan --application dpi"),
         ("demo.next.break", _breaking(told)),
         ("demo.next.integrity", f"{command} probe integrity --repository nas; {command} status"),
     ):
