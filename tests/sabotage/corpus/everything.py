@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from tests.sabotage.corpus import files, mariadb, openldap, postgresql, repository, sqlite
 from tests.sabotage.corpus.case import Case
-from tests.sabotage.foreign import incidents
+from tests.sabotage.foreign import incidents, ransomed
 from tests.sabotage.foreign.retold import RETOLD
 
 _MADE: tuple[Case, ...] = tuple(
@@ -17,6 +17,7 @@ _MADE: tuple[Case, ...] = tuple(
 OURS: tuple[Case, ...] = tuple(case for case in _MADE if case.name not in RETOLD)
 FOREIGN: tuple[Case, ...] = (
     *incidents.CASES,
+    *ransomed.CASES,
     *(replace(case, story=RETOLD[case.name]) for case in _MADE if case.name in RETOLD),
 )
 ALL = (*OURS, *FOREIGN)
