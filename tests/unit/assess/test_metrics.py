@@ -11,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from backupguard.assess import Assessment
 from backupguard.metrics import render
 from backupguard.model import Closing, RunRequest, RunState, Verdict
+from backupguard.settings.model import Recovery, RecoveryStep
 
 from .conftest import START, Hospital
 
@@ -224,3 +225,17 @@ def test_probes_of_the_site_are_known_by_their_last_runs(hospital: Hospital) -> 
     assert value(after, "probe_duration_seconds", **site) == 3
     assert value(after, "probe_expected_interval_seconds", **site) == 3600
     assert value(after, "probe_last_run_timestamp_seconds", **site) == hospital.now.timestamp()
+
+
+def test_a_forecast_is_there_only_where_one_can_be_made(hospital: Hospital, used: Hospital) -> None:
+    assert "backupguard_recovery_forecast_seconds" not in samples(used.assess())
+    plan = hospital.assessor._settings  # the same records, judged with declared steps
+    owner = plan.applications["dpi"]
+    step = RecoveryStep(name="serveur", duration=timedelta(minutes=90))
+    declared = owner.model_copy(update={"recovery": Recovery(steps=(step,))})
+    hospital.settings = plan.model_copy(
+        update={"applications": {**plan.applications, "dpi": declared}}
+    )
+    hospital.assessor = hospital.new_assessor()
+    # 90 minutes; a load of 1.5 s, with durable writes and of a thousand times as much
+    assert value(hospital.assess(), "recovery_forecast_seconds", application="dpi") == 7875

@@ -29,8 +29,8 @@ HEAVY = (
 #: The commands the design lists for now, in its order.
 IN_HELP = [
     "run", "config", "doctor", "discover", "inventory", "probe", "vantage", "restore-test",
-    "baseline", "pause", "status", "why", "report", "report-run", "evidence", "attest", "waive",
-    "media", "demo",
+    "baseline", "pause", "status", "why", "plan", "report", "report-run", "evidence", "attest",
+    "waive", "media", "demo",
 ]  # fmt: skip
 
 

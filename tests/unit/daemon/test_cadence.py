@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -312,3 +313,14 @@ def test_discovery_runs_once_a_day_unless_the_site_says_otherwise() -> None:
     usual = {s.task: s.when for s in schedules(settings(dpi={"criticality": "C1"}))}
     assert usual["discovery"] == timedelta(days=1)
     assert deadline(settings(dpi={"criticality": "C1"}), "discovery") == timedelta(minutes=30)
+
+
+def test_the_recovery_plan_is_written_weekly_where_a_place_is_named() -> None:
+    bare = settings(dpi={"criticality": "C1"})
+    assert "plan" not in {s.task for s in schedules(bare)}
+    kept = bare.model_copy(
+        update={"plan": bare.plan.model_copy(update={"directory": Path("/mnt/coffre")})}
+    )
+    (found,) = [s for s in schedules(kept) if s.task == "plan"]
+    assert found.when == timedelta(days=7)
+    assert deadline(kept, "plan") == timedelta(minutes=10)
