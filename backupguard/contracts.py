@@ -997,9 +997,11 @@ class Sandbox(Protocol):
         environment: Mapping[str, str] | None = None,
         timeout_s: int,
         output_limit: int = 1 << 20,
+        site: Path | None = None,
     ) -> Completed:
         """Run a program inside to its end; raises TimedOut, Cancelled, MissingMeans.
 
+        `site` is a directory of the host that the settings name, shown read-only at `/site`.
         `stdin` is bytes, a file of the host (`Path`) or one inside (`PurePosixPath`). An exit status
         of 128 + N stands for signal N.
         """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import secrets
 from collections.abc import Iterator
@@ -19,8 +18,16 @@ from backupguard.contracts import (
 )
 from backupguard.errors import BackupDefect, MissingMeans
 from backupguard.model import CheckResult, Fingerprint
-from restore_tests import content, mariadb_load, shape
-from restore_tests.mariadb_server import MariadbServer, of, program, stop_quietly
+from restore_tests import application, content, mariadb_load, shape
+from restore_tests.mariadb_server import (
+    ENVIRONMENT,
+    SOCKET,
+    SOCKETS,
+    MariadbServer,
+    of,
+    program,
+    stop_quietly,
+)
 from restore_tests.mariadb_survey import consistency, database_of, session, survey
 from restore_tests.settings import ContentCheck, MariadbSettings
 from restore_tests.survey import Survey, settings_of, zone
@@ -32,7 +39,6 @@ _SERVER = re.compile(rb"^-- Server version\t(\d+)\.(\d+)", re.MULTILINE)
 #: MariaDB reads what MySQL wrote up to 5.7; MySQL 8 went its own way.
 _MYSQL_APART = (8, 0)
 _CHECK_TIMEOUT_S = 600
-_MOST_JOBS = 4
 
 
 class Mariadb:
@@ -72,7 +78,7 @@ class Mariadb:
             sandbox=trial.sandbox,
             trial=trial,
             memory=memory,
-            jobs=jobs or min(_MOST_JOBS, len(os.sched_getaffinity(0))),
+            jobs=jobs or 1,
         )
         trial.memory["mariadb"] = server
         server.find_version()
@@ -103,6 +109,7 @@ class Mariadb:
             yield from _unconfigured(trial)
         if level >= 3:
             yield from _configured(trial)
+            yield from _replayed(trial)
 
     def fingerprint(self, trial: Trial) -> Fingerprint | None:
         """Return the shape of what was restored."""
@@ -157,6 +164,22 @@ def _unconfigured(trial: Trial) -> Iterator[CheckResult]:
 
 
 # --------------------------------------------------------------------------------------- questions
+
+
+def _replayed(trial: Trial) -> Iterator[CheckResult]:
+    """Have the site's command use the restored database, as its owner would."""
+    settings = trial.settings
+    if not isinstance(settings, MariadbSettings):
+        return
+    environment = {
+        **ENVIRONMENT,
+        "MYSQL_UNIX_PORT": SOCKET,
+        "BACKUPGUARD_USER": "root",
+        "BACKUPGUARD_DATABASE": database_of(trial, settings.database),
+    }
+    yield from application.replayed(
+        trial, settings.application, shared=SOCKETS, environment=environment
+    )
 
 
 def _configured(trial: Trial) -> Iterator[CheckResult]:

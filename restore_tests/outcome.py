@@ -17,7 +17,7 @@ from backupguard.model import (
     worst,
 )
 
-LEVEL_BYTES, LEVEL_OPENED, LEVEL_CONTENT = 1, 2, 3
+LEVEL_BYTES, LEVEL_OPENED, LEVEL_CONTENT, LEVEL_APPLICATION = 1, 2, 3, 4
 #: The name of the check by which an engine tells that it found its own data sound.
 CONSISTENCY = "engine-consistency"
 FRESHNESS = "freshness"
@@ -81,11 +81,11 @@ def level_reached(
     *,
     baseline_accepted: bool,
 ) -> int:
-    """Return the level that was proved, 0 to 3.
+    """Return the level that was proved, 0 to 4.
 
     1: the bytes came back. 2: the engine opened them and found them sound. 3: at least one check of the
     site's proved its data, none was left open, and a person had accepted the shape they are compared
-    with.
+    with. 4: beyond that, the site's command used the restored database, and passed.
     """
     passed = {done.phase for done in phases if done.verdict is Verdict.PASSED}
     if Phase.FETCH not in passed:
@@ -93,10 +93,13 @@ def level_reached(
     sound = any(c.name == CONSISTENCY and c.verdict is Verdict.PASSED for c in checks)
     if not {Phase.LOAD, Phase.OPEN} <= passed or not sound:
         return LEVEL_BYTES
-    configured = [check.verdict for check in checks if check.configured]
+    configured = [
+        check.verdict for check in checks if check.configured and check.level < LEVEL_APPLICATION
+    ]
+    replayed = any(check.level == LEVEL_APPLICATION for check in checks)
     proved = bool(configured) and set(configured) == {Verdict.PASSED}
     if proved and baseline_accepted and verdict is Verdict.PASSED:
-        return LEVEL_CONTENT
+        return LEVEL_APPLICATION if replayed else LEVEL_CONTENT
     return LEVEL_OPENED
 
 

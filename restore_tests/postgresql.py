@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from backupguard.contracts import EngineSettings, Match, Requirements, Sample, Trial
 from backupguard.errors import BackupDefect, MissingMeans
 from backupguard.model import CheckResult, Fingerprint
-from restore_tests import postgresql_archive, postgresql_checks, postgresql_load
+from restore_tests import application, postgresql_archive, postgresql_checks, postgresql_load
 from restore_tests import postgresql_questions as questions
 from restore_tests.postgresql_server import (
+    SOCKETS,
     PostgresqlServer,
     Sizes,
     program,
@@ -93,6 +94,7 @@ class Postgresql:
             yield from postgresql_checks.unconfigured(trial)
         if level >= 3:
             yield from questions.configured(trial)
+            yield from _replayed(trial)
 
     def fingerprint(self, trial: Trial) -> Fingerprint | None:
         """Return the shape of what was restored."""
@@ -101,6 +103,15 @@ class Postgresql:
     def close(self, trial: Trial) -> None:
         """Stop the server, whatever state it is in."""
         stop_quietly(trial)
+
+
+def _replayed(trial: Trial) -> Iterator[CheckResult]:
+    """Have the site's command use the restored database, as its owner would."""
+    server: PostgresqlServer = trial.memory["postgresql"]
+    settings = trial.settings
+    wanted = settings.application if isinstance(settings, PostgresqlSettings) else None
+    environment = {**server.connection(), "PGDATABASE": server.database}
+    yield from application.replayed(trial, wanted, shared=SOCKETS, environment=environment)
 
 
 POSTGRESQL = Postgresql()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Self
 from zoneinfo import ZoneInfo
@@ -129,6 +130,66 @@ class DatabaseSettings(EngineSettings):
         return self
 
 
+#: Directories that hold more than a program of the site's, or may change under it.
+_NO_PLACE = frozenset(
+    {"/", "/bin", "/boot", "/dev", "/etc", "/home", "/lib", "/opt", "/proc", "/root", "/run"}
+    | {"/sbin", "/srv", "/sys", "/tmp", "/usr", "/usr/bin", "/usr/local/bin", "/var", "/var/tmp"}  # noqa: S108
+)
+_Exit = Annotated[Whole, Field(ge=0, le=125)]
+
+
+class CommandCheck(SettingsModel):
+    """A check that a program of the site's answers, by its name."""
+
+    name: str = Field(min_length=1, max_length=80)
+
+
+class SiteProgram(SettingsModel):
+    """A program of the site's that runs in the sandbox.
+
+    `directory` (left out: the program's own) is all of the host that it sees, read-only, at `/site`. An
+    exit status in neither list says nothing, and nothing is concluded from it.
+    """
+
+    program: Path
+    directory: Path | None = None
+    arguments: tuple[str, ...] = ()
+    exit_codes: tuple[_Exit, ...] = (0,)
+    failed_exit_codes: tuple[_Exit, ...] = (1,)
+    time_limit: Duration = timedelta(minutes=10)
+    checks: tuple[CommandCheck, ...] = ()
+
+    @property
+    def place(self) -> Path:
+        """Return the directory that is shown."""
+        return self.directory or self.program.parent
+
+    @model_validator(mode="after")
+    def _may_be_shown(self) -> Self:
+        if not self.program.is_absolute() or ".." in self.program.parts:
+            raise ValueError("write the whole path of the program, from /")
+        if not self.program.is_relative_to(self.place) or ".." in self.place.parts:
+            raise ValueError("the program must lie below the directory that is shown")
+        if str(self.place) in _NO_PLACE:
+            raise ValueError("show a directory that holds nothing but this program's own files")
+        return self
+
+    @model_validator(mode="after")
+    def _says_one_thing(self) -> Self:
+        if set(self.exit_codes) & set(self.failed_exit_codes) or not self.exit_codes:
+            raise ValueError("an exit status means one thing: passed or failed")
+        names = [check.name for check in self.checks]
+        if len(set(names)) != len(names):
+            raise ValueError("two checks have the same name")
+        if self.time_limit.total_seconds() < 1:
+            raise ValueError("a program needs a second at least")
+        return self
+
+
+class CommandSettings(SiteProgram, EngineSettings):
+    """How an application's copies are tested by a program of the site's: `engine = "command"`."""
+
+
 class PostgresqlSettings(DatabaseSettings):
     """How an application's PostgreSQL copies are tested.
 
@@ -139,6 +200,7 @@ class PostgresqlSettings(DatabaseSettings):
     database: str = Field(default="restored", pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$")
     memory: Size | None = Field(default=None, ge=256_000_000)
     jobs: int | None = Field(default=None, ge=1, le=64)
+    application: SiteProgram | None = None  # level 4: a command against the restored database
 
     @model_validator(mode="after")
     def _own_database(self) -> Self:
@@ -163,13 +225,14 @@ class MariadbSettings(DatabaseSettings):
     """How an application's MariaDB or MySQL copies are tested.
 
     `database` is the one that the checks ask, where a dump holds several. `memory` bounds the engine's
-    buffers; left out, by the host's memory. `jobs` bounds parallel loading; left out, by the host's
-    processors.
+    buffers; left out, by the host's memory. `jobs` is how many clients load a plain dump
+    at once; left out, one.
     """
 
     database: str | None = Field(default=None, pattern=r"^[^`\\/\x00]{1,64}$")
     memory: Size | None = Field(default=None, ge=256_000_000)
     jobs: int | None = Field(default=None, ge=1, le=64)
+    application: SiteProgram | None = None  # level 4: a command against the restored database
 
 
 class SqliteSettings(DatabaseSettings):

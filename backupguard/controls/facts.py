@@ -83,12 +83,14 @@ repository
     known: `points_encrypted` (how many of the newest points are `encrypted`, `clear`, `unknown`)
 site
     settings: `applications` (per id: `criticality`, `jobs`: ids of its jobs, `depends_on`), `servers`
-        (how many database servers are declared), `without` (base services that do not exist here, and why),
+        (how many database servers are declared), `without` (base services that are not here, and why),
         `repositories` (per id its type), `plan_every_s` (how often the recovery plan is kept elsewhere;
         None: nowhere)
+        `self_tests` (whether there is a copy that could be broken on purpose)
     latest: `plan.issued/kept` (the newest recovery plan that was written where the settings keep it),
         `evidence.anchored`, `secrets.seen`, `restore-test.rebuild/APPLICATION/SEQ` (tests of every
-        base service, observed or told of), and `discovery.seen/SUBJECT`,
+        base service, observed or told of), `self-test.concluded` (newest `self-test.result` that
+        settles whether damage was noticed), and `discovery.seen/SUBJECT`,
         `reference.loaded/SUBJECT`, `repository.inspected/SUBJECT`, `immutability.tried/SUBJECT`: the
         newest of every host, list or repository
     known: `services` (per base service, one per application that is it: `application`, `production`,

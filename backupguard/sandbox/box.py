@@ -139,7 +139,12 @@ class Box:
     # -- what a program is given
 
     def _options(
-        self, scratch: bool, shared: Sequence[str], environment: Mapping[str, str], filter_fd: int
+        self,
+        scratch: bool,
+        shared: Sequence[str],
+        environment: Mapping[str, str],
+        filter_fd: int,
+        site: Path | None = None,
     ) -> list[str]:
         limits = self.limits
         options = [
@@ -152,6 +157,8 @@ class Box:
             options += ["--bind", str(self.directory / "scratch"), "/scratch"]
         for name in shared:
             options += ["--bind", str(self._shared(name)), f"/shared/{name}"]
+        if site is not None:
+            options += ["--ro-bind", str(site), "/site"]
         for name, value in (_ENVIRONMENT | dict(environment)).items():
             if not _VARIABLE.fullmatch(name) or "\0" in value:
                 raise ValueError(f"{name!r} is no name of an environment variable")
@@ -176,13 +183,14 @@ class Box:
         stdout: int,
         stderr: int,
         shell: str | None = None,
+        site: Path | None = None,
     ) -> Program:
         self.raise_if_ended()
         self.cancel.raise_if_set()
         filter_fd = anonymous_file("seccomp", self._filter)
         try:
             program = Program(
-                self._options(scratch, shared, environment or {}, filter_fd),
+                self._options(scratch, shared, environment or {}, filter_fd, site),
                 argv,
                 confinement=Confinement(
                     rlimits=self.limits.rlimits(),
@@ -220,6 +228,7 @@ class Box:
         environment: Mapping[str, str] | None = None,
         timeout_s: int,
         output_limit: int = 1 << 20,
+        site: Path | None = None,
     ) -> Completed:
         """Run a program inside to its end; see `contracts.Sandbox.run`.
 
@@ -235,6 +244,7 @@ class Box:
                 stdin=subprocess.DEVNULL if source is None else subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
+                site=site,
             )
             try:
                 completed = attend(

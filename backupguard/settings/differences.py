@@ -236,6 +236,8 @@ _RULES: tuple[tuple[str, Callable[[Any, Any], bool]], ...] = (
     (f"{_APPLICATION}/restore-test", _gone),
     (f"{_APPLICATION}/restore-test/schedule", _rarer),
     (f"{_APPLICATION}/restore-test/imports", _gone),
+    (f"{_APPLICATION}/restore-test/application", _gone),
+    (f"{_APPLICATION}/restore-test/application/*", _any_change),
     (f"{_APPLICATION}/restore-test/imports/*", _any_change),
     (_CHECKS, _gone),
     (f"{_CHECKS}/*", _gone),
