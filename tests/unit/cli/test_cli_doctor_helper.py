@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import socket
+import tempfile
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -27,6 +29,13 @@ def states(configured: Any, path: Path) -> list[tuple[str, str]]:
     return [(result.state, result.remedy.id if result.remedy else "") for result in found]
 
 
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """Return a directory whose name is short: a socket's has 107 bytes."""
+    with tempfile.TemporaryDirectory(prefix="bgh") as name:
+        yield Path(name)
+
+
 @pytest.mark.parametrize(
     ("configured", "state", "remedy"),
     [
@@ -36,8 +45,8 @@ def states(configured: Any, path: Path) -> list[tuple[str, str]]:
         pytest.param(settings(Medium(kind="vault")), "note", "", id="a vault does not"),
     ],
 )
-def test_an_absent_helper(tmp_path: Path, configured: Any, state: str, remedy: str) -> None:
-    assert states(configured, tmp_path / "helper.sock") == [(state, remedy)]
+def test_an_absent_helper(place: Path, configured: Any, state: str, remedy: str) -> None:
+    assert states(configured, place / "helper.sock") == [(state, remedy)]
 
 
 @pytest.mark.parametrize(
@@ -45,9 +54,9 @@ def test_an_absent_helper(tmp_path: Path, configured: Any, state: str, remedy: s
     [(b'{"ok": true}\n', "ok"), (b'{"ok": false, "code": "peer"}\n', "bad"), (b"?", "bad")],
     ids=["serves", "refuses", "babbles"],
 )
-def test_a_helper_that_answers(tmp_path: Path, answer: bytes, state: str) -> None:
+def test_a_helper_that_answers(place: Path, answer: bytes, state: str) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
-        listener.bind(str(tmp_path / "helper.sock"))
+        listener.bind(str(place / "helper.sock"))
         listener.listen(1)
 
         def serve() -> None:
@@ -58,5 +67,5 @@ def test_a_helper_that_answers(tmp_path: Path, answer: bytes, state: str) -> Non
 
         served = threading.Thread(target=serve)
         served.start()
-        assert states(settings(USB), tmp_path / "helper.sock") == [(state, "")]
+        assert states(settings(USB), place / "helper.sock") == [(state, "")]
         served.join()
