@@ -127,7 +127,11 @@ def _stale(view: View, medium: Medium, newest: int, policy: Policy, now: datetim
         facts.number(medium.get("may_stay_s")) or 0
     )
     old_s = (to_us(now) - newest) // facts.SECOND
-    values = {"medium": _name(medium), "newest_at": newest, "age_ms": age_s * 1000}
+    values: dict[str, int | str] = {
+        "medium": _name(medium),
+        "newest_at": newest,
+        "age_ms": age_s * 1000,
+    }
     known = _facts(view, medium)
     here = facts.number(medium.get("here_at")) or 0
     was_fresh = here - newest <= age_s * facts.SECOND
