@@ -102,7 +102,8 @@ def load(trial: Trial) -> None:
 
 
 def _load(trial: Trial, server: MariadbServer, source: PurePosixPath, *, bulk: bool) -> Completed:
-    client = server.argv("--sandbox", "--force", f"--database={DATABASE}")
+    # One that connects again in silence has lost the settings and an unfinished transaction.
+    client = server.argv("--sandbox", "--force", "--skip-reconnect", f"--database={DATABASE}")
     program = READ + inside.text("mariadb_load.sh")
     arguments: Sequence[str] = (
         trial.match.compression or "none",
