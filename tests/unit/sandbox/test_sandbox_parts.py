@@ -9,10 +9,10 @@ import pytest
 
 from backupguard import sandbox
 from backupguard.contracts import Completed
-from backupguard.errors import MissingMeans
+from backupguard.errors import MissingMeans, Misunderstood
 from backupguard.sandbox import SandboxLimits, cgroups, scratch_protection, space
 from backupguard.sandbox.memory import available
-from backupguard.sandbox.paths import parent_of
+from backupguard.sandbox.paths import move, parent_of
 
 V1 = "8:pids:/svc\n4:memory:/svc\n1:cpu:/\n0::/\n"
 
@@ -120,3 +120,18 @@ def test_a_sandbox_in_which_nothing_runs_is_unavailable(
     monkeypatch.setattr(sandbox.Box, "run", lambda *_arguments, **_more: ended)
     with pytest.raises(MissingMeans, match="sandbox_unavailable"):
         sandbox.check()
+
+
+def test_what_is_moved_is_reached_without_a_link(tmp_path: Path) -> None:
+    artifact, scratch = tmp_path / "in", tmp_path / "scratch"
+    (artifact / "copy" / "data").mkdir(parents=True)
+    (artifact / "link").symlink_to(tmp_path)
+    scratch.mkdir()
+    assert move(artifact, ["copy", "data"], scratch, ["data"])
+    assert (scratch / "data").is_dir()
+    assert not (artifact / "copy" / "data").exists()
+    assert not move(artifact, [], scratch, ["all"])  # it is shown in every sandbox
+    with pytest.raises(Misunderstood):
+        move(artifact, ["link", "scratch"], scratch, ["outside"])
+    with pytest.raises(ValueError, match="no path below"):
+        move(artifact, ["..", "scratch"], scratch, ["outside"])
