@@ -123,6 +123,17 @@ def _about_itself(text: _Text, assessment: Assessment) -> None:
         "When the chain's head was last anchored off this host, 0 for never.",
         [(only_site, _timestamp(assessment.anchored_at))],
     )
+    text.gauge(
+        "self_test_timestamp_seconds",
+        "When a copy was last broken on purpose and restored to a verdict, 0 for never.",
+        [(only_site, _timestamp(assessment.self_tested_at))],
+    )
+    if assessment.self_test_noticed is not None:
+        text.gauge(
+            "self_test_noticed",
+            "Whether the copy broken on purpose was found damaged (1), or passed all the same (0).",
+            [(only_site, str(int(assessment.self_test_noticed)))],
+        )
     endless = assessment.paused and assessment.paused_until is None
     text.gauge(
         "paused_until_timestamp_seconds",

@@ -239,6 +239,7 @@ class Assessor:
             ),
             evidence=evidence,
             anchored_at=to_us(anchored.observation.observed_at) if anchored else None,
+            **pictures.self_test(self._history),
             paused=paused,
             paused_until=paused_until,
             last_cycle_at=to_us(now),

@@ -33,6 +33,7 @@ from backupguard.model import (
 
 _KINDS = (
     "restore-test.result",
+    "self-test.result",
     "repository.inspected",
     "repository.verified",
     "report.issued",
@@ -124,6 +125,7 @@ class History:
         self.looks = reach.Looks()
         self._looked_seq: int | None = None
         self.backups = Remembered(store)
+        self.self_test: Fact | None = None  # the newest that came to a conclusion
         self.reported: str | None = None
         self.plan: Fact | None = None  # the newest that was kept where the settings say
         self.pause: Fact | None = None
@@ -160,6 +162,9 @@ class History:
         match fact.observation.kind:
             case "restore-test.result":
                 self._test(fact)
+            case "self-test.result":
+                if payload(fact).get("noticed") is not None:
+                    self.self_test = fact
             case "repository.verified":
                 self.verified.setdefault(fact.observation.subject, Verified()).learn(fact)
             case "repository.inspected":

@@ -231,6 +231,8 @@ class Assessment:
     immutability: tuple[ImmutabilityPicture, ...] = ()
     evidence: EvidenceState = EvidenceState()
     anchored_at: int | None = None
+    self_tested_at: int | None = None  # the newest that came to a conclusion
+    self_test_noticed: bool | None = None
     paused: bool = False
     paused_until: int | None = None
     last_cycle_at: int | None = None

@@ -268,6 +268,15 @@ def _saw_all(inspected: Mapping[str, Any]) -> bool:
     return bool(inspected.get("reachable")) and inspected.get("code") is None
 
 
+def self_test(history: History) -> dict[str, Any]:
+    """Return when damage was last done on purpose, and whether it was noticed."""
+    newest = history.self_test
+    return {
+        "self_tested_at": to_us(newest.observation.observed_at) if newest is not None else None,
+        "self_test_noticed": payload(newest).get("noticed") if newest is not None else None,
+    }
+
+
 def paused(history: History, now: datetime) -> tuple[bool, int | None]:
     """Return whether the daemon is paused, and until when (None: no end was given)."""
     if history.pause is None:

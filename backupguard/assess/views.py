@@ -346,6 +346,9 @@ class Views:
                     }
                     for name, owner in self._settings.applications.items()
                 },
+                "self_tests": any(
+                    self._settings.fetchable(name) for name in self._settings.applications
+                ),
                 "servers": len(self._settings.discovery.servers),
                 "repositories": {
                     name: place.type for name, place in self._settings.repositories.items()
@@ -359,6 +362,7 @@ class Views:
             },
             latest={
                 **self.latest.get(SITE, {}),
+                **_known_as("self-test.concluded", self._history.self_test),
                 **({"plan.issued/kept": self._history.plan} if self._history.plan else {}),
                 **listed(self.latest, ("discovery.seen", "reference.loaded")),
                 **listed(self.latest, ("repository.inspected", "immutability.tried")),
@@ -481,6 +485,10 @@ def build_views(
     """Return the view of every configured subject."""
     views = Views(store, settings, history, now, evidence)
     return {subject: views.of(subject) for subject in subjects(settings)}
+
+
+def _known_as(name: str, fact: Fact | None) -> dict[str, Fact]:
+    return {} if fact is None else {name: fact}
 
 
 def _seconds(duration: timedelta | None) -> int | None:

@@ -12,13 +12,15 @@ from backupguard.errors import UsageError
 from backupguard.model import SITE, repository_subject
 
 PROBES = ("inventory", "integrity", "immutability", "offline", "isolation", "drift")
+#: Only when named: it restores.
+ASKED = ("self-test",)
 #: Those that look at one repository a run.
 _BY_REPOSITORY = frozenset({"integrity", "immutability"})
 
 
 def probe(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME ...]", help=", ".join(PROBES) + ".")
+        list[str] | None, typer.Argument(metavar="[NAME ...]", help=", ".join((*PROBES, *ASKED)) + ".")
     ] = None,
     repository: Annotated[
         list[str] | None,
@@ -29,7 +31,7 @@ def probe(
     """Run probes now: all of them, on every repository, unless named."""
     settings = common.settings()
     for name in names or ():
-        if name not in PROBES:
+        if name not in (*PROBES, *ASKED):
             raise UsageError("unknown_subject", subject=name)
     repositories = repository or list(settings.repositories)
     for identifier in repositories:

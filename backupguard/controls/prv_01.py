@@ -13,12 +13,12 @@ from backupguard.model import Judgement, Policy, Scope, Severity, View, to_us
 
 
 class EvidenceKept:
-    """Judges the chain of records, the monthly report and the anchors off this host."""
+    """Judges the chain of records, the report, the anchors off this host, and the self-test."""
 
     id: ClassVar[str] = "PRV-01"
     scope: ClassVar[Scope] = Scope.SITE
     reads: ClassVar[frozenset[str]] = frozenset(
-        {"report.issued", "evidence.anchored", "plan.issued"}
+        {"report.issued", "evidence.anchored", "plan.issued", "self-test.result"}
     )
 
     def judge(self, view: View, policy: Policy, now: datetime) -> Judgement:
@@ -26,6 +26,9 @@ class EvidenceKept:
         if view.known.get("evidence_valid") is False:
             seq = facts.number(view.known.get("evidence_wrong_seq")) or 0
             return facts.non_compliant(Severity.CRITICAL, "reason.PRV-01.broken", seq=seq)
+        blind = _blind(view, now)
+        if blind is not None:
+            return blind
         behind = facts.clock_behind(view, now)
         if behind is not None:
             return behind
@@ -34,8 +37,8 @@ class EvidenceKept:
         if month is not None and (not isinstance(reported, str) or reported < month):
             return facts.non_compliant(policy.severity, "reason.PRV-01.no_report", month=month)
         anchors = self._anchors(view, policy, now)
-        plan = _plan(view, now)
-        return anchors if plan is None else facts.worst_of([plan, anchors])
+        others = (_not_self_tested(view, policy, now), _plan(view, now))
+        return facts.worst_of([*(one for one in others if one is not None), anchors])
 
     def _anchors(self, view: View, policy: Policy, now: datetime) -> Judgement:
         if view.known.get("evidence_valid") is None:
@@ -50,6 +53,36 @@ class EvidenceKept:
                 policy, now, until, "reason.PRV-01.old_anchor", anchored, anchored_at=anchored_at
             )
         return facts.compliant("reason.PRV-01.kept", anchored, anchored_at=anchored_at)
+
+
+def _blind(view: View, now: datetime) -> Judgement | None:
+    """Return the finding that damage done on purpose went unnoticed: no verdict can be believed."""
+    tested = facts.not_in_future(view.latest.get("self-test.concluded"), now)
+    if tested is None or facts.data(tested).get("noticed") is not False:
+        return None
+    found = facts.data(tested)
+    return facts.non_compliant(
+        Severity.CRITICAL,
+        "reason.PRV-01.blind",
+        tested,
+        tested_at=facts.seen_at(tested),
+        application=str(found.get("application")),
+        harm=f"@harm.{found.get('harm')}",
+    )
+
+
+def _not_self_tested(view: View, policy: Policy, now: datetime) -> Judgement | None:
+    """Return a warning where it was not tried for long whether damage is noticed."""
+    allowed_s = facts.seconds(policy, "self-test-age")
+    tested = facts.not_in_future(view.latest.get("self-test.concluded"), now)
+    if tested is None:
+        late = view.settings.get("self_tests") and facts.past_deadline(view, now, allowed_s)
+        period_ms = allowed_s * 1000
+        return facts.warning("reason.PRV-01.self_test_never", period_ms=period_ms) if late else None
+    tested_at = facts.seen_at(tested)
+    if to_us(now) - tested_at <= allowed_s * facts.SECOND:
+        return None
+    return facts.warning("reason.PRV-01.self_test_old", tested, tested_at=tested_at)
 
 
 def _plan(view: View, now: datetime) -> Judgement | None:

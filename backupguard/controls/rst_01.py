@@ -47,12 +47,6 @@ class PeriodicRestoreTest:
                 attempt,
                 tested_at=facts.seen_at(passed),
                 period_ms=period_s * 1000,
-        return self._passed(view, policy, now, passed, attempt)
-
-    def _passed(
-        self, view: View, policy: Policy, now: datetime, passed: Fact, attempt: Fact | None
-    ) -> Judgement:
-        """Judge an application whose last success is recent enough: what that leaves out."""
             )
         return self._passed(view, policy, now, passed, attempt)
 
@@ -65,7 +59,6 @@ class PeriodicRestoreTest:
             "tested_at": facts.seen_at(passed),
             "level": facts.number(result.get("level")) or 0,
             "repository": str(result.get("repository") or "—"),
-        found = []
         }
         found = []
         if attempt is not None and facts.data(attempt).get("verdict") == Verdict.COULD_NOT_VERIFY:
@@ -81,18 +74,6 @@ class PeriodicRestoreTest:
         if found:
             return facts.worst_of(found)
         return facts.compliant("reason.RST-01.passed", passed, **said)
-    def _point_failed(self, passed: Fact, wrong: Fact, said: dict[str, int | str]) -> Judgement:
-        result = facts.data(wrong)
-        return facts.warning(
-            "reason.RST-01.point_failed",
-            passed,
-            wrong,
-            code=facts.code(result),
-            failed_at=facts.seen_at(wrong),
-            point=str(result.get("point"))[:10],
-            failed_in=str(result.get("repository")),
-            **said,
-        )
 
     def _point_failed(self, passed: Fact, wrong: Fact, said: dict[str, int | str]) -> Judgement:
         result = facts.data(wrong)
@@ -125,7 +106,6 @@ class PeriodicRestoreTest:
         if to_us(now) > due.due_at + period_s * facts.SECOND:
             return facts.non_compliant(Severity.HIGH, reason, due.fact, **values)
         return facts.warning(reason, due.fact, **values)
-
 
     def _failed_point(self, view: View, policy: Policy, now: datetime) -> Fact | None:
         """Return the newest failure of a point that another point's pass did not clear.

@@ -160,6 +160,19 @@ def schedules(settings: Settings, *, began: datetime | None = None) -> tuple[Sch
                     general=general,
                 )
             )
+    breakable = {place for name in settings.applications for place in settings.fetchable(name)}
+    if breakable:
+        found.append(
+            Schedule(
+                task="self-test",
+                subject=SITE,
+                when=cadences.self_test,
+                timezone=zone,
+                windows={place: windows[place] for place in sorted(breakable)},
+                general=general,
+                since=began,  # before anything was restored there is nothing to break
+            )
+        )
     if settings.discovery.enabled:
         every = _probe_every(settings, "discovery") or cadences.discovery
         found.append(Schedule(task="discovery", subject=SITE, when=every, timezone=zone))
@@ -182,7 +195,7 @@ def deadline(settings: Settings, task: str) -> timedelta:
     limits = settings.daemon.limits
     if task == "inventory":
         return limits.inventory * max(1, len(settings.repositories))
-    if task == "restore-test":
+    if task in {"restore-test", "self-test"}:
         phases = (
             limits.select,
             limits.fetch,

@@ -60,7 +60,7 @@ class DaemonOperations:
         """Insert a run, with the key a person brought for it; UsageError for an unknown subject."""
         of_the_site = (
             *("inventory", "discovery", "offline", "isolation", "drift", "imports"),
-            *("report", "plan"),
+            *("report", "plan", "self-test"),
         )
         known = {name: [SITE] for name in of_the_site}
         known["integrity"] = known["immutability"] = [

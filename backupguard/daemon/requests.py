@@ -17,6 +17,7 @@ RESOURCES = {
     "offline": "probe",
     "isolation": "probe",
     "drift": "probe",
+    "self-test": "restore-test",
     "imports": "probe",
     "restore-test": "restore-test",
     "report": "report",
@@ -25,12 +26,12 @@ RESOURCES = {
 
 #: `requested_by` of what the agenda asks for by itself.
 SCHEDULE = "schedule"
-
-
 #: `requested_by` of restore tests of a copy whose medium was attached.
 MEDIUM = "medium"
 #: What BackupGuard starts by itself.
 BY_ITSELF = frozenset({SCHEDULE, MEDIUM})
+
+
 def request(
     task: str,
     subject: Subject,

@@ -19,6 +19,7 @@ from backupguard.daemon.drift import drift
 from backupguard.daemon.isolation import isolation
 from backupguard.daemon.offline import offline
 from backupguard.daemon.requests import BY_ITSELF
+from backupguard.daemon.self_test import self_test
 from backupguard.errors import (
     MEDIUM_AWAY,
     BackupDefect,
@@ -169,7 +170,7 @@ def baseline_of(facts: Mapping[str, Fact], tested: Callable[[int], Fact | None])
     return None
 
 
-def _shape(results: Sequence[Fact]) -> Fingerprint | None:
+def shape_of(results: Sequence[Fact]) -> Fingerprint | None:
     """Return the shape seen by the last restore test that passed."""
     for fact in reversed(results):
         data = fact.observation.data
@@ -229,7 +230,7 @@ def restore_test(
         rpo=application.rpo,
         rto=application.rto,
         baseline=baseline_of(facts, task.store.fact),
-        previous=_shape(results),
+        previous=shape_of(results),
         limits=phase_limits(task.settings.daemon.limits),
         timezone=task.settings.site.timezone,
         at=datetime.fromisoformat(str(options["at"])) if options.get("at") else None,
@@ -250,7 +251,7 @@ def restore_test(
         plan,
         repositories=task.repositories(),
         engines=plugins.engines(),
-        sandbox=_sandboxes(task),
+        sandbox=sandboxes(task),
         context=task.context,
         record=record,
     )
@@ -263,7 +264,7 @@ def restore_test(
     return result.verdict, result.code
 
 
-def _sandboxes(task: TaskContext) -> Callable[[Path], AbstractContextManager[Sandbox]]:
+def sandboxes(task: TaskContext) -> Callable[[Path], AbstractContextManager[Sandbox]]:
     """Return how a restore test opens its sandbox around a fetched artifact."""
 
     def open_around(artifact: Path) -> AbstractContextManager[Sandbox]:
@@ -320,6 +321,7 @@ TASKS: Mapping[str, Task] = {
     "offline": offline,
     "isolation": isolation,
     "drift": drift,
+    "self-test": self_test,
     "imports": imports,
     "restore-test": restore_test,
     "report": report,

@@ -323,6 +323,19 @@ class RestoreTestResultData(TypedDict):
     age: NotRequired[str | None]  # of the point: "newest", "week", "month", "older"
 
 
+class SelfTestData(TypedDict):
+    """A copy was broken on purpose, and what its restore test said; no test of the application."""
+
+    application: str
+    repository: str
+    point: str | None
+    engine: str
+    harm: str | None  # "truncated", "flipped", "trailer", "overwritten"; None: it came not so far
+    verdict: str  # of the restore test
+    code: str | None
+    noticed: bool | None  # None: nobody can tell
+
+
 class BaselineAccepted(TypedDict):
     """Somebody accepted the shape of an application's data."""
 
@@ -766,6 +779,8 @@ KINDS: Mapping[str, Kind] = {
         Kind(name="report.closed", payload=RunClosed),
         Kind(name="restore-test.phase", payload=PhaseEnded),
         Kind(name="restore-test.result", payload=RestoreTestResultData),
+        Kind(name="self-test.result", payload=SelfTestData),
+        Kind(name="self-test.closed", payload=RunClosed),
         Kind(name="baseline.accepted", payload=BaselineAccepted),
         Kind(name="baseline.reset", payload=BaselineReset),
         Kind(name="finding.changed", payload=FindingChanged),

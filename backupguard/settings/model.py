@@ -196,6 +196,7 @@ class Cadences(SettingsModel):
     offline: Cadence = 15 * _MINUTE
     isolation: Cadence = _HOUR
     drift: Cadence = _HOUR
+    self_test: Cadence = 31 * _DAY
     imports: Cadence = _HOUR
     report: str = "0 6 1 * *"  # cron
 

@@ -230,6 +230,8 @@ def site(
     first_seen: datetime | None = NOW - 400 * DAY,
     newest_record_at: datetime | None = None,
     wrong_seq: int | None = None,
+    self_tested: datetime | None = NOW - DAY,
+    noticed: bool = True,
     plan: datetime | None = None,
     plan_every_s: int | None = None,
     plan_here: bool = False,
@@ -238,6 +240,13 @@ def site(
     if anchored is not None:
         data = {"place": "syslog", "seq": 3, "hash": "00", "receipt": None}
         latest["evidence.anchored"] = fact("evidence.anchored", "site", anchored, data)
+    if self_tested is not None:
+        broken = {
+            "application": "dpi", "repository": "nas", "point": "abc", "engine": "postgresql",
+            "harm": "truncated", "verdict": "failed" if noticed else "passed", "code": None,
+            "noticed": noticed,
+        }  # fmt: skip
+        latest["self-test.concluded"] = fact("self-test.result", "site", self_tested, broken, 5)
     if plan is not None:
         written = {
             "file": "/mnt/coffre/backupguard-plan-fr.md",
@@ -250,7 +259,7 @@ def site(
     return View(
         scope=Scope.SITE,
         subject="site",
-        settings={"criticality": "C1", "plan_every_s": plan_every_s},
+        settings={"criticality": "C1", "plan_every_s": plan_every_s, "self_tests": True},
         latest=latest,
         first_seen=first_seen,
         known={

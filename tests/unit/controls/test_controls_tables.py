@@ -393,6 +393,13 @@ PRV_01 = [
     (site(anchored=NOW - 35 * DAY - HOUR), "not_measurable", LOST, "info", "old_anchor"),
     (site(anchored=NOW - 36 * DAY - HOUR), "warning", LOST, "warning", "old_anchor"),
     (site(anchored=NOW - 39 * DAY), "non_compliant", LOST, "high", "old_anchor"),
+    # a copy that was broken on purpose
+    (site(noticed=False), "non_compliant", None, "critical", "blind"),
+    (site(noticed=False, newest_record_at=NOW + DAY), "non_compliant", None, "critical", "blind"),
+    (site(self_tested=NOW - 40 * DAY), "compliant", None, "info", "kept"),
+    (site(self_tested=NOW - 41 * DAY), "warning", None, "warning", "self_test_old"),
+    (site(self_tested=None), "warning", None, "warning", "self_test_never"),
+    (site(self_tested=None, first_seen=NOW - 39 * DAY), "compliant", None, "info", "kept"),
     # the recovery plan, where a place is configured for it
     (site(plan=NOW - 8 * DAY, plan_every_s=WEEK), "compliant", None, "info", "kept"),
     (site(plan=NOW - 15 * DAY, plan_every_s=WEEK), "warning", None, "warning", "plan_old"),
