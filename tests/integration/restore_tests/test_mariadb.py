@@ -309,3 +309,22 @@ def test_several_clients_tell_of_each_loss(
     attack = text.replace("LOCK TABLES `letters` WRITE;", "LOAD DATA LOCAL INFILE '/etc/passwd';")
     broken.write_text(attack, encoding="utf-8")
     assert judged(restored(trials, broken, settings=several)) == (Verdict.FAILED, "hostile")
+
+
+@pytest.mark.parametrize(("status", "level"), [(0, 4), (1, 2)], ids=["passed", "failed"])
+def test_the_application_is_replayed_against_the_restored_database(
+    trials: Trials, dump: Path, shape: Fingerprint, tmp_path: Path, status: int, level: int
+) -> None:
+    program = tmp_path / "site" / "open"
+    program.parent.mkdir()
+    ask = (
+        'mariadb --no-defaults -u "$BACKUPGUARD_USER" "$BACKUPGUARD_DATABASE" '
+        '-N -e "select 1 from patients limit 1" >/dev/null || exit 9'
+    )
+    program.write_text(f"#!/bin/sh\n{ask}\nexit {status}\n")
+    program.chmod(0o755)
+    wanted = settings(RECENT, MANY, application={"program": str(program)})
+    result = restored(trials, dump, settings=wanted, baseline=accepted(shape))
+    expected = (Verdict.FAILED, "command_failed") if status else (Verdict.PASSED, None)
+    assert judged(result) == expected, result
+    assert result.level == level
