@@ -153,6 +153,8 @@ class History:
                 self.waivers.learn(fact)
             elif kind in weakenings.KINDS:
                 self.weakenings.learn(fact)
+            elif kind == "self-test.result" and payload(fact).get("noticed") is not None:
+                self.self_test = fact
         self._forget_vanished()
         self._losses()
         self._looks()
@@ -162,9 +164,6 @@ class History:
         match fact.observation.kind:
             case "restore-test.result":
                 self._test(fact)
-            case "self-test.result":
-                if payload(fact).get("noticed") is not None:
-                    self.self_test = fact
             case "repository.verified":
                 self.verified.setdefault(fact.observation.subject, Verified()).learn(fact)
             case "repository.inspected":
