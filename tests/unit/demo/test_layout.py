@@ -43,7 +43,7 @@ def test_the_configuration_loads_with_and_without_the_vault(tmp_path: Path) -> N
     assert {one.type for one in whole.repositories.values()} == {
         *("restic", "borg", "pgbackrest", "barman", "directory", "s3", "reported"),
     }
-    assert len(whole.applications) == 5
+    assert len(whole.applications) == 8
     alone = _configuration(place, None)
     assert set(whole.repositories) - set(alone.repositories) == {"coffre"}
     assert list(alone.applications["dpi"].backups) == ["nuit", "verrou", "disque"]
@@ -97,7 +97,7 @@ def test_a_missing_tool_is_told_before_anything_is_made(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("BACKUPGUARD_TOOLS", str(tmp_path))
-    for name in ("restic", "pgbackrest", "barman"):
+    for name in ("restic", "pgbackrest", "barman", "mariadbd", "slapd", "ldapsearch"):
         (tmp_path / name).touch(mode=0o700)
     with pytest.raises(MissingMeans) as raised:
         story.play(tmp_path / "demo", language="fr", tell=lambda message: None)
