@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, TypeVar
 import structlog
 
 from backupguard import metrics
-from backupguard.assess import Assessor
+from backupguard.assess import Assessment, Assessor
 from backupguard.contracts import Store
 from backupguard.daemon.memory import give_back
 from backupguard.errors import BackupGuardError
 from backupguard.evidence.statements import attestation_told, waiver_told
-from backupguard.model import from_us
+from backupguard.model import Message, application_subject, from_us
 from backupguard.web.published import Outputs, Published, compress
 
 if TYPE_CHECKING:
@@ -145,6 +145,7 @@ class Judge:
                 "attestations": tuple(
                     attestation_told(asdict(one)) for one in assessment.attestations
                 ),
+                "recovery": recovery_told(assessment),
             },
         )
 
@@ -169,3 +170,18 @@ class Judge:
         except BackupGuardError as error:
             self.trouble = error.code
             return False
+
+
+def recovery_told(assessment: Assessment) -> tuple[Message, ...]:
+    """Return the order of a recovery, a line per application, and which one misses its target."""
+    told = []
+    returns = assessment.forecast.returns if assessment.forecast is not None else ()
+    for rank, one in enumerate(returns, 1):
+        subject = application_subject(one.application)
+        name = assessment.names.get(subject, one.application)
+        line = "late" if one.late else "back" if one.measured else "unknown"
+        values: dict[str, int | str] = {"rank": rank, "name": name, "end_ms": one.end_ms}
+        if one.late and one.rto_ms is not None:
+            values["rto_ms"] = one.rto_ms
+        told.append(Message(id=f"plan.line.{line}", values=values))
+    return tuple(told)

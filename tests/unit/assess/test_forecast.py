@@ -12,6 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backupguard.assess.forecast import Basis, Forecast, Return, Step, ToRecover, forecast
+from backupguard.daemon.judge import recovery_told
+from backupguard.language import Words
 from backupguard.model import Criticality, NotMeasurableCause, Severity, Status, to_us
 from backupguard.settings import load
 
@@ -287,3 +289,12 @@ def test_time_alone_only_worsens(hospital: Hospital, days: int) -> None:
     later = hospital.finding("RST-03", "application/dpi").status
     ladder = [Status.COMPLIANT, Status.NOT_MEASURABLE, Status.WARNING, Status.NON_COMPLIANT]
     assert ladder.index(later) >= ladder.index(first)
+
+
+def test_the_status_page_has_the_order_and_who_misses_its_target(hospital: Hospital) -> None:
+    with_steps(hospital, "5h")
+    tested(hospital)
+    words = Words("fr")
+    lines = [words.say(line) for line in recovery_told(hospital.assess())]
+    assert lines[0].startswith("1. Dossier patient\u00a0: 5 h 4 min, manque sa DMIA de 4 h")
+    assert lines[1].startswith("2. Laboratoire\u00a0: pas de prévision, au moins 5 h 4 min")
