@@ -10,6 +10,7 @@ from backupguard.errors import BackupDefect, MissingMeans, UsageError
 from backupguard.model import (
     AgeClass,
     Fact,
+    Origin,
     PointState,
     RecoveryPoint,
     age_tested,
@@ -60,6 +61,8 @@ def tested(results: Iterable[Fact]) -> Tested:
     newest: dict[str, bool] = {}
     for fact in results:
         data = fact.observation.data
+        if fact.observation.origin is not Origin.OBSERVED:  # done elsewhere: no turn of ours
+            continue
         if not isinstance(data, Mapping) or not data.get("repository") or not data.get("point"):
             continue
         name, at = str(data["repository"]), to_us(fact.observation.observed_at)
