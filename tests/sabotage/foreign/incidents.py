@@ -311,6 +311,8 @@ def _key_gone(sources: Sources, into: Path) -> Borg:
     """The server was made anew; its key file lay in the old one's home."""
     made = repository.borg(encryption="keyfile")(sources, into)
     assert isinstance(made, Borg)
+    home = made.root.with_name(f"{made.root.name}-writer")
+    home.rename(home.with_name("the-old-server"))
     return made
 
 

@@ -174,6 +174,22 @@ def test_nothing_at_all_is_an_empty_backup(tmp_path: Path, content: bytes) -> No
         recognise.recognise(sampled(tmp_path, "dump"), {"postgresql": POSTGRESQL})
 
 
+@pytest.mark.parametrize("opener", [gzip.compress, lzma.compress], ids=["gzip", "xz"])
+@pytest.mark.parametrize("at", [0.01, 0.5], ids=["early", "late"])
+def test_a_damaged_stream_is_no_empty_one(tmp_path: Path, opener, at: float) -> None:
+    packed = bytearray(opener(PLAIN + os.urandom(30_000).hex().encode()))
+    place = int(len(packed) * at)
+    packed[place : place + 200] = bytes(200)
+    (tmp_path / "dump").write_bytes(packed)
+    sample = sampled(tmp_path, "dump")
+    if at == 0.5:  # what came before the damage is still looked at
+        assert recognise.recognise(sample, {"postgresql": POSTGRESQL}).format == "plain"
+        return
+    with pytest.raises((MissingMeans, BackupDefect)) as raised:
+        recognise.recognise(sample, {"postgresql": POSTGRESQL})
+    assert raised.value.code == "unrecognised_artifact"
+
+
 class Sure:
     def __init__(self, name: str, certainty: int) -> None:
         self.name, self.certainty = name, certainty
