@@ -16,7 +16,7 @@ ROLE = "backupguard_demo"
 TESTED = {
     "dpi": ("nas", "coffre", "verrou"),
     "labo": ("exports", "cloud"),
-    "pharmacie": ("borg",),
+    "pharmacie": ("borg", "pgbackrest"),
     "imagerie": ("borg",),
     "annuaire": ("nas", "coffre"),
     "sterilisation": ("nas",),
@@ -234,8 +234,7 @@ declared-by = "pharmacien gérant"
 declared-on = {declared_on}
 bia-reference = "BIA-05"
 
-[applications.pharmacie.restore-test]
-engine = "postgresql"
+[applications.pharmacie.restore-test]  # dumps and data directories: recognised from their bytes
 
 [[applications.pharmacie.restore-test.checks]]
 name = "délivrances récentes"

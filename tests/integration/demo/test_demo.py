@@ -50,12 +50,20 @@ def test_the_demonstration_proves_and_one_byte_turns_it(
     ]
     second = [
         *(("nas", 3), ("coffre", 3), ("verrou", 3), ("exports", 3), ("cloud", 3), ("borg", 3)),
+        ("pgbackrest", 3),
         *(("borg", 3), ("nas", 3), ("coffre", 3), ("nas", 3), ("exports", 3), ("cloud", 3)),
         ("nas", 3),
     ]
     assert tested == [*first, *second]
     engines = {fact.observation.data["engine"] for fact in told.tests}
-    assert engines == {"postgresql", "mariadb", "sqlite", "openldap", "files"}
+    assert engines == {
+        "postgresql",
+        "postgresql-physical",
+        "mariadb",
+        "sqlite",
+        "openldap",
+        "files",
+    }
     assert [path.name[-7:] for path in told.reports] == ["en.html", "fr.html"]
     assert "Sur 3 applications vitales" in told.reports[1].read_text(encoding="utf-8")
     assert "backupguard_control_status" in (tmp_path / "demo" / "metrics.prom").read_text()
