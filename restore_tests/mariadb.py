@@ -73,13 +73,7 @@ class Mariadb:
         """Start an empty server, at least as new as the dump's."""
         settings = trial.settings
         memory = settings.memory if isinstance(settings, MariadbSettings) else None
-        jobs = settings.jobs if isinstance(settings, MariadbSettings) else None
-        server = MariadbServer(
-            sandbox=trial.sandbox,
-            trial=trial,
-            memory=memory,
-            jobs=jobs or 1,
-        )
+        server = MariadbServer(sandbox=trial.sandbox, trial=trial, memory=memory)
         trial.memory["mariadb"] = server
         server.find_version()
         made_by = _version(trial.match)

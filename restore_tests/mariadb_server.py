@@ -60,7 +60,6 @@ class MariadbServer:
     sandbox: Sandbox
     trial: Trial
     memory: int | None = None  # bytes for everything
-    jobs: int = 1  # clients that load at once
     server: Server | None = field(default=None)
     version: tuple[int, int] = (0, 0)
 
@@ -154,18 +153,6 @@ class MariadbServer:
         server, self.server = self.server, None
         if server is not None:
             server.stop(signal.SIGKILL, 5)
-
-    def begin_again(self) -> None:
-        """Start a server on empty data once more, in place of this one."""
-        self.stop()
-        self.sandbox.run(
-            ["rm", "-rf", str(DATA), "/scratch/tmp"],
-            scratch=True,
-            environment=ENVIRONMENT,
-            timeout_s=self.timeout_s,
-        )
-        self.make()
-        self.start()
 
     def argv(self, *options: str, user: str = "root") -> list[str]:
         """Return how a client of this server is called."""

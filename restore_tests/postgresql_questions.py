@@ -54,7 +54,9 @@ def _make_reader(server: PostgresqlServer, role: str) -> None:
     connect = (
         "select format('grant connect on database %I to %I', current_database(), :'role') \\gexec\n"
     )
-    server.query(f"\\set role {role}\ncreate role :role login bypassrls nosuperuser;\n{connect}{grant}")
+    server.query(
+        f"\\set role {role}\ncreate role :role login bypassrls nosuperuser;\n{connect}{grant}"
+    )
 
 
 def _sql(text: str) -> str:

@@ -225,13 +225,11 @@ class MariadbSettings(DatabaseSettings):
     """How an application's MariaDB or MySQL copies are tested.
 
     `database` is the one that the checks ask, where a dump holds several. `memory` bounds the engine's
-    buffers; left out, by the host's memory. `jobs` is how many clients load a plain dump
-    at once; left out, one.
+    buffers; left out, by the host's memory.
     """
 
     database: str | None = Field(default=None, pattern=r"^[^`\\/\x00]{1,64}$")
     memory: Size | None = Field(default=None, ge=256_000_000)
-    jobs: int | None = Field(default=None, ge=1, le=64)
     application: SiteProgram | None = None  # level 4: a command against the restored database
 
 

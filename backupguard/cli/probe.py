@@ -20,7 +20,8 @@ _BY_REPOSITORY = frozenset({"integrity", "immutability"})
 
 def probe(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME ...]", help=", ".join((*PROBES, *ASKED)) + ".")
+        list[str] | None,
+        typer.Argument(metavar="[NAME ...]", help=", ".join((*PROBES, *ASKED)) + "."),
     ] = None,
     repository: Annotated[
         list[str] | None,

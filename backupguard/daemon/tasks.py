@@ -214,7 +214,9 @@ def restore_test(
     facts = task.store.latest([task.run.request.subject]).get(task.run.request.subject, {})
     results = tuple(
         fact
-        for fact in task.store.facts(kinds=["restore-test.result"], subject=task.run.request.subject)
+        for fact in task.store.facts(
+            kinds=["restore-test.result"], subject=task.run.request.subject
+        )
         if fact.observation.origin is Origin.OBSERVED
     )
     # By itself BackupGuard goes through older points and all copies; a person gets what was asked.
