@@ -108,6 +108,8 @@ class EncryptionAndEscrow:
         if made is None:
             if late:
                 return facts.non_compliant(policy.severity, "reason.CHF-01.no_escrow", opened)
+            if not view.settings.get("key_testable", True):  # a statement would be worth no more
+                return facts.warning("reason.CHF-01.never_attested", opened)
             return facts.never_set_up("reason.CHF-01.never_attested", opened)
         made_at = made["made_at"]
         until = made_at + facts.seconds(policy, "escrow-attestation") * facts.SECOND

@@ -163,7 +163,8 @@ class Helper:
                 rights = array.array("i", [] if descriptor is None else [descriptor])
                 ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)] if rights else []
                 sent = connection.sendmsg([content], ancillary)
-                connection.sendall(content[sent:])
+                if sent < len(content):  # even nothing cannot be sent to who answered and left
+                    connection.sendall(content[sent:])
                 text = _answer(connection)
             except (FileNotFoundError, ConnectionRefusedError) as error:
                 raise MissingMeans(

@@ -244,7 +244,9 @@ def test_what_was_never_seen_is_never_compliant(
         ),
         "job": job(None, None, first_seen=first_seen, criticality=criticality),
         "repository": repository(first_seen=first_seen, criticality=criticality),
-        "site": site(valid=None, anchored=None, reported=None, first_seen=first_seen),
+        "site": site(
+            valid=None, anchored=None, reported=None, self_tested=None, first_seen=first_seen
+        ),
     }[BUILT[control].scope.value]
     judgement = judge(control, empty, NOW + timedelta(hours=hours))
     assert judgement.status is not Status.COMPLIANT
