@@ -20,7 +20,14 @@ if TYPE_CHECKING:
 
 app = group("TOPIC [SUBJECT]")
 
-_Topic = Annotated[str, typer.Argument(metavar="TOPIC", help="For example escrow, or mfa.")]
+_Topic = Annotated[
+    str,
+    typer.Argument(
+        metavar="TOPIC",
+        help="escrow, isolation, failure-domain, attacker (of a repository); mfa, admins, secrets,"
+        " change (of the site).",
+    ),
+]
 _Subject = Annotated[
     str | None, typer.Argument(metavar="SUBJECT", help="A repository; the site when left out.")
 ]
