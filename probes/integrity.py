@@ -78,7 +78,8 @@ class Integrity:
                 for unit in repository.verify(plan):
                     units.append(unit)
                     context.cancel.raise_if_set()
-                if budget is not None and budget == left and not _data_was_read(units, settings):
+                told = _data_was_read(units, settings) or len(units) >= len(names) > 0
+                if budget is not None and budget == left and not told:
                     raise TimedOut("daily_limit", left=left or 0)
         except Exception as raised:  # noqa: BLE001 - what was found until then must not be lost
             error = raised
@@ -95,8 +96,10 @@ class Integrity:
 
 
 def _data_was_read(units: Sequence[VerifiedUnit], settings: IntegritySettings) -> bool:
-    """Tell whether a run read any of the data that it was to read."""
-    return settings.data_percent == 0 or any(unit.unit != "structure" for unit in units)
+    """Tell whether a run read any of the data that it was to read; an empty unit holds none."""
+    return settings.data_percent == 0 or any(
+        unit.unit != "structure" and unit.bytes for unit in units
+    )
 
 
 def _unit_names(repository: Repository, plan: VerifyPlan) -> Sequence[str]:

@@ -217,4 +217,10 @@ def test_what_a_daily_limit_leaves_no_room_for_is_told(
     (seen,) = INTEGRITY.observe("repository/nas", asked, here, settings)
     assert seen.data["verdict"] == verdict
     assert seen.data["code"] == (None if left is None else "daily_limit")
-    assert len({unit["unit"].split("/")[0] for unit in seen.data["units"]}) == read
+    # Where packs fall is chance: a bucket may be empty, and reading it reads nothing.
+    kinds = {
+        unit["unit"].split("/")[0]
+        for unit in seen.data["units"]
+        if unit["unit"] == "structure" or unit["bytes"]
+    }
+    assert len(kinds) == read

@@ -23,11 +23,11 @@ from backupguard.contracts import (
     RepositorySettings,
     RepositoryState,
 )
-from backupguard.daemon.tasks import TASKS, _keep
+from backupguard.daemon.tasks import TASKS
 from backupguard.errors import Unreachable
 from backupguard.model import Fact, Observation, RecoveryPoint, RunRequest, Verdict
 from backupguard.processes import Cancellation
-from backupguard.runs import StoreKnown, bytes_read, perform
+from backupguard.runs import StoreKnown, TaskContext, bytes_read, perform
 from backupguard.settings import load
 from backupguard.store import open_store
 from backupguard.store.sql import SqlStore
@@ -161,10 +161,12 @@ class Place:
         request = SimpleNamespace(requested_by="test")
         task: Any = SimpleNamespace(
             store=self.store,
+            settings=SimpleNamespace(repositories={}, media={}),
             run=SimpleNamespace(id="run", request=request),
+            record=lambda *seen: self.store.append(seen, run="run", author="test"),
         )
         for seen in INVENTORY.observe("site", asked, self.here, None):
-            _keep(task, seen)
+            TaskContext.keep(task, seen)
         return list(self.store.facts(after=before))
 
     def standing(self) -> dict[str, int]:
@@ -357,8 +359,10 @@ def test_what_no_record_can_hold_takes_no_other_repository_with_it(
     task: Any = SimpleNamespace(
         store=store,
         context=here,
-        settings=SimpleNamespace(probe=lambda _name: None),
+        settings=SimpleNamespace(probe=lambda _name: None, repositories={}, media={}),
         repositories=lambda *_only: asked,
+        keep=lambda item: TaskContext.keep(task, item),
+        record=lambda *seen: store.append(seen, run="run", author="test"),
         recorded=0,
         quiet=False,
         tools_used={},
