@@ -86,7 +86,7 @@ class Files:
             if done.oom or done.returncode == 137:
                 raise MissingMeans("no_memory") from error
             raise Misunderstood("output_unparsable", program="python3") from error
-        if not found["files"]:
+        if not found["files"] and not found["unreadable"]:
             raise BackupDefect("empty")
 
     def verify(self, trial: Trial, level: int) -> Iterator[CheckResult]:
@@ -97,10 +97,13 @@ class Files:
             yield CheckResult(
                 name="engine-consistency",
                 level=2,
-                verdict=Verdict.FAILED if unreadable else Verdict.PASSED,
-                code="corrupt" if unreadable else shape.OK,
+                # Rights that a fetch kept, or this host's disk: neither accuses the backup.
+                verdict=Verdict.COULD_NOT_VERIFY if unreadable else Verdict.PASSED,
+                code="consistency_unknown" if unreadable else shape.OK,
                 numbers={"lines": unreadable},
             )
+            if unreadable:  # what was not seen must not look as if it were gone
+                return
             yield from _unconfigured(trial, found)
         if level >= 3:
             for check, seen in zip(_settings(trial).checks, found["checks"], strict=True):

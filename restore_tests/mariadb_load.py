@@ -8,7 +8,7 @@ tables out. An error leaves the sandbox as its number and state.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -80,26 +80,37 @@ def load(trial: Trial) -> None:
         # Who wonders about an error finds its number here; nothing is quoted.
         said = [f"{error.number} {error.state} {error.count}" for error in errors[:20]]
         log.info("mariadb.messages", messages=said)
-    if facts.get("hostile"):
-        raise BackupDefect("hostile", count=facts["hostile"])
-    error = judge(errors)
-    if isinstance(error, MissingMeans) or (error is not None and error.code == "hostile"):
-        raise error
-    # Said before any refused row, and before what nobody understands: the row that was cut in two is
-    # refused as well, and what a damaged stream yields may be anything.
-    if facts.get("opened") in {1, 2} and trial.match.compression:
-        raise BackupDefect("truncated")
-    if error is not None and not isinstance(error, BackupDefect):
-        raise error
-    if facts.get("opened") != 0:
-        status = facts.get("opened", -1)
-        raise Misunderstood("unknown_exit", program=trial.match.compression or "cat", status=status)
-    if not facts.get("trailer"):
-        raise BackupDefect("truncated")
+    error = concluded(facts, errors, trial.match.compression)
     if error is not None:
         raise error
-    if facts.get("client") not in {0, 1} or (facts["client"] == 1 and not errors):
-        raise Misunderstood("unknown_exit", program="mariadb", status=facts.get("client", -1))
+
+
+def concluded(
+    facts: Mapping[str, int], errors: Sequence[ServerError], compression: str | None
+) -> BackupGuardError | None:
+    """Return what a load's facts and errors amount to; None where all of the dump was taken.
+
+    What explains the others comes first. Only a filter that read to the end of its input knows whether
+    the dump's last line is there: one that was cut off by a client that died knows nothing.
+    """
+    if facts.get("hostile"):
+        return BackupDefect("hostile", count=facts["hostile"])
+    error = judge(errors)
+    if isinstance(error, MissingMeans) or (error is not None and error.code == "hostile"):
+        return error
+    # Said before any refused row, and before what nobody understands: the row that was cut in two is
+    # refused as well, and what a damaged stream yields may be anything.
+    if facts.get("opened") in {1, 2} and compression:
+        return BackupDefect("truncated")
+    if error is not None and not isinstance(error, BackupDefect):
+        return error
+    if facts.get("opened") != 0:
+        status = facts.get("opened", -1)
+        return Misunderstood("unknown_exit", program=compression or "cat", status=status)
+    client = facts.get("client", -1)
+    if client not in {0, 1} or "trailer" not in facts or (client == 1 and not errors):
+        return Misunderstood("unknown_exit", program="mariadb", status=client)
+    return error if facts["trailer"] else BackupDefect("truncated")
 
 
 def _load(trial: Trial, server: MariadbServer, source: PurePosixPath) -> Completed:

@@ -66,10 +66,22 @@ grep -aqiE '^[a-z][a-z0-9;.-]*:<' "$file" && { echo hostile 1; exit 0; }
 awk "$awk" /tmp/said; echo status $status
 """
 _COUNTED = """
-awk=$1 limit=$2 floor=$3; shift 3
+awk=$1 messages=$2 limit=$3 floor=$4; shift 4
 { "$@" 2>/tmp/said; echo $? >/tmp/status; } | awk -v limit="$limit" -v floor="$floor" "$awk"
 echo status $(cat /tmp/status)
+awk "$messages" /tmp/said
 """
+_SCHEMA_CHECK = """
+messages=$1; shift
+"$@" >/tmp/said 2>&1; echo status $?
+echo lines $(grep -c . /tmp/said); awk "$messages" /tmp/said
+"""
+#: What ldapsearch ends with when the directory answers; from 48 on it wants to be bound first.
+_ANSWERS = frozenset({0, 48, 49, 50, 53})
+#: Exit statuses from here on are the shell's own word, or a signal's.
+_KILLED = 126
+#: A program that ended over the bytes it read: SIGABRT, SIGBUS, SIGSEGV.
+_CRASHED = frozenset({134, 135, 139})
 _TOKEN = re.compile(r"([a-z_]{2,20}) (\d{1,15})\Z")
 _CLASS = re.compile(r"class ([A-Za-z][A-Za-z0-9-]{0,80}) (\d{1,15})\Z")
 _NEWEST = re.compile(r"newest ([A-Za-z][A-Za-z0-9-]{0,80}) (\d{14})\Z")
@@ -120,7 +132,11 @@ class Openldap:
         _add(trial, target, ["-q", "-b", _suffix(trial, extra)])
 
     def open(self, trial: Trial) -> None:
-        """Start the directory, ask it what it holds, and count that."""
+        """Count what the directory holds, then start it and ask it."""
+        # Read first: what a server would say of a damaged file tells less than the reader does.
+        survey = trial.memory["survey"] = _survey(trial)
+        if not survey.fingerprint.tables:
+            raise BackupDefect("empty")
         trial.memory["server"] = trial.sandbox.start(
             ["/usr/sbin/slapd", *trial.memory["configured"], "-h", _URL, "-d", "0"],
             scratch=True,
@@ -129,9 +145,6 @@ class Openldap:
             log="slapd",
         )
         _wait(trial)
-        survey = trial.memory["survey"] = _survey(trial)
-        if not survey.fingerprint.tables:
-            raise BackupDefect("empty")
 
     def verify(self, trial: Trial, level: int) -> Iterator[CheckResult]:
         """Yield the directory's own check, what needs no configuration, then the site's checks."""
@@ -265,18 +278,10 @@ def _wait(trial: Trial) -> None:
         done = trial.sandbox.run(
             argv, scratch=False, shared=(_SOCKET,), environment=_ENVIRONMENT, timeout_s=20
         )
-        if done.returncode in {
-            0,
-            48,
-            49,
-            50,
-            53,
-        }:  # 48 and above: it answers, and wants to be bound
+        if done.returncode in _ANSWERS:
             return
         trial.context.cancel.raise_if_set()
         trial.context.cancel.wait(0.02 if attempt < 50 else 0.2)
-    if trial.match.format == "mdb":
-        raise BackupDefect("corrupt")  # ours starts on an empty one: see the load of an LDIF
     raise MissingMeans("server_refused", program="slapd", status=-1)
 
 
@@ -287,14 +292,28 @@ def _slapcat(trial: Trial, *options: str) -> list[str]:
     limit = (trial.point_at + TOLERANCE).astimezone(UTC).strftime(_STAMP)
     floor = datetime.fromisoformat(FLOOR).strftime(_STAMP)
     argv = ["/usr/sbin/slapcat", *trial.memory["configured"], "-b", suffix, *options]
-    text = inside.text("openldap_survey.awk")
-    done = _run(trial, ["/bin/sh", "-c", _COUNTED, "sh", text, limit, floor, *argv])
-    lines = done.stdout.decode("ascii", "replace").splitlines()
-    if "status 0" not in lines:
-        if done.oom or done.returncode >= 126 or not lines:
-            raise Misunderstood("unknown_exit", program="slapcat", status=done.returncode)
-        raise BackupDefect("corrupt")
-    return lines
+    programs = (inside.text("openldap_survey.awk"), inside.text("openldap_messages.awk"))
+    done = _run(trial, ["/bin/sh", "-c", _COUNTED, "sh", *programs, limit, floor, *argv])
+    error = unread(_tokens(done), done, own=trial.match.format == "mdb")
+    if error is not None:
+        raise error
+    return done.stdout.decode("ascii", "replace").splitlines()
+
+
+def unread(said: Mapping[str, int], done: Completed, *, own: bool) -> BackupGuardError | None:
+    """Return what it means that slapcat did not read all entries; None when it did.
+
+    Only what LMDB itself says of its file, or a crash over it, accuses the backup; and only where that
+    file is the backup's `own` and not one that was made here of an LDIF.
+    """
+    status = said.get("status")
+    if status == 0:
+        return None
+    if said.get("no_memory") or done.oom:
+        return MissingMeans("no_memory", program="slapcat")
+    if own and (said.get("damaged") or status in _CRASHED):
+        return BackupDefect("corrupt")
+    return Misunderstood("unknown_exit", program="slapcat", status=-1 if status is None else status)
 
 
 def _survey(trial: Trial) -> Survey:
@@ -327,16 +346,19 @@ def _newest(lines: Sequence[str]) -> dict[str, datetime]:
 
 def _consistency(trial: Trial) -> CheckResult:
     """Hold every entry against the schema (slapschema(8C)); its lines name entries and stay inside."""
-    script = (
-        '"$@" >/tmp/said 2>&1; status=$?; echo lines $(grep -c . /tmp/said); echo status $status'
-    )
     argv = ["/usr/sbin/slapschema", *trial.memory["configured"]]
     argv += ["-b", _suffix(trial, trial.match.extra or {})]
-    said = _tokens(_run(trial, ["/bin/sh", "-c", script, "sh", *argv]))
+    text = inside.text("openldap_messages.awk")
+    done = _run(trial, ["/bin/sh", "-c", _SCHEMA_CHECK, "sh", text, *argv])
+    said = _tokens(done)
+    if said.get(
+        "schema_missing"
+    ):  # ours to have: an mdb says nothing of the schema it was made with
+        raise MissingMeans("schema_missing", count=said["schema_missing"])
     verdict, code = Verdict.PASSED, shape.OK
-    if "status" not in said:
+    if "status" not in said or said["status"] >= _KILLED or done.oom:
         verdict, code = Verdict.COULD_NOT_VERIFY, "consistency_unknown"
-    elif said["status"] or said["lines"]:
+    elif said["status"] or said.get("lines"):
         verdict, code = Verdict.FAILED, "corrupt"
     return CheckResult(
         name="engine-consistency",

@@ -85,6 +85,8 @@ def read_control(trial: Trial, programs: Path) -> Control:
         timeout_s=60,
     )
     text = done.stdout.decode("utf-8", "replace")
+    if done.oom or done.returncode not in {0, 1}:  # killed, or not started: nothing was read
+        raise Misunderstood("unknown_exit", program="pg_controldata", status=done.returncode)
     if done.returncode != 0 or "WARNING:" in text or b"WARNING:" in done.stderr:
         missing = b"No such file" in done.stderr
         raise BackupDefect("missing_object" if missing else "corrupt", objects="pg_control")

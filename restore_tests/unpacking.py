@@ -19,6 +19,8 @@ opened() {
 }
 """
 _PROGRAMS = {"gzip": "gzip", "xz": "xz", "zstd": "zstd"}
+#: What it says of a place that is full.
+_FULL = (b"No space left", b"File too large", b"Disk quota")
 #: What a decompressor says of an archive that ends too early.
 _CUT = (b"unexpected end", b"premature end", b"Unexpected end", b"truncated", b"Read error (39)")
 
@@ -42,6 +44,8 @@ def unpack(trial: Trial, path: str, target: PurePosixPath, compression: str | No
         return
     if compression is not None and done.returncode == 127:
         raise MissingMeans("program_missing", program=compression, package=compression)
-    if compression is None or done.returncode >= 126 or b"memory" in done.stderr.lower():
-        raise MissingMeans("no_memory" if compression else "no_disk")
+    if compression is None or any(word in done.stderr for word in _FULL):
+        raise MissingMeans("no_disk")
+    if done.oom or done.returncode >= 126 or b"memory" in done.stderr.lower():
+        raise MissingMeans("no_memory")
     raise BackupDefect("truncated" if any(word in done.stderr for word in _CUT) else "corrupt")

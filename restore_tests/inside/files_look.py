@@ -64,7 +64,7 @@ def main(request: dict[str, Any]) -> None:
         "notes": 0, "newest": {},
     }  # fmt: skip
     checks = [{"matched": 0, "newest": None, "right": None} for _ in request["checks"]]
-    for place, path, status in walk(request["root"]):
+    for place, path, status in walk(request["root"], found):
         kind = status.st_mode
         if stat.S_ISDIR(kind):
             found["directories"] += 1
@@ -79,8 +79,11 @@ def main(request: dict[str, Any]) -> None:
     print(json.dumps({**found, "checks": checks}))
 
 
-def walk(root: str) -> Iterator[tuple[str, str, os.stat_result]]:
-    """Yield every entry below the root by its place in the tree; the root alone, if it is a file."""
+def walk(root: str, found: dict[str, Any]) -> Iterator[tuple[str, str, os.stat_result]]:
+    """Yield every entry below the root by its place in the tree; the root alone, if it is a file.
+
+    A directory that may not be opened is counted: what it holds must not look as if it were gone.
+    """
     if not os.path.isdir(root):
         yield os.path.basename(root), root, os.lstat(root)
         return
@@ -90,6 +93,7 @@ def walk(root: str) -> Iterator[tuple[str, str, os.stat_result]]:
         try:
             entries = list(os.scandir(os.path.join(root, directory)))
         except OSError:
+            found["unreadable"] += 1
             continue
         for entry in entries:
             place = os.path.join(directory, entry.name)

@@ -25,6 +25,8 @@ _DAY = 86400
 _JULIAN_EPOCH = 2440587.5
 _OWN = re.compile(r"(DATE|TIME)", re.IGNORECASE)
 _HEX = re.compile(r"[0-9A-Fa-f-]+\Z")
+#: Errors of the place where a script is loaded: memory, input and output, a full disk.
+_OURS = frozenset({sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL})
 _ALLOWED = frozenset(
     {
         sqlite3.SQLITE_SELECT,
@@ -120,7 +122,9 @@ def load(request: dict[str, Any]) -> dict[str, Any]:
                 raise Defect("truncated")
             try:
                 connection.execute(text)
-            except sqlite3.DatabaseError:
+            except sqlite3.DatabaseError as error:
+                if getattr(error, "sqlite_errorcode", 0) & 0xFF in _OURS:
+                    raise
                 failed += 1
     if hostile:
         return {"hostile": len(hostile)}

@@ -155,6 +155,28 @@ def test_a_schema_of_its_own_is_needed_and_named(
     assert judged(result) == (Verdict.PASSED, None), result
 
 
+def test_an_mdb_with_a_schema_of_its_own_is_not_called_damaged(
+    trials: Trials, ldif: Path, tmp_path: Path
+) -> None:
+    schema = tmp_path / "hopital.schema"
+    schema.write_text(CUSTOM)
+    own = Directory(tmp_path / "own")
+    text = own.conf.read_text()
+    own.conf.write_text(text.replace("modulepath", f"include {schema}\nmodulepath", 1))
+    head = f"dn: uid=u7,ou=people,{SUFFIX}\nobjectClass: inetOrgPerson\n"
+    more = "objectClass: careProfessional\nrppsNumber: 10001234567\n"
+    source = tmp_path / "own.ldif"
+    source.write_text(ldif.read_text(encoding="utf-8").replace(head, head + more), encoding="utf-8")
+    subprocess.run(
+        ["/usr/sbin/slapadd", "-q", "-f", own.conf, "-l", source], check=True, capture_output=True
+    )
+    store = own.place / "db" / "data.mdb"
+    without = restored(trials, store, settings=settings(suffix=SUFFIX))
+    assert judged(without) == (Verdict.COULD_NOT_VERIFY, "schema_missing")
+    given = settings(PEOPLE, suffix=SUFFIX, schemas=[str(schema)])
+    assert judged(restored(trials, store, settings=given)) == (Verdict.PASSED, None)
+
+
 def test_its_own_configuration_beside_the_data_is_used(
     trials: Trials, directory: Directory, ldif: Path, tmp_path: Path
 ) -> None:

@@ -5,7 +5,7 @@ import pytest
 from backupguard.errors import BackupDefect, MissingMeans, Misunderstood
 from backupguard.testing.engines import EngineCase, EngineContract, sample_of
 from restore_tests.mariadb import MARIADB
-from restore_tests.mariadb_load import ServerError, judge
+from restore_tests.mariadb_load import ServerError, concluded, judge
 
 SANDBOX = b"/*M!999999\\- enable the sandbox mode */ \n"
 DUMP = (
@@ -62,3 +62,40 @@ def test_what_errors_amount_to(errors: list[tuple[int, str]], kind: type, code: 
 
 def test_a_variable_that_this_server_lacks_is_nothing() -> None:
     assert judge([ServerError(number=1193, state="HY000", count=3)]) is None
+
+
+WHOLE = {"opened": 0, "trailer": 1, "hostile": 0, "skipped": 0, "client": 0}
+REFUSED = [ServerError(number=1062, state="23000", count=1)]
+
+
+@pytest.mark.parametrize(
+    ("facts", "errors", "code"),
+    [
+        ({}, [], None),
+        ({"trailer": 0}, [], "truncated"),
+        ({"trailer": 0, "client": 1}, REFUSED, "truncated"),
+        ({"client": 1}, REFUSED, "load_refused"),
+        ({"client": 1}, [], "unknown_exit"),
+    ],
+    ids=["whole", "cut", "cut-in-a-row", "refused", "unexplained"],
+)
+def test_what_a_load_amounts_to(
+    facts: dict[str, int], errors: list[ServerError], code: str | None
+) -> None:
+    found = concluded({**WHOLE, **facts}, errors, None)
+    assert (found.code if found else None) == code
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"opened": 0, "client": 137},  # the filter lost its reader, and wrote nothing down
+        {"opened": 141, "client": 137},
+        {**WHOLE, "trailer": 0, "client": 137},
+        {},
+    ],
+    ids=["small-dump", "large-dump", "after-the-end", "nothing-known"],
+)
+def test_a_client_that_was_killed_accuses_nobody(facts: dict[str, int]) -> None:
+    found = concluded(facts, [], None)
+    assert isinstance(found, Misunderstood)

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 
+from backupguard.contracts import Completed
 from backupguard.testing.engines import EngineCase, EngineContract, sample_of
-from restore_tests.openldap import OPENLDAP
+from restore_tests.openldap import OPENLDAP, unread
 
 SLAPCAT = (
     b"dn: dc=example,dc=org\nobjectClass: dcObject\nobjectClass: organization\no: x\ndc: example\n"
@@ -34,3 +35,27 @@ def test_the_suffix_is_the_first_name() -> None:
     assert match is not None
     assert match.extra["suffix"] == "dc=example,dc=org"
     assert match.extra["slapcat"] is True
+
+
+@pytest.mark.parametrize(
+    ("said", "own", "code"),
+    [
+        ({"status": 0, "other": 1}, True, None),
+        ({"status": 1, "damaged": 2}, True, "corrupt"),
+        ({"status": 135}, True, "corrupt"),
+        ({"status": 1, "damaged": 2}, False, "unknown_exit"),
+        ({"status": 137}, True, "unknown_exit"),
+        ({"status": 1}, True, "unknown_exit"),
+        ({"status": 1, "no_memory": 1}, True, "no_memory"),
+        ({}, True, "unknown_exit"),
+    ],
+    ids=[
+        *("read", "damaged", "crashed", "made-here", "killed", "no-word", "memory", "no-end"),
+    ],
+)
+def test_only_what_lmdb_says_of_the_saved_file_accuses_it(
+    said: dict[str, int], own: bool, code: str | None
+) -> None:
+    done = Completed(returncode=0, stdout=b"", stderr=b"")
+    found = unread(said, done, own=own)
+    assert (found.code if found else None) == code
