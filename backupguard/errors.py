@@ -77,6 +77,9 @@ class BackupDefect(BackupGuardError):
             "random_text",
             "files_encrypted",
             "files_renamed",
+            "canary_altered",
+            "canary_lost",
+            "invariant_broken",
         }
     )
 

@@ -387,6 +387,46 @@ class Baseline:
     """The accepted shape of an application's data. `accepted` is False while it is provisional.
 
     `point_at` is the time of the recovery point it was seen in: an older one owes it nothing.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """What an invariant was measured to be in one recovery point.
+
+    `value` is a number that may only grow, or how many rows a closed set has; `digest` is that set's,
+    keyed, and None for a number. `definition` names the question that was asked.
+    """
+
+    name: str
+    definition: str
+    value: int
+    digest: str | None = None
+
+    def breaks(self, older: Measured) -> bool | None:
+        """Tell whether this breaks what held in an older point; None where they cannot be compared."""
+        if self.definition != older.definition or (self.digest is None) is not (
+            older.digest is None
+        ):
+            return None
+        if self.digest is None or older.digest is None:
+            return self.value < older.value
+        if self.value != older.value:
+            return True
+        if self.digest.partition(":")[0] != older.digest.partition(":")[0]:
+            return None  # made with another key
+        return self.digest != older.digest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CleanPoint:
+    """What was measured in a recovery point that a restore test found clean."""
+
+    at: datetime
+    repository: str
+    point: str
+    engine: str
+    measured: Mapping[str, Measured] = field(default_factory=dict)
+    canary: bool = False
+
+
     """
 
     fingerprint: Fingerprint
@@ -423,6 +463,9 @@ class RestoreTestResult:
 class AgeClass(StrEnum):
     """How old a point is when it is restored: what is wrong with old ones shows in no new one."""
 
+    job: str | None = None  # the backup job that the point is of
+    canary_at: datetime | None = None  # when the newest canary in it was written
+    measured: tuple[Measured, ...] = ()
     NEWEST = "newest"
     WEEK = "week"  # up to 7 days, and not the newest
     MONTH = "month"  # up to 35 days

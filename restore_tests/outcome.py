@@ -9,6 +9,7 @@ from backupguard.model import (
     CheckResult,
     Fingerprint,
     Json,
+    Measured,
     Phase,
     PhaseResult,
     RestoreTestResult,
@@ -21,6 +22,8 @@ LEVEL_BYTES, LEVEL_OPENED, LEVEL_CONTENT, LEVEL_APPLICATION = 1, 2, 3, 4
 #: The name of the check by which an engine tells that it found its own data sound.
 CONSISTENCY = "engine-consistency"
 FRESHNESS = "freshness"
+#: The row, entry or file that the site's own job writes before each backup.
+CANARY = "canary"
 
 #: Codes of checks that a result says in the words of the closed vocabulary of errors.
 _RESULT_CODES = {
@@ -29,6 +32,9 @@ _RESULT_CODES = {
     "check_no_answer": "check_failed",
     "files_empty": "empty",
     "ransom_notes": "files_encrypted",
+    "canary_old": "stale_data",
+    "invariant_shrank": "invariant_broken",
+    "invariant_reopened": "invariant_broken",
 }
 #: The first of these that failed names the result: what explains the others comes first.
 _FIRST = (
@@ -42,7 +48,9 @@ _FIRST = (
         "tables_lost",
         "rows_lost",
     ),
-    *("random_text", "missing_object", "large_objects_missing", "stale_data", "check_failed"),
+    *("random_text", "canary_altered", "invariant_reopened", "invariant_shrank"),
+    *("missing_object", "large_objects_missing", "canary_lost", "stale_data", "canary_old"),
+    "check_failed",
 )
 #: Phases whose durations add up to the test duration: what a recovery needs as well. Verification and
 #: disposal are the test's own.
@@ -104,11 +112,14 @@ def level_reached(
 
 
 def data_loss_ms(checks: Sequence[CheckResult], point_at: datetime) -> int | None:
-    """Return how far the newest data lie before the point, by the site's own checks; the worst one."""
+    """Return how far the newest data lie before the point: the worst that the site's checks found.
+
+    Its canary counts as one of them.
+    """
     losses = [
         max(0, (point_at - check.times["newest"]) // timedelta(milliseconds=1))
         for check in checks
-        if check.configured and "newest" in check.times
+        if (check.configured or check.name == CANARY) and "newest" in check.times
     ]
     return max(losses, default=None)
 
@@ -149,6 +160,9 @@ def payload(result: RestoreTestResult) -> Json:
         "fingerprint": _fingerprint(result.fingerprint),
         "tools": dict(result.tools),
         "age": result.age.value if result.age else None,
+        "job": result.job,
+        "canary_at": to_us(result.canary_at) if result.canary_at else None,
+        "measured": [_measured(one) for one in result.measured],
     }
 
 
@@ -170,6 +184,15 @@ def _check(check: CheckResult) -> Json:
         "numbers": dict(check.numbers),
         "times": {name: to_us(moment) for name, moment in check.times.items()},
         "configured": check.configured,
+    }
+
+
+def _measured(one: Measured) -> Json:
+    return {
+        "name": one.name,
+        "definition": one.definition,
+        "value": one.value,
+        "digest": one.digest,
     }
 
 

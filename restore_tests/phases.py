@@ -53,7 +53,9 @@ from backupguard.model import (
     Baseline,
     CheckResult,
     Fingerprint,
+    CleanPoint,
     Observation,
+    Measured,
     Phase,
     PhaseResult,
     RecoveryPoint,
@@ -61,7 +63,7 @@ from backupguard.model import (
     Verdict,
     application_subject,
 )
-from restore_tests import outcome, recognise, selection
+from restore_tests import canary, measures, outcome, recognise, selection
 
 log = structlog.get_logger(__name__)
 
@@ -198,6 +200,8 @@ class _Test:
 
     @property
     def into(self) -> Path:
+    measured: tuple[Measured, ...] = ()
+    canary_at: datetime | None = None
         """Where the artifact is fetched to."""
         return self.context.work / "fetched"
 
@@ -460,6 +464,17 @@ class _Test:
             self.stack.__exit__(type(error) if error else None, error, None)
         except BackupGuardError as limit:
             # The sandbox knows better: what looked like a defect was a limit that it enforced.
+            if self.plan.level >= outcome.LEVEL_CONTENT:
+                self._compare(trial, engine.name)
+
+    def _compare(self, trial: Trial, engine: str) -> None:
+        """Judge what was measured: the canary, and what must hold from one point to the next."""
+        self.measured = measures.measured(trial, self.fingerprint)
+        self.canary_at = canary.written_at(trial)
+        accepted = self.plan.baseline.point_at if self.plan.baseline is not None else None
+        others = self.plan.clean
+        self.checks += canary.judged(trial, others, engine)
+        self.checks += measures.judged(trial, self.fingerprint, others, engine, accepted)
             if error is None:
                 raise
             self.error = self._classified(limit)
@@ -474,6 +489,9 @@ class _Test:
             argv=("rm", "-rf", "--one-file-system", "--", str(self.into)),
             write=(self.context.work,),
             timeout_s=3600,
+        left = self.trial.memory.get("left_behind") if self.trial is not None else None
+        if isinstance(left, BackupGuardError):
+            raise left
         )
         with suppress(BackupGuardError):
             self.context.tools.run(command)
@@ -508,7 +526,10 @@ class _Test:
             code=code,
             freshness_heuristic=outcome.freshness(self.checks),
             baseline_accepted=accepted,
-            checks_configured=len(getattr(self.plan.settings, "checks", ()) or ()),
+            checks_configured=sum(
+                len(getattr(self.plan.settings, kind, ()) or ())
+                for kind in ("checks", "invariants")
+            ),
             age=self.age,
         )
 
@@ -519,3 +540,6 @@ __all__ = [
     "restore_test",
     "result_observation",
 ]
+            job=self.point.job if self.point else None,
+            canary_at=self.canary_at,
+            measured=self.measured,

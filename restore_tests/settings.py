@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+import hashlib
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Annotated, Self
 from zoneinfo import ZoneInfo
@@ -58,6 +59,15 @@ class Expected(SettingsModel):
         return self
 
 
+def _one_query(sql: str) -> str:
+    query = sql.strip().rstrip(";").strip()
+    if not query:
+        raise ValueError("an empty query proves nothing")
+    if "\x00" in query or any(line.lstrip().startswith("\\") for line in query.splitlines()):
+        raise ValueError("write one SQL query; commands of psql (\\...) are not run")
+    return query
+
+
 class ContentCheck(Expected):
     """A question in SQL.
 
@@ -70,12 +80,7 @@ class ContentCheck(Expected):
     @field_validator("sql")
     @classmethod
     def _one_query(cls, sql: str) -> str:
-        query = sql.strip().rstrip(";").strip()
-        if not query:
-            raise ValueError("an empty query proves nothing")
-        if "\x00" in query or any(line.lstrip().startswith("\\") for line in query.splitlines()):
-            raise ValueError("write one SQL query; commands of psql (\\...) are not run")
-        return query
+        return _one_query(sql)
 
 
 class DirectoryCheck(Expected):
@@ -84,6 +89,56 @@ class DirectoryCheck(Expected):
     filter: str = Field(pattern=r"^\(.+\)$", max_length=2_000)
     base: str | None = None  # below this entry
     equals: int | None = None
+
+
+class Canary(SettingsModel):
+    """The site's job writes a canary before each backup: `backupguard canary print` says how.
+
+    Points taken after the day `since` must hold it. `newer_than` is how old it may be at the time of
+    its point; left out, the application's RPO, or 26 hours.
+    """
+
+    since: date
+    newer_than: Duration | None = Field(default=None, gt=timedelta(0))
+
+
+class Invariant(SettingsModel):
+    """What must hold from one recovery point to the next, by the points' own times.
+
+    One of: `table`, whose rows only ever become more; `only_grows`, a query that yields one number that
+    does; `closed_set`, a query whose rows never change again. It is held against points taken from the
+    day `since` on, which a closed set must say: before, it was still open.
+    """
+
+    name: str = Field(min_length=1, max_length=80)
+    table: TableName | None = None
+    only_grows: str | None = Field(default=None, max_length=20_000)
+    closed_set: str | None = Field(default=None, max_length=20_000)
+    since: date | None = None
+
+    @field_validator("only_grows", "closed_set")
+    @classmethod
+    def _queries(cls, sql: str | None) -> str | None:
+        return None if sql is None else _one_query(sql)
+
+    @model_validator(mode="after")
+    def _one_promise(self) -> Self:
+        if sum(one is not None for one in (self.table, self.only_grows, self.closed_set)) != 1:
+            raise ValueError("write one of table, only-grows and closed-set")
+        if self.closed_set is not None and self.since is None:
+            raise ValueError("a closed set needs since: the day from which on it is closed")
+        return self
+
+    @property
+    def closed(self) -> bool:
+        """Whether it is a set that never changes; otherwise a number that only grows."""
+        return self.closed_set is not None
+
+    @property
+    def definition(self) -> str:
+        """What it asks, as a digest: what was measured by another question is not compared."""
+        said = "\0".join(str(one) for one in (self.table, self.only_grows, self.closed_set))
+        return hashlib.sha256(said.encode()).hexdigest()[:16]
 
 
 class Freshness(SettingsModel):
@@ -109,6 +164,8 @@ class DatabaseSettings(EngineSettings):
     timezone: str | None = None
     statement_timeout: Duration | None = None  # of one configured check; left out: 10 minutes
     random_text: bool = True  # look for text columns that turned into random characters
+    canary: Canary | None = None
+    invariants: tuple[Invariant, ...] = ()
 
     @field_validator("timezone")
     @classmethod
@@ -125,6 +182,7 @@ class DatabaseSettings(EngineSettings):
     @model_validator(mode="after")
     def _names_once(self) -> Self:
         names = [check.name for check in self.checks]
+        names += [invariant.name for invariant in self.invariants]
         if len(set(names)) != len(names):
             raise ValueError("two checks have the same name")
         return self
@@ -269,6 +327,7 @@ class FilesCheck(Expected):
     `files` is a pattern for their place in the tree: "radiologie/*.dcm"; `*` also stands for "/".
     `sha256` is that of a canary file, which `backupguard` or the site put there and nobody changes.
     """
+    canary: Canary | None = None
 
     files: str = Field(min_length=1, max_length=1_000)
     equals: int | None = None
@@ -295,3 +354,4 @@ class FilesSettings(EngineSettings):
         if len(set(names)) != len(names):
             raise ValueError("two checks have the same name")
         return self
+    canary: Canary | None = None

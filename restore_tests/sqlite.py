@@ -24,7 +24,7 @@ from backupguard.contracts import (
 )
 from backupguard.errors import BackupDefect, MissingMeans, Misunderstood
 from backupguard.model import CheckResult, Fingerprint, Verdict, from_us, to_us
-from restore_tests import content, inside, shape
+from restore_tests import canary, content, inside, measures, shape
 from restore_tests.settings import ContentCheck, SqliteSettings
 from restore_tests.survey import FLOOR, TOLERANCE, Survey, settings_of, zone
 from restore_tests.unpacking import unpack
@@ -113,6 +113,7 @@ class Sqlite:
             yield from _unconfigured(trial)
         if level >= 3:
             yield from self._configured(trial)
+            self._measure(trial)
 
     def fingerprint(self, trial: Trial) -> Fingerprint | None:
         """Return the shape of what was restored."""
@@ -151,14 +152,50 @@ class Sqlite:
         checks = settings_of(trial).checks
         if not checks:
             return
-        timeout = settings_of(trial).statement_timeout or timedelta(seconds=_CHECK_TIMEOUT_S)
-        questions = [_question(check, trial, timeout) for check in checks]
+        questions = [_question(check, trial, _timeout(trial)) for check in checks]
         answers = self._look(trial, "ask", questions=questions).get("answers")
         if not isinstance(answers, list) or len(answers) != len(checks):
             raise Misunderstood("output_unparsable", program="python3")
         for check, (said, extra) in zip(checks, answers, strict=True):
             error = extra if said == "error" else "check_error"
             yield content.answer(check, said, "" if said == "error" else extra, error=error)
+
+    def _measure(self, trial: Trial) -> None:
+        """Have what must hold between points measured, and the canary looked at."""
+        invariants, declared = measures.asked(trial), canary.wanted(trial)
+        if not invariants and declared is None:
+            return
+        told = self._look(
+            trial,
+            "measure",
+            database=_asked_database(trial),
+            timeout_s=int(_timeout(trial).total_seconds()),
+            key=measures.key(trial),
+            questions=[
+                {"sql": one.closed_set or one.only_grows, "closed": one.closed}
+                for one in invariants
+            ],
+            canary=canary.beginning(canary.application_of(trial)) if declared else None,
+        )
+        answers = told.get("answers")
+        if not isinstance(answers, list) or len(answers) != len(invariants):
+            raise Misunderstood("output_unparsable", program="python3")
+        for invariant, answer in zip(invariants, answers, strict=True):
+            measures.tell(trial, invariant, *answer)
+        if declared is not None:
+            canary.tell(trial, *told["canary"])
+
+
+def _timeout(trial: Trial) -> timedelta:
+    return settings_of(trial).statement_timeout or timedelta(seconds=_CHECK_TIMEOUT_S)
+
+
+def _asked_database(trial: Trial) -> int:
+    """Return which database the site's questions are for."""
+    settings = trial.settings
+    names = [one["name"] for one in trial.memory["databases"]]
+    wanted = settings.database if isinstance(settings, SqliteSettings) else None
+    return names.index(wanted) if wanted in names else 0
 
 
 def _names(paths: Sequence[str]) -> list[str]:
@@ -169,12 +206,9 @@ def _names(paths: Sequence[str]) -> list[str]:
 
 
 def _question(check: ContentCheck, trial: Trial, timeout: timedelta) -> dict[str, Any]:
-    settings = trial.settings
-    names = [one["name"] for one in trial.memory["databases"]]
-    wanted = settings.database if isinstance(settings, SqliteSettings) else None
     newer = check.newer_than
     return {
-        "database": names.index(wanted) if wanted in names else 0,
+        "database": _asked_database(trial),
         "sql": check.sql,
         "timeout_s": int(timeout.total_seconds()),
         "oldest": to_us(trial.point_at - newer) if newer is not None else None,

@@ -7,6 +7,7 @@ a database is printed but names of tables and numbers.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
@@ -44,7 +45,8 @@ class Defect(Exception):
 def main(stage: str, request: dict[str, Any]) -> None:
     """Perform one stage and print what it found."""
     try:
-        answer = {"check": check, "load": load, "open": survey, "ask": ask}[stage](request)
+        stages = {"check": check, "load": load, "open": survey, "ask": ask, "measure": measure}
+        answer = stages[stage](request)
     except Defect as error:
         answer = {"defect": str(error)}
     except sqlite3.DatabaseError as error:
@@ -304,7 +306,18 @@ def ask(request: dict[str, Any]) -> dict[str, Any]:
 
 def answered(connection: sqlite3.Connection, question: dict[str, Any], zone: str) -> list[str]:
     """Return what one question is answered with, and what goes with it."""
-    deadline = time.monotonic() + question["timeout_s"]
+    only_reading(connection, question["timeout_s"])
+    try:
+        row = connection.execute(f"select ({question['sql']}\n)").fetchone()
+    except sqlite3.Error as error:
+        return ["error", why(error)]
+    value = row[0] if row else None
+    return ["null", ""] if value is None else judged(value, question, zone)
+
+
+def only_reading(connection: sqlite3.Connection, timeout_s: int) -> None:
+    """Let a connection do nothing but read, and for so long."""
+    deadline = time.monotonic() + timeout_s
 
     def authorize(action: int, _first: Any, second: Any, *_: Any) -> int:
         refused = action == sqlite3.SQLITE_FUNCTION and second == "load_extension"
@@ -312,18 +325,81 @@ def answered(connection: sqlite3.Connection, question: dict[str, Any], zone: str
 
     connection.set_progress_handler(lambda: time.monotonic() > deadline, 10_000)
     connection.set_authorizer(authorize)
+
+
+def why(error: sqlite3.Error) -> str:
+    """Return why a question of the site's has no answer, as a code."""
+    text = str(error) if isinstance(error, sqlite3.OperationalError) else ""
+    if "interrupted" in text:
+        return "check_timeout"
+    undefined = "no such table" in text or "no such column" in text
+    return "check_undefined" if undefined else "check_error"
+
+
+def measure(request: dict[str, Any]) -> dict[str, Any]:
+    """Measure what must hold between points, and look at the canary."""
+    path = request["databases"][request["database"]]["path"]
+    answers: list[list[str]] = []
+    canary = ["missing", ""]
+    connection = connect(path)
     try:
-        row = connection.execute(f"select ({question['sql']}\n)").fetchone()
-    except sqlite3.OperationalError as error:
-        text = str(error)
-        if "interrupted" in text:
-            return ["error", "check_timeout"]
-        undefined = "no such table" in text or "no such column" in text
-        return ["error", "check_undefined" if undefined else "check_error"]
-    except sqlite3.Error:
-        return ["error", "check_error"]
-    value = row[0] if row else None
-    return ["null", ""] if value is None else judged(value, question, zone)
+        for question in request["questions"]:
+            only_reading(connection, request["timeout_s"])
+            try:
+                ask_one = closed_set if question["closed"] else number
+                answers.append(ask_one(connection, question["sql"], request["key"]))
+            except sqlite3.Error as error:
+                answers.append(["error", why(error), ""])
+        if request["canary"] is not None:
+            only_reading(connection, request["timeout_s"])
+            canary = canaries(connection, request["canary"])
+    finally:
+        connection.close()
+    return {"answers": answers, "canary": canary}
+
+
+def number(connection: sqlite3.Connection, sql: str, _key: str) -> list[str]:
+    """Return the whole number that a query yields."""
+    row = connection.execute(f"select ({sql}\n)").fetchone()
+    if row is None or row[0] is None:
+        return ["null", "", ""]
+    return ["value", str(int(row[0])), ""] if isinstance(row[0], (int, float)) else _WRONG
+
+
+_WRONG = ["error", "check_error", ""]
+
+
+def closed_set(connection: sqlite3.Connection, sql: str, key: str) -> list[str]:
+    """Return how many rows a query yields, and the sums of two parts of their keyed digests."""
+    rows = first = second = 0
+    for row in connection.execute(sql):
+        text = key + repr([(type(value).__name__, value) for value in row])
+        digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+        rows, first, second = (
+            rows + 1,
+            first + int(digest[:12], 16),
+            second + int(digest[12:24], 16),
+        )
+    return ["set", str(rows), f"{first}:{second}"]
+
+
+def canaries(connection: sqlite3.Connection, beginning: str) -> list[str]:
+    """Return when the newest canary was written, and whether all are as they were written."""
+    try:
+        rows = connection.execute("select written_at, token from backupguard_canary").fetchall()
+    except sqlite3.DatabaseError as error:
+        missing = "no such table" in str(error)
+        altered = "no such column" in str(error)
+        code = why(error)
+        return ["missing", ""] if missing else ["altered", ""] if altered else ["error", code]
+    newest = None
+    for written, token in rows:
+        right = hashlib.sha256(f"{beginning}{written}".encode("utf-8", "replace")).hexdigest()
+        moment = when(written, "UTC")
+        if token != right or moment is None:
+            return ["altered", ""]
+        newest = moment if newest is None else max(newest, moment)
+    return ["missing", ""] if newest is None else ["found", str(newest)]
 
 
 def judged(value: Any, question: dict[str, Any], zone: str) -> list[str]:
