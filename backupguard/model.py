@@ -383,11 +383,6 @@ class Fingerprint:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Baseline:
-    """The accepted shape of an application's data. `accepted` is False while it is provisional.
-
-    `point_at` is the time of the recovery point it was seen in: an older one owes it nothing.
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
     """What an invariant was measured to be in one recovery point.
 
@@ -427,6 +422,11 @@ class CleanPoint:
     canary: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Baseline:
+    """The accepted shape of an application's data. `accepted` is False while it is provisional.
+
+    `point_at` is the time of the recovery point it was seen in: an older one owes it nothing.
     """
 
     fingerprint: Fingerprint
@@ -458,14 +458,14 @@ class RestoreTestResult:
     baseline_accepted: bool = False
     checks_configured: int = 0
     age: AgeClass | None = None  # of the point; None: none was chosen
+    job: str | None = None  # the backup job that the point is of
+    canary_at: datetime | None = None  # when the newest canary in it was written
+    measured: tuple[Measured, ...] = ()
 
 
 class AgeClass(StrEnum):
     """How old a point is when it is restored: what is wrong with old ones shows in no new one."""
 
-    job: str | None = None  # the backup job that the point is of
-    canary_at: datetime | None = None  # when the newest canary in it was written
-    measured: tuple[Measured, ...] = ()
     NEWEST = "newest"
     WEEK = "week"  # up to 7 days, and not the newest
     MONTH = "month"  # up to 35 days

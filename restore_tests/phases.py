@@ -52,10 +52,10 @@ from backupguard.model import (
     AgeClass,
     Baseline,
     CheckResult,
-    Fingerprint,
     CleanPoint,
-    Observation,
+    Fingerprint,
     Measured,
+    Observation,
     Phase,
     PhaseResult,
     RecoveryPoint,
@@ -87,6 +87,7 @@ class RestoreTestPlan:
     repositories that come before all others) or an id.
     `limits` are seconds per phase; `timezone` the site's; `level` the highest level to try.
     `at` is the time to recover to: the log of the newest point before it is replayed so far.
+    `clean` are the points that were found clean, and what was measured in them.
     """
 
     run: str
@@ -105,6 +106,7 @@ class RestoreTestPlan:
     first: frozenset[str] = frozenset()
     level: int = 3
     at: datetime | None = None
+    clean: tuple[CleanPoint, ...] = ()
 
 
 SandboxOpener = Callable[[Path], AbstractContextManager[Sandbox]]
@@ -195,13 +197,13 @@ class _Test:
     engine: Engine | None = None
     trial: Trial | None = None
     fingerprint: Fingerprint | None = None
+    measured: tuple[Measured, ...] = ()
+    canary_at: datetime | None = None
     tools: dict[str, str] = field(default_factory=dict)
     stack: ExitStack = field(default_factory=ExitStack)
 
     @property
     def into(self) -> Path:
-    measured: tuple[Measured, ...] = ()
-    canary_at: datetime | None = None
         """Where the artifact is fetched to."""
         return self.context.work / "fetched"
 
@@ -455,15 +457,6 @@ class _Test:
                 self.checks.append(check)
                 self.context.cancel.raise_if_set()
             self.fingerprint = engine.fingerprint(trial)
-
-    def _discard(self, error: BaseException | None) -> None:
-        if self.engine is not None and self.trial is not None:
-            with suppress(Exception):
-                self.engine.close(self.trial)
-        try:
-            self.stack.__exit__(type(error) if error else None, error, None)
-        except BackupGuardError as limit:
-            # The sandbox knows better: what looked like a defect was a limit that it enforced.
             if self.plan.level >= outcome.LEVEL_CONTENT:
                 self._compare(trial, engine.name)
 
@@ -475,6 +468,15 @@ class _Test:
         others = self.plan.clean
         self.checks += canary.judged(trial, others, engine)
         self.checks += measures.judged(trial, self.fingerprint, others, engine, accepted)
+
+    def _discard(self, error: BaseException | None) -> None:
+        if self.engine is not None and self.trial is not None:
+            with suppress(Exception):
+                self.engine.close(self.trial)
+        try:
+            self.stack.__exit__(type(error) if error else None, error, None)
+        except BackupGuardError as limit:
+            # The sandbox knows better: what looked like a defect was a limit that it enforced.
             if error is None:
                 raise
             self.error = self._classified(limit)
@@ -489,9 +491,6 @@ class _Test:
             argv=("rm", "-rf", "--one-file-system", "--", str(self.into)),
             write=(self.context.work,),
             timeout_s=3600,
-        left = self.trial.memory.get("left_behind") if self.trial is not None else None
-        if isinstance(left, BackupGuardError):
-            raise left
         )
         with suppress(BackupGuardError):
             self.context.tools.run(command)
@@ -531,6 +530,9 @@ class _Test:
                 for kind in ("checks", "invariants")
             ),
             age=self.age,
+            job=self.point.job if self.point else None,
+            canary_at=self.canary_at,
+            measured=self.measured,
         )
 
 
@@ -540,6 +542,3 @@ __all__ = [
     "restore_test",
     "result_observation",
 ]
-            job=self.point.job if self.point else None,
-            canary_at=self.canary_at,
-            measured=self.measured,

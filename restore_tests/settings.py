@@ -300,6 +300,10 @@ class SqliteSettings(DatabaseSettings):
     database: str | None = None
 
 
+class FirebirdSettings(DatabaseSettings):
+    """How an application's Firebird copies are tested."""
+
+
 class OpenldapSettings(EngineSettings):
     """How an application's directory is tested.
 
@@ -312,6 +316,7 @@ class OpenldapSettings(EngineSettings):
     freshness: Freshness = Freshness()
     schemas: tuple[Path, ...] = ()
     suffix: str | None = None
+    canary: Canary | None = None
 
     @model_validator(mode="after")
     def _names_once(self) -> Self:
@@ -327,7 +332,6 @@ class FilesCheck(Expected):
     `files` is a pattern for their place in the tree: "radiologie/*.dcm"; `*` also stands for "/".
     `sha256` is that of a canary file, which `backupguard` or the site put there and nobody changes.
     """
-    canary: Canary | None = None
 
     files: str = Field(min_length=1, max_length=1_000)
     equals: int | None = None
@@ -347,6 +351,7 @@ class FilesSettings(EngineSettings):
 
     checks: tuple[FilesCheck, ...] = ()
     freshness: Freshness = Freshness()
+    canary: Canary | None = None
 
     @model_validator(mode="after")
     def _names_once(self) -> Self:
@@ -354,4 +359,3 @@ class FilesSettings(EngineSettings):
         if len(set(names)) != len(names):
             raise ValueError("two checks have the same name")
         return self
-    canary: Canary | None = None

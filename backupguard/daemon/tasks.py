@@ -11,6 +11,7 @@ from pathlib import Path
 import structlog
 
 from backupguard import plugins
+from backupguard.assess import clean_points
 from backupguard.contracts import EngineSettings, Sandbox, Secret
 from backupguard.daemon import escrow, media_tests
 from backupguard.daemon.declared_tests import imports
@@ -238,6 +239,9 @@ def restore_test(
         at=datetime.fromisoformat(str(options["at"])) if options.get("at") else None,
         tested=tested,
         first=media_tests.leaving(task.settings, identifier, tested, task.context.now()),
+        clean=clean_points.clean(
+            task.store, task.settings, identifier, clean_points.TestedPoints(results)
+        ),
     )
 
     escrowed = escrow.is_asked(options)

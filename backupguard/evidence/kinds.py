@@ -296,6 +296,15 @@ class DeclaredTestData(TypedDict):
     signature: Signature | None  # None: nobody signed it
 
 
+class MeasuredData(TypedDict):
+    """What an invariant was measured to be in one recovery point."""
+
+    name: str
+    definition: str  # of the question, as a digest
+    value: int
+    digest: str | None  # of a closed set: the key's name, then a keyed digest
+
+
 class RestoreTestResultData(TypedDict):
     """Everything a restore test saw."""
 
@@ -308,15 +317,6 @@ class RestoreTestResultData(TypedDict):
     verdict: str
     code: str | None
     level: int
-class MeasuredData(TypedDict):
-    """What an invariant was measured to be in one recovery point."""
-
-    name: str
-    definition: str  # of the question, as a digest
-    value: int
-    digest: str | None  # of a closed set: the key's name, then a keyed digest
-
-
     phases: list[PhaseData]
     checks: list[CheckData]
     checks_configured: int
@@ -330,6 +330,9 @@ class MeasuredData(TypedDict):
     key: NotRequired[str]  # "reader", or "escrow": no other key of the repository was used
     declared: NotRequired[DeclaredTestData]  # done elsewhere
     age: NotRequired[str | None]  # of the point: "newest", "week", "month", "older"
+    job: NotRequired[str | None]  # the backup job that the point is of
+    canary_at: NotRequired[int | None]  # when the newest canary in it was written
+    measured: NotRequired[list[MeasuredData]]  # its invariants, as far as they were answered
 
 
 class SelfTestData(TypedDict):
@@ -342,9 +345,6 @@ class SelfTestData(TypedDict):
     harm: str | None  # "truncated", "flipped", "trailer", "overwritten"; None: it came not so far
     verdict: str  # of the restore test
     code: str | None
-    job: NotRequired[str | None]  # the backup job that the point is of
-    canary_at: NotRequired[int | None]  # when the newest canary in it was written
-    measured: NotRequired[list[MeasuredData]]  # its invariants, as far as they were answered
     noticed: bool | None  # None: nobody can tell
 
 
