@@ -20,14 +20,19 @@ from restore_tests.survey import settings_of, zone
 CHECK_TIMEOUT_S = 600
 
 
-def configured(trial: Trial) -> Iterator[CheckResult]:
-    """Yield one result per check of the site's, in its order."""
+def configured(trial: Trial, *, reader: bool = True) -> Iterator[CheckResult]:
+    """Yield one result per check of the site's, in its order.
+
+    Without `reader` nobody can make a role for them: they run as whoever is connected, and only read.
+    """
     settings, server = settings_of(trial), of(trial)
     invariants, declared = measures.asked(trial), canary.wanted(trial)
     if not settings.checks and not invariants and declared is None:
         return
-    role = "reader_" + secrets.token_hex(8)
-    _make_reader(server, role)
+    role = SUPERUSER
+    if reader:
+        role = "reader_" + secrets.token_hex(8)
+        _make_reader(server, role)
     timeout = settings.statement_timeout or timedelta(seconds=CHECK_TIMEOUT_S)
     opening = (
         f"set statement_timeout = {int(timeout.total_seconds() * 1000)};\n"
@@ -36,24 +41,19 @@ def configured(trial: Trial) -> Iterator[CheckResult]:
     script = opening + "".join(
         _question(number, check, trial.point_at) for number, check in enumerate(settings.checks)
     )
-    answers: dict[int, list[str]] = {}
-    for row in server.query(script, user=role):
-        if row[0] == "check" and len(row) == 4 and row[1].isdigit():
-            answers.setdefault(int(row[1]), row[2:])
-    for number, check in enumerate(settings.checks):
     first = len(settings.checks)
     for number, invariant in enumerate(invariants, first):
         script += _measurement(number, invariant, measures.key(trial))
     last = first + len(invariants)
     if declared is not None:
         script += _canary(last, canary.beginning(canary.application_of(trial)))
+    answers: dict[int, list[str]] = {}
+    for row in server.query(script, user=role):
+        if row[0] == "check" and len(row) == 4 and row[1].isdigit():
+            answers.setdefault(int(row[1]), row[2:])
+    for number, check in enumerate(settings.checks):
         said, extra = answers.get(number) or ("error", "")
         yield content.answer(check, said, extra, error=_error_code(extra))
-
-
-def _make_reader(server: PostgresqlServer, role: str) -> None:
-    """Make a role that reads every row, row security or not, and can do nothing else."""
-    grant = (
     for number, invariant in enumerate(invariants, first):
         said, extra = answers.get(number) or ("error", "")
         value, _, digest = extra.partition(" ")
@@ -103,6 +103,11 @@ def _canary_said(answer: list[str]) -> tuple[str, str]:
         return canary.MISSING, ""
     # A table of that name which is not what the statement made.
     return (canary.ALTERED, "") if extra in {"42703", "42883"} else ("error", _error_code(extra))
+
+
+def _make_reader(server: PostgresqlServer, role: str) -> None:
+    """Make a role that reads every row, row security or not, and can do nothing else."""
+    grant = (
         "select format('grant usage on schema %1$I to %2$I; "
         "grant select on all tables in schema %1$I to %2$I;', nspname, :'role') "
         "from pg_catalog.pg_namespace where nspname !~ '^pg_' \\gexec\n"
