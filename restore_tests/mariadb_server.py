@@ -62,6 +62,8 @@ class MariadbServer:
     memory: int | None = None  # bytes for everything
     server: Server | None = field(default=None)
     version: tuple[int, int] = (0, 0)
+    programs: Path = field(default_factory=directory)
+    superuser: str = "root"  # who may do everything
 
     @property
     def timeout_s(self) -> int:
@@ -71,7 +73,7 @@ class MariadbServer:
     def find_version(self) -> None:
         """Ask the server's program for its version; raise MissingMeans when it does not say it."""
         done = self.sandbox.run(
-            [str(directory() / "mariadbd"), "--no-defaults", "--version"],
+            [str(self.programs / "mariadbd"), "--no-defaults", "--version"],
             scratch=False,
             environment=ENVIRONMENT,
             timeout_s=60,
@@ -83,7 +85,7 @@ class MariadbServer:
 
     def make(self) -> None:
         """Make an empty server's data."""
-        programs = directory()
+        programs = self.programs
         install = programs.parent / "bin" / "mariadb-install-db"
         put_empty_server(
             self.trial,
@@ -108,7 +110,7 @@ class MariadbServer:
             timeout_s=60,
         )
         self.server = self.sandbox.start(
-            [str(directory() / "mariadbd"), *self._options(), *more],
+            [str(self.programs / "mariadbd"), *self._options(), *more],
             scratch=True,
             shared=(SOCKETS,),
             environment=ENVIRONMENT,
@@ -154,10 +156,10 @@ class MariadbServer:
         if server is not None:
             server.stop(signal.SIGKILL, 5)
 
-    def argv(self, *options: str, user: str = "root") -> list[str]:
+    def argv(self, *options: str, user: str | None = None) -> list[str]:
         """Return how a client of this server is called."""
         return [
-            *("mariadb", "--no-defaults", f"--socket={SOCKET}", f"--user={user}"),
+            *("mariadb", "--no-defaults", f"--socket={SOCKET}", f"--user={user or self.superuser}"),
             *("--default-character-set=utf8mb4", "--max-allowed-packet=1G", *options),
         ]
 
@@ -165,7 +167,7 @@ class MariadbServer:
         self,
         options: Sequence[str],
         *,
-        user: str = "root",
+        user: str | None = None,
         stdin: bytes | None = None,
         timeout_s: int | None = None,
         output_limit: int = 1 << 20,

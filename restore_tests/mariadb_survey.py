@@ -67,6 +67,11 @@ select 'key', hex(table_schema), hex(table_name), hex(constraint_name), hex(colu
   order by table_schema, table_name, constraint_name, ordinal_position;
 """  # noqa: S608 - names of ours
 
+_SERVERS_OWN = """\
+select hex(table_name) from information_schema.tables
+  where table_schema = 'mysql' and table_type = 'BASE TABLE';
+"""
+
 
 @dataclass(slots=True, kw_only=True)
 class Table:
@@ -106,12 +111,29 @@ def survey(trial: Trial) -> Survey:
     return made
 
 
+def base_tables(trial: Trial) -> Sequence[Table]:
+    """Return the tables that hold rows, as the server lists them; none of them is opened for that."""
+    try:
+        return [table for table in _listing(trial)[1] if table.kind == "BASE TABLE"]
+    except (ValueError, IndexError, KeyError) as error:
+        raise Misunderstood("output_unparsable", program="mariadb") from error
+
+
+def _listing(
+    trial: Trial,
+) -> tuple[list[list[str]], list[Table], dict[str, int], dict[str, int]]:
+    made = trial.memory.get("listing")
+    if made is None:
+        found = of(trial).query(_LISTING)
+        made = trial.memory["listing"] = (found, *_listed(found))
+    listing: tuple[list[list[str]], list[Table], dict[str, int], dict[str, int]] = made
+    return listing
+
+
 def _survey(trial: Trial, server: MariadbServer) -> Survey:
     try:
-        listing = server.query(_LISTING)
-        tables, objects, counts = _listed(listing)
-        base = [table for table in tables if table.kind == "BASE TABLE"]
-        trial.memory["tables"] = base
+        listing, tables, objects, counts = _listing(trial)
+        base = base_tables(trial)
         rows, newest = _rows(trial, server, base)
         counts["orphans"] = _orphans(trial, server, listing)
     except (ValueError, IndexError, OverflowError, KeyError) as error:
@@ -258,9 +280,14 @@ def _counts(server: MariadbServer, script: str, program: str) -> dict[str, int]:
     return counts
 
 
-def consistency(trial: Trial) -> CheckResult:
-    """Let the server check every table (CHECK TABLE)."""
-    tables: Sequence[Table] = trial.memory["tables"]
+def consistency(trial: Trial, *, servers_own: bool = False) -> CheckResult:
+    """Let the server check every table (CHECK TABLE); with `servers_own` those of its accounts too."""
+    tables = list(base_tables(trial))
+    if servers_own:
+        tables += [
+            Table(schema="mysql", name=_text(row[0]), kind="BASE TABLE", columns=[])
+            for row in of(trial).query(_SERVERS_OWN)
+        ]
     script = "".join(
         f"check table {', '.join(table.quoted for table in tables[at : at + _TABLES_A_STATEMENT])};\n"
         for at in range(0, len(tables), _TABLES_A_STATEMENT)
@@ -279,8 +306,12 @@ def consistency(trial: Trial) -> CheckResult:
 
 def database_of(trial: Trial, wanted: str | None) -> str:
     """Return the database that the site's checks ask: the one it names, else the only one there is."""
-    tables: Sequence[Table] = trial.memory["tables"]
-    names = sorted({table.schema for table in tables})
     if wanted is not None:
         return wanted
+    names = databases(trial)
     return names[0] if len(names) == 1 else DATABASE
+
+
+def databases(trial: Trial) -> Sequence[str]:
+    """Return the databases that hold tables, in the order of their names."""
+    return sorted({table.schema for table in base_tables(trial)})
