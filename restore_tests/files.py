@@ -5,8 +5,8 @@ was not recognised. A fixed program for the distribution's own Python counts the
 sandbox, and looks whether they begin as their extensions say: an encryption that keeps the names does
 not keep the first bytes (PDF, images, office documents, DICOM PS3.10, HL7 v2, CDA).
 
-That the bytes are those that were backed up is the repository's own promise, which it keeps when it
-fetches; `sha256` of a canary file proves it end to end.
+That the bytes are those that were backed up is proved by the repository, against its own listing, when
+saw of files that look unchanged, contents are hashed in the sandbox.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 from backupguard.contracts import EngineSettings, Match, Program, Requirements, Sample, Trial
 from backupguard.errors import BackupDefect, MissingMeans, Misunderstood
 from backupguard.model import CheckResult, Fingerprint, Verdict, from_us, to_us
-from restore_tests import content, inside, shape
+from restore_tests import content, files_canary, inside, shape
 from restore_tests.settings import FilesCheck, FilesSettings
 from restore_tests.survey import FLOOR, TOLERANCE, Survey
 
@@ -108,6 +108,7 @@ class Files:
         if level >= 3:
             for check, seen in zip(_settings(trial).checks, found["checks"], strict=True):
                 yield _configured(trial, check, seen)
+            files_canary.look(trial)
 
     def fingerprint(self, trial: Trial) -> Fingerprint | None:
         """Return the shape of what was restored: files by extension."""

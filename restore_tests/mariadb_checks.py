@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 from backupguard.contracts import Trial
 from backupguard.model import CheckResult
-from restore_tests import application, content, shape
+from restore_tests import application, canary, content, mariadb_measures, measures, shape
 from restore_tests.mariadb_server import ENVIRONMENT, SOCKET, SOCKETS, MariadbServer, of
 from restore_tests.mariadb_survey import database_of, session, survey
 from restore_tests.settings import ContentCheck, MariadbSettings
@@ -57,8 +57,9 @@ def replayed(trial: Trial) -> Iterator[CheckResult]:
 
 def configured(trial: Trial) -> Iterator[CheckResult]:
     """Yield one result per check of the site's, each asked by a client that can only read."""
-    checks = settings_of(trial).checks
-    if not checks:
+    checks, declared = settings_of(trial).checks, canary.wanted(trial)
+    invariants = measures.asked(trial)
+    if not checks and not invariants and declared is None:
         return
     server, settings = of(trial), trial.settings
     role = "reader_" + secrets.token_hex(8)
@@ -69,28 +70,38 @@ def configured(trial: Trial) -> Iterator[CheckResult]:
     wanted = settings.database if isinstance(settings, MariadbSettings) else None
     database = database_of(trial, wanted)
     for check in checks:
-        yield _asked(trial, server, check, role, database)
+        question = _question(check, trial.point_at, zone(trial))
+        said, extra = _asked(trial, server, question, role, database)
+        yield content.answer(check, said, extra, error=extra if said == "error" else "check_error")
+    for invariant in invariants:
+        question = mariadb_measures.question(invariant, measures.key(trial))
+        said, extra = _asked(trial, server, question, role, database)
+        value, _, digest = extra.partition(" ")
+        measures.tell(trial, invariant, said, value, digest)
+    if declared is not None:
+        question = mariadb_measures.canaries(canary.beginning(canary.application_of(trial)))
+        said, extra = _asked(trial, server, question, role, database)
+        canary.tell(trial, *mariadb_measures.canary_said(said, extra))
 
 
 def _asked(
-    trial: Trial, server: MariadbServer, check: ContentCheck, role: str, database: str
-) -> CheckResult:
+    trial: Trial, server: MariadbServer, question: str, role: str, database: str
+) -> tuple[str, str]:
+    """Return what a question is answered with, and what goes with it: "error" goes with a code."""
     timeout = settings_of(trial).statement_timeout or timedelta(seconds=_CHECK_TIMEOUT_S)
     script = (
         session(trial)
         + f"set max_statement_time = {max(1, int(timeout.total_seconds()))};\n"
-        + _question(check, trial.point_at, zone(trial))
+        + question
     )
     options = ["--batch", "--skip-column-names", f"--database={database}"]
     done = server.client(options, user=role, stdin=script.encode())
     if done.returncode != 0:
         number = re.match(rb"(?:--------------\n.*?)?ERROR (\d+)", done.stderr, re.DOTALL)
         code = {b"1969": "check_timeout", b"1146": "check_undefined", b"1054": "check_undefined"}
-        error = code.get(number[1] if number else b"", "check_error")
-        return content.answer(check, "error", "", error=error)
+        return "error", code.get(number[1] if number else b"", "check_error")
     row = done.stdout.decode("ascii", "replace").rstrip("\n").split("\t")
-    said, extra = (row[0], row[1]) if len(row) == 2 else ("error", "")
-    return content.answer(check, said, extra)
+    return (row[0], row[1]) if len(row) == 2 else ("error", "check_error")
 
 
 def _sql(text: str) -> str:

@@ -30,7 +30,7 @@ from backupguard.contracts import (
 )
 from backupguard.errors import BackupDefect, BackupGuardError, MissingMeans, Misunderstood
 from backupguard.model import CheckResult, Fingerprint, Verdict, to_us
-from restore_tests import content, inside, shape
+from restore_tests import canary, content, inside, shape
 from restore_tests.settings import DirectoryCheck, OpenldapSettings
 from restore_tests.survey import FLOOR, TOLERANCE, Survey
 from restore_tests.unpacking import unpack
@@ -71,6 +71,18 @@ awk=$1 messages=$2 limit=$3 floor=$4; shift 4
 echo status $(cat /tmp/status)
 awk "$messages" /tmp/said
 """
+#: The canary's description, "TIME TOKEN", is looked at inside: only what it amounts to leaves.
+_CANARY = """
+beginning=$1 dn=$2; shift 2
+"$@" -a "(entryDN=$dn)" >/tmp/found 2>/tmp/said || { echo canary error; exit 0; }
+grep -q '^dn:' /tmp/found || { echo canary missing; exit 0; }
+set -- $(sed -n 's/^description: //p' /tmp/found)
+right=$(printf '%s%s' "$beginning" "$1" | sha256sum | cut -d' ' -f1)
+if [ $# -eq 2 ] && [ "$2" = "$right" ]; then echo canary found "$1"; else echo canary altered; fi
+"""
+_FOUND = re.compile(
+    r"canary (error|missing|altered|found)(?: (\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ))?\Z"
+)
 _SCHEMA_CHECK = """
 messages=$1; shift
 "$@" >/tmp/said 2>&1; echo status $?
@@ -160,6 +172,7 @@ class Openldap:
         if level >= 3:
             for check in _settings(trial).checks:
                 yield _configured(trial, check)
+            _look_for_canary(trial)
 
     def fingerprint(self, trial: Trial) -> Fingerprint | None:
         """Return the shape of what was restored: entries by structural class."""
@@ -404,12 +417,36 @@ def _lost(trial: Trial, seen: Survey, kind: str, name: str, code: str) -> CheckR
     )
 
 
+def _look_for_canary(trial: Trial) -> None:
+    """Look for the entry that the site's own job writes."""
+    if canary.wanted(trial) is None:
+        return
+    suffix = _suffix(trial, trial.match.extra or {})
+    beginning = canary.beginning(canary.application_of(trial))
+    # Lines of LDIF are broken at 76 characters (RFC 2849) unless they are told not to be.
+    argv = ["/usr/sbin/slapcat", *trial.memory["configured"], "-b", suffix, "-o", "ldif-wrap=no"]
+    name = _escaped(f"cn={canary.ENTRY},{suffix}")
+    done = _run(trial, ["/bin/sh", "-c", _CANARY, "sh", beginning, name, *argv])
+    said = _FOUND.match(done.stdout.decode("ascii", "replace").strip())
+    if said is None or said[1] == canary.ERROR:
+        canary.tell(trial, canary.ERROR, "check_error")
+    elif said[1] == canary.FOUND and said[2] is not None:
+        moment = datetime.fromisoformat(f"{said[2][:-1]}+00:00")
+        canary.tell(trial, canary.FOUND, str(to_us(moment)))
+    else:
+        canary.tell(trial, canary.ALTERED if said[1] == canary.FOUND else said[1])
+
+
+def _escaped(text: str) -> str:
+    """Return a text as a filter holds it (RFC 4515)."""
+    return "".join(f"\\{ord(sign):02x}" if sign in "\\()*\0" else sign for sign in text)
+
+
 def _filter(check: DirectoryCheck) -> str:
     """Return a check's filter with its base: slapcat's `-s` goes with no filter (slapcat(8))."""
     if check.base is None:
         return check.filter
-    escaped = "".join(f"\\{ord(sign):02x}" if sign in "\\()*\0" else sign for sign in check.base)
-    return f"(&(entryDN:dnSubtreeMatch:={escaped}){check.filter})"
+    return f"(&(entryDN:dnSubtreeMatch:={_escaped(check.base)}){check.filter})"
 
 
 def _configured(trial: Trial, check: DirectoryCheck) -> CheckResult:

@@ -317,7 +317,9 @@ class _Test:
                 at = self.plan.at
                 if at is not None and Capability.PITR not in repository.capabilities:
                     at = None  # what came with the copy must do
-                request = FetchRequest(point=point, selector=self._selector(point), at=at)
+                request = FetchRequest(
+                    point=point, selector=self._selector(point), at=at, exact=self._exact()
+                )
                 self.fetched = repository.fetch(request, self.into)
                 self.tools.update(self.fetched.tools)
 
@@ -358,6 +360,11 @@ class _Test:
         assert self.repository is not None
         jobs = self.plan.selectors[self.repository]
         return next((job for job in jobs if job.job == point.job), jobs[0])
+
+    def _exact(self) -> bool:
+        """Tell whether the engine that the site names leaves it to the repository to compare bytes."""
+        named = self.plan.settings.engine if self.plan.settings else None
+        return bool(named and getattr(self.engines.get(named), "exact", False))
 
     def _need_room(self, needed: int) -> None:
         free = psutil.disk_usage(str(self.context.work)).free
@@ -406,6 +413,7 @@ class _Test:
             "rpo": self.plan.rpo,
             "timeout_s": limit,
             "at": self.plan.at,
+            "application": self.plan.application,
         }
 
     def _match(self, fetched: Fetched) -> Match:
@@ -527,7 +535,6 @@ class _Test:
             baseline_accepted=accepted,
             checks_configured=sum(
                 len(getattr(self.plan.settings, kind, ()) or ())
-                for kind in ("checks", "invariants")
             ),
             age=self.age,
             job=self.point.job if self.point else None,

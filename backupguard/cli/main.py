@@ -59,6 +59,7 @@ COMMANDS = (
     ),
     Command("restore-test", f"{_CLI}.restore_test:restore_test", "Restore backups in a sandbox."),
     Command("baseline", f"{_CLI}.baseline:app", "Show, accept or reset the shape of the data."),
+    Command("canary", f"{_CLI}.canary:app", "What the site's own job writes before each backup."),
     Command("pause", f"{_CLI}.run:pause", "Pause the daemon's own runs, for a reason."),
     Command("status", f"{_CLI}.status:status", "Show what stands; the exit code says how bad."),
     Command(
