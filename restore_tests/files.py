@@ -5,8 +5,8 @@ was not recognised. A fixed program for the distribution's own Python counts the
 sandbox, and looks whether they begin as their extensions say: an encryption that keeps the names does
 not keep the first bytes (PDF, images, office documents, DICOM PS3.10, HL7 v2, CDA).
 
-That the bytes are those that were backed up is proved by the repository, against its own listing, when
-saw of files that look unchanged, contents are hashed in the sandbox.
+That the bytes are those that were backed up is the repository's own promise, which it keeps when it
+fetches; `sha256` of a canary file proves it end to end.
 """
 
 from __future__ import annotations
