@@ -265,6 +265,78 @@ class EngineSettings(SettingsModel):
     imports: RecordImports | None = None
 
 
+class InstanceCredentials(SettingsModel):
+    """The secret of a scratch server's account: its password, alone in a credential or file."""
+
+    account: SecretReference | None = None
+
+
+class InstanceSettings(SettingsModel):
+    """A scratch database server of the site's, on which restore tests may make databases of their own.
+
+    `host` is a name, an address or, for PostgreSQL, the directory of a Unix socket. `tls = "none"` is
+    for this host only. A SQL Server reads a backup from `exchange`, a directory this host writes to,
+    which the server sees as `exchange-seen-as`. `max-bytes` is the most that a backup may have;
+    `production` names servers (names, addresses or identifiers) that this one must never be.
+    """
+
+    kind: Literal["postgresql", "mssql"]
+    host: str = Field(pattern=r"^(/[^\x00]{1,90}|[A-Za-z0-9_.:-]{1,253})$")
+    port: int | None = Field(default=None, ge=1, le=65535)
+    user: str = Field(default="backupguard_scratch", pattern=r"^[^\x00-\x1f:\\]{1,63}$")
+    credentials: InstanceCredentials = InstanceCredentials()
+    tls: Literal["verify", "none"] = "verify"
+    ca_certificate: Path | None = None  # left out: the system's
+    exchange: Path | None = None
+    exchange_seen_as: str | None = Field(default=None, pattern=r"^[^\x00-\x1f'\"]{1,400}$")
+    max_bytes: Annotated[Size, Field(gt=0)] | None = None
+    production: tuple[Annotated[str, Field(min_length=1, max_length=253)], ...] = ()
+
+    @property
+    def by_socket(self) -> bool:
+        """Tell whether it is reached by a Unix socket of this host."""
+        return self.host.startswith("/")
+
+    @property
+    def port_used(self) -> int:
+        """The port, the usual one of its kind where none is given."""
+        return self.port or (1433 if self.kind == "mssql" else 5432)
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        here = self.by_socket or self.host in {"localhost", "127.0.0.1", "::1"}
+        if self.tls == "none" and not here:
+            raise refused_setting("instance-tls", "tls")
+        if self.kind == "mssql":
+            if self.by_socket or self.credentials.account is None:
+                raise refused_setting("instance-account", "credentials.account")
+            if self.exchange is None or not self.exchange.is_absolute():
+                raise refused_setting("instance-exchange", "exchange")
+        return self
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProductionServer:
+    """A server that applications live on, as the settings name it. `port` None: any of its ports."""
+
+    host: str
+    port: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GivenInstance:
+    """A scratch server as a restore test is handed it, with the servers that it must not be.
+
+    `confirmed` is the major version under which a person confirmed what a kind that was never seen
+    alive does.
+    """
+
+    name: str
+    settings: InstanceSettings
+    production: tuple[ProductionServer, ...] = ()
+    confirmed: str | None = None
+
+
 # ----------------------------------------------------------------------------------------- secrets
 
 

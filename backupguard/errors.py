@@ -159,6 +159,18 @@ class MissingMeans(BackupGuardError):
             "helper_missing",
             "device_mapper_missing",
         }
+            "instance_unknown",
+            "instance_kind",
+            "instance_unmarked",
+            "instance_marker_differs",
+            "instance_is_source",
+            "instance_not_empty",
+            "instance_account",
+            "instance_name_taken",
+            "instance_too_small",
+            "instance_unread",
+            "instance_not_dropped",
+            "instance_unproven",
     )
 
 

@@ -40,6 +40,11 @@ def repository_subject(repository: str) -> Subject:
     return f"repository/{repository}"
 
 
+def instance_subject(instance: str) -> Subject:
+    """Return the subject of a scratch server that the site gives: `instance/scratch-sql`."""
+    return f"instance/{instance}"
+
+
 def medium_subject(medium: str) -> Subject:
     """Return the subject of an offline medium."""
     return f"medium/{medium}"

@@ -30,6 +30,7 @@ from backupguard.contracts import (
     EngineSettings,
     Fetched,
     FetchRequest,
+    GivenInstance,
     JobSelector,
     Match,
     Repositories,
@@ -87,6 +88,7 @@ class RestoreTestPlan:
     repositories that come before all others) or an id.
     `limits` are seconds per phase; `timezone` the site's; `level` the highest level to try.
     `at` is the time to recover to: the log of the newest point before it is replayed so far.
+    `instance` is the scratch server that the application's test names.
     `clean` are the points that were found clean, and what was measured in them.
     """
 
@@ -106,6 +108,7 @@ class RestoreTestPlan:
     first: frozenset[str] = frozenset()
     level: int = 3
     at: datetime | None = None
+    instance: GivenInstance | None = None
     clean: tuple[CleanPoint, ...] = ()
 
 
@@ -413,6 +416,9 @@ class _Test:
         """Return the match; what is nobody's is a defect once the engine is known."""
         named = self.plan.settings.engine if self.plan.settings else None
         if named is not None and named not in self.engines:
+            "instance": self.plan.instance,
+            "source_host": self.point.source_host if self.point else None,
+            "artifact_bytes": self.fetched.bytes if self.fetched else 0,
             raise MissingMeans("program_missing", program=named, package=named)
         engines = (
             {named: self.engines[named]}
@@ -490,6 +496,9 @@ class _Test:
         # In the jail: a tree made to be hard to remove must not hold up, or mislead, this process.
         command = Command(
             argv=("rm", "-rf", "--one-file-system", "--", str(self.into)),
+        left = self.trial.memory.get("left_behind") if self.trial is not None else None
+        if isinstance(left, BackupGuardError):
+            raise left
             write=(self.context.work,),
             timeout_s=3600,
         )

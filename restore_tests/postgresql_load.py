@@ -50,7 +50,7 @@ cat /tmp/opened /tmp/status /tmp/client
 """
 )
 
-_SCAN_ARCHIVE = (
+SCAN_ARCHIVE = (
     _AWK
     + """
 file=$1 program=$2 client=$3 roles=$4 restore=$5
@@ -148,7 +148,7 @@ def prepare(trial: Trial) -> None:
     report = Report.of(
         shell(
             server,
-            _SCAN_ARCHIVE,
+            SCAN_ARCHIVE,
             trial.memory["dump"],
             _SCHEMA,
             CLIENT,
@@ -159,7 +159,7 @@ def prepare(trial: Trial) -> None:
     )
     if report.facts.get("hostile"):
         raise BackupDefect("hostile", count=len(report.facts["hostile"]))
-    _raise_for(report.messages, report.last("client"))
+    raise_for(report.messages, report.last("client"))
     _need_extensions(server, report.facts.get("extension", []))
     encoding, collate = report.last("encoding") or "UTF8", report.last("collate")
     used = _create_database(server, encoding, collate, report.last("ctype"))
@@ -338,7 +338,7 @@ def _load_archive(trial: Trial, server: PostgresqlServer) -> None:
     logged, missing = _logged(trial, server, report)
     messages = (*report.messages, *logged)
     _remember(trial, messages)
-    _raise_for(messages, report.last("client"), trial.memory.get("locale_missing"))
+    raise_for(messages, report.last("client"), trial.memory.get("locale_missing"))
     _need_all_said(report, missing, "pg_restore")
 
 
@@ -359,7 +359,7 @@ def parallelism(form: str, jobs: int) -> list[str]:
     return ["-j", str(2 * jobs)]
 
 
-def _raise_for(
+def raise_for(
     messages: tuple[EngineMessage, ...], status: str | None, locale_missing: str | None = None
 ) -> None:
     error = by_locale(judge(messages), messages, locale_missing)

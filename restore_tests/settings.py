@@ -291,6 +291,21 @@ class MariadbSettings(DatabaseSettings):
     application: SiteProgram | None = None  # level 4: a command against the restored database
 
 
+class InstanceTestSettings(DatabaseSettings):
+    """How an application's copies are tested on a scratch server of the site's.
+
+    `instance` names the server: `[instances.NAME]`.
+    """
+
+    instance: str = Field(default="", max_length=63)
+
+    @model_validator(mode="after")
+    def _named(self) -> Self:
+        if self.engine == "instance" and not self.instance:
+            raise ValueError("say which scratch server: instance")
+        return self
+
+
 class SqliteSettings(DatabaseSettings):
     """How an application's SQLite files are tested.
 

@@ -16,6 +16,7 @@ import typer
 
 from backupguard.cli import common
 from backupguard.cli.doctor_helper import helper
+from backupguard.cli.doctor_instances import instances
 from backupguard.cli.doctor_needs import Result, missing, program, tools
 from backupguard.cli.doctor_needs import repositories as repositories_found
 from backupguard.cli.doctor_repositories import repositories
@@ -49,6 +50,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(repositories)
+app.command()(instances)
 
 
 @app.callback()

@@ -58,6 +58,11 @@ COMMANDS = (
         "vantage", f"{_CLI}.vantage:app", "What a vantage point in production needs to report here."
     ),
     Command("restore-test", f"{_CLI}.restore_test:restore_test", "Restore backups in a sandbox."),
+    Command(
+        "prepare-instance",
+        f"{_CLI}.prepare_instance:prepare_instance",
+        "Mark a scratch server, so that restore tests may use it.",
+    ),
     Command("baseline", f"{_CLI}.baseline:app", "Show, accept or reset the shape of the data."),
     Command("canary", f"{_CLI}.canary:app", "What the site's own job writes before each backup."),
     Command("pause", f"{_CLI}.run:pause", "Pause the daemon's own runs, for a reason."),

@@ -12,7 +12,7 @@ import structlog
 
 from backupguard import plugins
 from backupguard.assess import clean_points
-from backupguard.contracts import EngineSettings, Sandbox, Secret
+from backupguard.contracts import EngineSettings, GivenInstance, Sandbox, Secret
 from backupguard.daemon import escrow, media_tests
 from backupguard.daemon.declared_tests import imports
 from backupguard.daemon.discovery import discovery
@@ -42,6 +42,7 @@ from backupguard.model import (
     Verdict,
     application_subject,
     from_us,
+    instance_subject,
     repository_subject,
     worst,
 )
@@ -50,6 +51,9 @@ from backupguard.sandbox import open_sandbox
 from backupguard.settings.model import PhaseLimits
 
 log = structlog.get_logger(__name__)
+
+#: What a person said of a scratch server of a kind that was never seen alive.
+CONFIRMED = "instance.confirmed"
 
 
 def _observe(task: TaskContext, probe_name: str, *repositories: str) -> Iterator[Observation]:
@@ -242,6 +246,7 @@ def restore_test(
         clean=clean_points.clean(
             task.store, task.settings, identifier, clean_points.TestedPoints(results)
         ),
+        instance=_instance(task, application.restore_test),
     )
 
     escrowed = escrow.is_asked(options)
@@ -268,6 +273,20 @@ def restore_test(
         key["repository"] = str(options.get("repository"))
     task.record(replace(seen, data={**seen.data, **key}))
     return result.verdict, result.code
+
+
+def _instance(task: TaskContext, settings: EngineSettings | None) -> GivenInstance | None:
+    """Return the scratch server that a test names, None where it names none."""
+    name = getattr(settings, "instance", None)
+    if not name:
+        return None
+    facts = task.store.latest([instance_subject(name)], [CONFIRMED])
+    fact = facts.get(instance_subject(name), {}).get(CONFIRMED)
+    data = fact.observation.data if fact is not None else None
+    given = task.settings.instance(name)
+    if given is None or not data or data["kind"] != given.settings.kind:
+        return given
+    return replace(given, confirmed=data["tool_major"])
 
 
 def sandboxes(task: TaskContext) -> Callable[[Path], AbstractContextManager[Sandbox]]:

@@ -137,6 +137,18 @@ class RepositoryConfirmed(TypedDict):
     count: int
 
 
+class InstanceConfirmed(TypedDict):
+    """A person compared what was restored on a scratch server with what its own tools show."""
+
+    instance: str
+    kind: str
+    tool_version: str
+    tool_major: str  # it is needed again when this differs
+    result: str  # key of the restore test's fact that was compared
+    tables: int
+    rows: int
+
+
 class PointData(TypedDict):
     """A recovery point in a listing."""
 
@@ -781,6 +793,7 @@ KINDS: Mapping[str, Kind] = {
         Kind(name="pause.ended", payload=PauseEnded),
         Kind(name="repository.inspected", payload=RepositoryInspected, keep_days=ONE_YEAR),
         Kind(name="repository.confirmed", payload=RepositoryConfirmed),
+        Kind(name="instance.confirmed", payload=InstanceConfirmed),
         Kind(name="inventory.listed", payload=InventoryListed, keep_days=ONE_YEAR),
         Kind(name="inventory.confirmed", payload=InventoryConfirmed, keep_days=ONE_YEAR),
         Kind(name="backup.runs", payload=BackupRuns, keep_days=ONE_YEAR),

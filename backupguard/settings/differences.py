@@ -249,6 +249,8 @@ _RULES: tuple[tuple[str, Callable[[Any, Any], bool]], ...] = (
     (f"{_APPLICATION}/restore-test/freshness/enabled", _switched_off),
     (f"{_APPLICATION}/restore-test/freshness/ignore", _more),
     (f"{_APPLICATION}/restore-test/random-text", _switched_off),
+    (f"{_APPLICATION}/restore-test/instance", _changed_or_gone),
+    ("instances/*/production", _fewer),
     ("repositories", _gone),
     ("repositories/*", _gone),
     ("repositories/*/limits/max-bytes-per-day", _smaller),

@@ -92,6 +92,7 @@ def _rule_troubles(data: Mapping[str, Any], today: date) -> Iterator[Trouble]:
     yield from rules.site(data, today)
     yield from rules.listen(data)
     yield from rules.plugin_names(data)
+    yield from rules.instance_accounts(data)
     yield from rules.texts(data)
     yield from rules.empty_paths(data)
     yield from people.rules(data)
@@ -186,7 +187,7 @@ def model_for(data: Mapping[str, Any]) -> type[Settings]:
     """Return the settings class for these tables; only the plug-ins named in them are imported.
 
     A `restore-test` table without `engine` that holds more than every engine knows needs the
-    engines that might read it: all of them.
+    engines that might read it: all of them but those that are asked only where they are named.
     """
     repositories: dict[str, type[RepositorySettings]] = {}
     engines: dict[str, type[EngineSettings]] = {}
@@ -197,13 +198,14 @@ def model_for(data: Mapping[str, Any]) -> type[Settings]:
         if plugin is not None:
             repositories[str(type_name)] = plugin.settings
     wanted: set[str] = set()
+    guessed: set[str] = set()
     for name in rules.table(data, "applications"):
         test = rules.table(data, "applications", name, "restore-test")
         if "engine" in test:
             wanted.add(str(test["engine"]))
         elif set(test) - _SHARED_ENGINE_KEYS:
-            wanted.update(plugins.names(plugins.RESTORE_TESTS))
-    for name in sorted(wanted):
+            guessed.update(plugins.names(plugins.RESTORE_TESTS))
+    for name in sorted(wanted | guessed):
         plugin = _importable(plugins.RESTORE_TESTS, name)
         if plugin is not None:
             engines[name] = plugin.settings

@@ -31,12 +31,16 @@ from backupguard.contracts import (
     Capability,
     Duration,
     EngineSettings,
+    GivenInstance,
+    InstanceSettings,
     JobSelector,
     ProbeSettings,
+    ProductionServer,
     RepositorySettings,
     SettingsModel,
     Size,
 )
+from backupguard.databases import parse_database_pattern
 from backupguard.model import Criticality
 from backupguard.settings.discovery import Discovery, Pattern, Reference
 from backupguard.settings.isolation import Isolation
@@ -299,6 +303,7 @@ class Settings(SettingsModel):
     isolation: Isolation = Isolation()
     plan: PlanSettings = PlanSettings()
     people: Mapping[str, Person] = Field(default_factory=dict)
+    instances: Mapping[str, InstanceSettings] = Field(default_factory=dict)
     probes: Mapping[str, ProbeSettings] = Field(default_factory=dict)
 
     _files: tuple[Path, ...] = PrivateAttr(default=())
@@ -392,6 +397,45 @@ class Settings(SettingsModel):
         copies = max(1, len(self.fetchable(application)))
         each = timedelta(days=max(1, COPIES_WITHIN_DAYS[owner.criticality] // copies))
         return min(self.daemon.cadences.restore_test.of(owner.criticality), each)
+
+    def instance(self, name: str, *, confirmed: str | None = None) -> GivenInstance | None:
+        """Return a scratch server with all that is known to be production; None for no such name."""
+        settings = self.instances.get(name)
+        if settings is None:
+            return None
+        return GivenInstance(
+            name=name,
+            settings=settings,
+            production=self.production_servers(),
+            confirmed=confirmed,
+        )
+
+    def production_servers(self) -> tuple[ProductionServer, ...]:
+        """Return every database server that these settings name as somebody's production.
+
+        The servers whose history or catalogue is read, those whose databases jobs cover, and the hosts
+        that jobs select. A pattern for any host says nothing.
+        """
+        found = [
+            ProductionServer(host=host, port=getattr(repository, "port", None))
+            for repository in self.repositories.values()
+            if isinstance(host := getattr(repository, "host", None), str)
+        ]
+        found += [
+            ProductionServer(host=server.host, port=server.port)
+            for server in self.discovery.servers.values()
+        ]
+        for owner in self.applications.values():
+            for job in owner.backups.values():
+                patterns = [parse_database_pattern(text) for text in job.covers]
+                found += [
+                    ProductionServer(host=pattern.host, port=pattern.port)
+                    for pattern in patterns
+                    if "*" not in pattern.host and pattern.engine not in {"sqlite", "openldap"}
+                ]
+                if job.select.host is not None:
+                    found.append(ProductionServer(host=job.select.host))
+        return tuple(dict.fromkeys(found))
 
     def criticality_of(self, repository: str) -> Criticality:
         """Return the highest criticality of the applications kept in a repository; C3 for none."""

@@ -52,6 +52,7 @@ def ids(data: Tables) -> Iterator[Trouble]:
         places.append(("applications", application))
         places += [("applications", application, "backups", job) for job in table(owner, "backups")]
     places += [("discovery", "servers", key) for key in table(data, "discovery", "servers")]
+    places += [("instances", key) for key in table(data, "instances")]
     for path in places:
         if not is_id(str(path[-1])):
             values = {"id": str(path[-1])[:80]}
@@ -83,6 +84,10 @@ def references(data: Tables) -> Iterator[Trouble]:
             if name not in applications:
                 path_to: KeyPath = ("applications", application, "depends-on", number)
                 yield _dangling(path_to, name, "application", applications)
+        instance = table(owner, "restore-test").get("instance")
+        if isinstance(instance, str) and instance not in table(data, "instances"):
+            place = ("applications", application, "restore-test", "instance")
+            yield _dangling(place, instance, "instance", table(data, "instances"))
 
 
 def _names(value: Any) -> Sequence[str]:
@@ -297,10 +302,25 @@ def references_to_secrets(data: Tables) -> Iterator[tuple[KeyPath, SecretReferen
             except ValidationError:
                 continue
             yield ("discovery", "servers", name, "credentials", use), reference
+    for name, instance in _tables(data, "instances"):
+        with contextlib.suppress(ValidationError):
+            account = SecretReference.model_validate(table(instance, "credentials").get("account"))
+            yield ("instances", name, "credentials", "account"), account
     for name, vantage in _tables(data, "isolation", "vantages"):
         with contextlib.suppress(ValidationError):
             reference = SecretReference.model_validate(vantage.get("key"))
             yield ("isolation", "vantages", name, "key"), reference
+
+
+def instance_accounts(data: Tables) -> Iterator[Trouble]:
+    """Report scratch servers whose account has a secret that something of production's has too."""
+    references = list(references_to_secrets(data))
+    elsewhere = [reference for path, reference in references if path[0] != "instances"]
+    for path, reference in references:
+        if path[0] == "instances" and reference in elsewhere:
+            message = Message(id="settings.instance-shared-secret")
+            remedy = Message(id="remedy.instance-shared-secret")
+            yield Trouble(path=path, message=message, remedy=remedy)
 
 
 def texts(data: Any, path: KeyPath = ()) -> Iterator[Trouble]:
