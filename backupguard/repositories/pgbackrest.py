@@ -35,7 +35,7 @@ from backupguard.repositories.opening import ReadingType
 from backupguard.repositories.pgbackrest_calls import STANZA, PgBackRestProgram, open_program
 from backupguard.repositories.pgbackrest_fetch import fetch
 from backupguard.repositories.pgbackrest_info import stanzas
-from backupguard.repositories.pgbackrest_points import points_of, see, stanza_name
+from backupguard.repositories.pgbackrest_points import Seen, points_of, see, stanza_name
 from backupguard.repositories.pgbackrest_settings import PgBackRestSettings
 from backupguard.repositories.pgbackrest_verify import PgBackRestVerifier
 
@@ -49,6 +49,7 @@ class PgBackRestRepository:
 
     def __init__(self, program: PgBackRestProgram) -> None:
         self._program = program
+        self._seen: dict[str, Seen] = {}  # what `points` saw, for the fetch that follows it
 
     def inspect(self) -> RepositoryState:
         """Return the state; raises Unreachable, AccessRefused, BackupDefect (info is damaged)."""
@@ -78,7 +79,8 @@ class PgBackRestRepository:
         Raises Unreachable (not_found) for a stanza that is not there.
         """
         for name, selectors in self._by_stanza(jobs).items():
-            yield from points_of(self._program, see(self._program, name), selectors)
+            self._seen[name] = see(self._program, name)
+            yield from points_of(self._program, self._seen[name], selectors)
 
     def runs(self, since: datetime) -> Iterator[JobRun]:  # noqa: ARG002 - the protocol's
         """Yield nothing: pgBackRest keeps no record of runs that made no backup."""
@@ -94,7 +96,9 @@ class PgBackRestRepository:
 
     def fetch(self, request: FetchRequest, into: Path) -> Fetched:
         """Restore a backup set into the empty directory `into`, log included (`pgbackrest_fetch`)."""
-        return fetch(self._program, request, into)
+        return fetch(
+            self._program, request, into, self._seen.pop(stanza_name(request.selector), None)
+        )
 
     def protection(self, points: Iterable[RecoveryPoint]) -> Iterator[Protection]:  # noqa: ARG002
         """Yield nothing: pgBackRest itself cannot tell (capability `protection` is absent)."""

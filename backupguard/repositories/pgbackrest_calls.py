@@ -7,6 +7,7 @@ command reference). All paths of pgBackRest's own (log, lock, spool) lie in the 
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -36,6 +37,7 @@ OPTIONS: Mapping[str, frozenset[str]] = {
         {
             *("--stanza", "--set", "--pg1-path", "--type", "--target", "--target-action"),
             *("--target-timeline", "--archive-mode", "--recovery-option", "--tablespace-map-all"),
+            "--process-max",
         }
     ),
     "archive-get": frozenset({"--stanza", "--pg1-path"}),
@@ -51,7 +53,7 @@ _ARGUMENTS: Mapping[str, tuple[re.Pattern[str], ...]] = {
     "repo-get": (
         re.compile(rf"archive/{_STANZA}/(archive\.info|{_ARCHIVE_ID}/[0-9A-F]{{8}}\.history)\Z"),
     ),
-    "archive-get": (re.compile(r"[0-9A-F]{24}\Z"), re.compile(r"/.+/[0-9A-F]{24}\Z")),
+    "archive-get": (re.compile(r"/.+\Z"), re.compile(r"[0-9A-F]{24}( [0-9A-F]{24}){0,511}\Z")),
 }
 _VALUES: Mapping[str, re.Pattern[str]] = {
     "--stanza": STANZA,
@@ -66,8 +68,19 @@ _VALUES: Mapping[str, re.Pattern[str]] = {
     "--archive-mode": re.compile(r"off\Z"),
     "--recovery-option": re.compile(r'restore_command=cp \.\./wal/%f "%p"\Z'),
     "--pg1-path": re.compile(r"/"),
+    "--process-max": re.compile(r"[1-9]\d{0,2}\Z"),
     "--tablespace-map-all": re.compile(r"/"),
 }
+#: `archive-get` brings one segment: this calls it for each, as many at a time as told, in one jail.
+#: What did not end well is named with its status.
+_EACH = r"""
+place=$1 names=$2 jobs=$3 program=$4; shift 4
+printf '%s\n' $names | xargs -P "$jobs" -n 1 sh -c '
+  "$1" "$2" "$3" archive-get "$4" "$0/$4" || echo "ended $? $4"
+' "$place" "$program" "$@"
+"""
+_ENDED = re.compile(rb"^ended (\d{1,3}) ([0-9A-F]{24})$", re.MULTILINE)
+_MOST_JOBS = 16
 _VERSION = re.compile(rb"^pgBackRest (\d+)\.(\d+)", re.MULTILINE)
 
 _probed: dict[tuple[Path, int, int, int], str] = {}
@@ -144,13 +157,18 @@ class PgBackRestProgram:
         Raises Unreachable (timeout) where a repository elsewhere did not answer within the limit,
         TimedOut for one on this host, MissingMeans and Cancelled.
         """
-        argv = (self.executable, *(f"{name}={value}" for name, value in call.options), call.verb)
+        argv = (self.executable, *(f"{name}={value}" for name, value in call.options))
+        if call.verb == "archive-get":
+            place, names = call.arguments
+            argv = ("/bin/sh", "-c", _EACH, "sh", place, names, str(processors()), *argv)
+        else:
+            argv = (*argv, call.verb, *call.arguments)
         own = (self.work,) if call.verb in _WRITING else ()
         root = self.root
         try:
             return self.context.tools.run(
                 Command(
-                    argv=(*argv, *call.arguments),
+                    argv=argv,
                     read=(root,) if root is not None else (),
                     write=own + call.write,
                     network=self.remote,
@@ -163,6 +181,17 @@ class PgBackRestProgram:
             if self.remote and error.code == "phase_limit" and call.verb in {"info", "repo-ls"}:
                 raise Unreachable("timeout", repository=self.identifier) from error
             raise
+
+
+def processors() -> int:
+    """Return how many processes pgBackRest may use here: one per processor that this one may use."""
+    return min(len(os.sched_getaffinity(0)), _MOST_JOBS)
+
+
+def not_brought(done: Completed) -> tuple[str, int] | None:
+    """Return the first segment that `archive-get` did not bring, with its status; None for none."""
+    found = sorted((name.decode(), int(status)) for status, name in _ENDED.findall(done.stdout))
+    return found[0] if found else None
 
 
 def open_program(

@@ -1,39 +1,53 @@
 """Brings a backup of a cluster to disk, with the log it needs: restorable later without any network.
 
-Below `into` a directory `cluster` holds `data` (the data directory with its recovery settings), `log`'s
-segments and histories in `wal` (with `at` also `covered-until`, the time up to which the archive says
-that it holds all), and `tablespaces`. Recovery reads `../wal`, so the whole can be moved.
+See `cluster_fetched` for what it looks like there. `data` holds the data directory with its recovery
+settings, which read `../wal`.
 """
 
 from __future__ import annotations
 
-import math
 import os
-from datetime import UTC, datetime, timedelta
-from pathlib import Path, PurePosixPath
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
 
 from backupguard.contracts import Fetched, FetchRequest
-from backupguard.errors import BackupDefect, Changing, MissingMeans, Misunderstood
+from backupguard.errors import BackupDefect, Changing, Misunderstood
+from backupguard.repositories.cluster_fetched import (
+    ARTIFACT,
+    needed_segments,
+    require_room,
+    tell_covered,
+)
 from backupguard.repositories.fetched import measure
-from backupguard.repositories.pgbackrest_calls import Call, PgBackRestProgram
+from backupguard.repositories.pgbackrest_calls import (
+    Call,
+    PgBackRestProgram,
+    not_brought,
+    processors,
+)
 from backupguard.repositories.pgbackrest_errors import failure
 from backupguard.repositories.pgbackrest_info import Backup, history_text, stanza_of
 from backupguard.repositories.pgbackrest_points import Seen, see, stanza_name
-from backupguard.repositories.wal import Archive, Segment, parse_segment
-from backupguard.repositories.wal_points import Covered
+from backupguard.repositories.wal import Segment, parse_segment
 
-ARTIFACT = PurePosixPath("cluster")
+#: Segments asked for by one call: between two of them progress is told.
+_AT_ONCE = 64
 _RESTORE_COMMAND = 'restore_command=cp ../wal/%f "%p"'
 
 
-def fetch(program: PgBackRestProgram, request: FetchRequest, into: Path) -> Fetched:
+def fetch(
+    program: PgBackRestProgram, request: FetchRequest, into: Path, seen: Seen | None = None
+) -> Fetched:
     """Restore a backup set and the log from it on: to its end, or to the first that is past `at`.
 
+    `seen` is what was just seen of the stanza; without, it is looked at.
     Raises BackupDefect (wal_gap, missing_object, corrupt, no_point), Changing when the set has gone,
     MissingMeans (no_disk).
     """
     name = stanza_name(request.selector)
-    seen = see(program, name)
+    seen = seen or see(program, name)
     label = request.point.native_id
     backup = next((one for one in seen.stanza.backups if one.label == label), None)
     if backup is None:
@@ -42,15 +56,16 @@ def fetch(program: PgBackRestProgram, request: FetchRequest, into: Path) -> Fetc
         raise BackupDefect("missing_object", repository=program.identifier, objects=label)
     needed = _segments(program, seen, backup, request.at)
     archive = seen.archives[backup.database]
-    _room(into, (backup.size or 0) + len(needed) * archive.size)
+    require_room(into, (backup.size or 0) + len(needed) * archive.size)
     place = into / ARTIFACT
     for directory in (place, place / "data", place / "wal"):
         directory.mkdir(mode=0o700)
     try:
         _restore(program, name, label, place, request.at, needed)
-        for done, segment in enumerate(needed):
+        for done in range(0, len(needed), _AT_ONCE):
             program.context.progress(done, len(needed), "segments")
-            _segment(program, name, segment.name(archive.size), place)
+            names = [segment.name(archive.size) for segment in needed[done : done + _AT_ONCE]]
+            _log(program, name, names, place)
     except BackupDefect:
         # A set that has expired meanwhile accuses nobody.
         if label not in {one.label for one in stanza_of(program, name).backups}:
@@ -60,11 +75,7 @@ def fetch(program: PgBackRestProgram, request: FetchRequest, into: Path) -> Fetc
         timeline = needed[-1].timeline
         text = history_text(program, seen.stanza, backup.database, timeline)
         (place / "wal" / f"{timeline:08X}.history").write_bytes(text)
-    reach = seen.covered[label].reach.until if label in seen.covered else None
-    if request.at is not None and reach is not None:
-        # whoever replays it to its end may find no transaction after `at`, for none was made
-        said = datetime.fromtimestamp(reach, UTC).isoformat()
-        (place / "wal" / "covered-until").write_text(said, encoding="ascii")
+    tell_covered(place, request.at, seen.covered.get(label))
     _make_links_relative(place)
     files, size = measure(place, program.context.cancel.raise_if_set)
     return Fetched(
@@ -94,41 +105,6 @@ def _segments(
     )
 
 
-def needed_segments(
-    repository: str,
-    archive: Archive,
-    covered: Covered,
-    ends: tuple[Segment, Segment],
-    consistent_at: datetime,
-    at: datetime | None,
-    lag: timedelta,
-) -> tuple[Segment, ...]:
-    """Return the log that brings a backup to `at`, to its own end without.
-
-    Archiving is taken to lag behind by `lag` at most.
-
-    Raises BackupDefect: wal_gap where segments are missing on the way, no_point where the time lies
-    before the backup's end or after all there is.
-    """
-    if not covered.restorable:
-        raise BackupDefect("wal_gap", repository=repository)
-    if at is None:
-        return archive.segments(*ends, 0)
-    if at < consistent_at:
-        raise BackupDefect("no_point", repository=repository)
-    if covered.reach.until is None or at.timestamp() > covered.reach.until:
-        raise BackupDefect("wal_gap" if covered.reach.gap else "no_point", repository=repository)
-    # What was done until `at` may lie in a segment closed later, and archived later still.
-    return archive.segments(*ends, math.ceil((at + lag).timestamp()))
-
-
-def _room(into: Path, needed: int) -> None:
-    numbers = os.statvfs(into)
-    available = numbers.f_bavail * numbers.f_frsize
-    if needed > available:
-        raise MissingMeans("no_disk", needed=needed, available=available)
-
-
 def _restore(
     program: PgBackRestProgram,
     stanza: str,
@@ -156,6 +132,7 @@ def _restore(
                 *target,
                 *(("--target-action", "promote"), ("--archive-mode", "off")),
                 ("--recovery-option", _RESTORE_COMMAND),
+                ("--process-max", str(processors())),
             ),
             write=(place,),
             timeout_s=int(program.settings.fetch_timeout.total_seconds()),
@@ -165,22 +142,27 @@ def _restore(
         raise failure(done, program.identifier)
 
 
-def _segment(program: PgBackRestProgram, stanza: str, name: str, place: Path) -> None:
-    target = place / "wal" / name
+def _log(program: PgBackRestProgram, stanza: str, names: Sequence[str], place: Path) -> None:
+    """Bring segments into `wal`; raises BackupDefect (missing_object, corrupt) and as `failure`."""
     done = program.run(
         Call(
             verb="archive-get",
-            arguments=(name, str(target)),
+            arguments=(str(place / "wal"), " ".join(names)),
             options=(("--stanza", stanza), ("--pg1-path", str(place / "data"))),
             write=(place,),
-            timeout_s=program.refresh_timeout_s,
+            timeout_s=int(program.settings.fetch_timeout.total_seconds()),
         )
     )
-    if done.returncode == 1 and not target.exists():  # status 1 says "not found", without a word
-        raise BackupDefect("missing_object", repository=program.identifier, objects=name)
+    if (lacking := not_brought(done)) is not None:
+        name, status = lacking
+        if (
+            status == 1 and not (place / "wal" / name).exists()
+        ):  # it says "not found" without a word
+            raise BackupDefect("missing_object", repository=program.identifier, objects=name)
+        raise failure(replace(done, returncode=status), program.identifier)
     if done.returncode != 0:
         raise failure(done, program.identifier)
-    if not target.is_file():
+    if not all((place / "wal" / name).is_file() for name in names):
         raise Misunderstood("output_unparsable", program="pgbackrest")
 
 

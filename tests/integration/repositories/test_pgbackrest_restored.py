@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from datetime import UTC, datetime
 from pathlib import Path
@@ -83,3 +84,20 @@ def test_a_segment_missing_on_the_way(
     at = datetime.fromisoformat(archived.mark.read_text())
     result = restored(trials, archived, here, broken, at=at)
     assert (result.verdict, result.code) == (Verdict.FAILED, "wal_gap")
+
+
+def test_a_damaged_segment_is_not_fetched(
+    trials: Trials, archived: Archived, here: TestContext, tmp_path: Path
+) -> None:
+    broken = archived.copy(tmp_path / "broken")
+    segments = archived.segments(broken)
+    path = segments[sorted(segments)[-2]]
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    stamp = path.stat().st_mtime
+    path.write_bytes(content)
+    os.utime(path, (stamp, stamp))
+    at = datetime.fromisoformat(archived.mark.read_text())
+    result = restored(trials, archived, here, broken, at=at)
+    assert (result.verdict, result.code) == (Verdict.FAILED, "corrupt")
+    assert result.phases[-2].phase.value == "fetch"
