@@ -158,7 +158,6 @@ class MissingMeans(BackupGuardError):
             "no_witness",
             "helper_missing",
             "device_mapper_missing",
-        }
             "instance_unknown",
             "instance_kind",
             "instance_unmarked",
@@ -171,6 +170,7 @@ class MissingMeans(BackupGuardError):
             "instance_unread",
             "instance_not_dropped",
             "instance_unproven",
+        }
     )
 
 

@@ -409,6 +409,9 @@ class _Test:
             "rpo": self.plan.rpo,
             "timeout_s": limit,
             "at": self.plan.at,
+            "instance": self.plan.instance,
+            "source_host": self.point.source_host if self.point else None,
+            "artifact_bytes": self.fetched.bytes if self.fetched else 0,
             "application": self.plan.application,
         }
 
@@ -416,9 +419,6 @@ class _Test:
         """Return the match; what is nobody's is a defect once the engine is known."""
         named = self.plan.settings.engine if self.plan.settings else None
         if named is not None and named not in self.engines:
-            "instance": self.plan.instance,
-            "source_host": self.point.source_host if self.point else None,
-            "artifact_bytes": self.fetched.bytes if self.fetched else 0,
             raise MissingMeans("program_missing", program=named, package=named)
         engines = (
             {named: self.engines[named]}
@@ -489,6 +489,9 @@ class _Test:
             self.error = self._classified(limit)
         finally:
             self._remove_fetched()
+        left = self.trial.memory.get("left_behind") if self.trial is not None else None
+        if isinstance(left, BackupGuardError):
+            raise left
 
     def _remove_fetched(self) -> None:
         if not self.into.exists():
@@ -496,9 +499,6 @@ class _Test:
         # In the jail: a tree made to be hard to remove must not hold up, or mislead, this process.
         command = Command(
             argv=("rm", "-rf", "--one-file-system", "--", str(self.into)),
-        left = self.trial.memory.get("left_behind") if self.trial is not None else None
-        if isinstance(left, BackupGuardError):
-            raise left
             write=(self.context.work,),
             timeout_s=3600,
         )
