@@ -39,6 +39,7 @@ _PIPED = (
 )
 _COUNT = re.compile(r"([a-z]{2,20}) (\d{1,15})\Z")
 
+#: Events come from their own table: a server that never looks at them lists none.
 _LISTING = f"""
 select 'table', hex(table_schema), hex(table_name), table_type from information_schema.tables
   where table_schema not in {_OWN};
@@ -49,7 +50,7 @@ select 'object', 'routine', count(*) from information_schema.routines
   where routine_schema not in {_OWN};
 select 'object', 'trigger', count(*) from information_schema.triggers
   where trigger_schema not in {_OWN};
-select 'object', 'event', count(*) from information_schema.events where event_schema not in {_OWN};
+select 'object', 'event', count(*) from mysql.event where db not in {_OWN};
 select 'object', 'constraint', count(*) from information_schema.table_constraints
   where constraint_schema not in {_OWN};
 select 'object', 'index', count(distinct table_schema, table_name, index_name)
@@ -58,7 +59,7 @@ select 'definers', count(distinct d) from (
   select definer as d from information_schema.views where table_schema not in {_OWN}
   union select definer from information_schema.routines where routine_schema not in {_OWN}
   union select definer from information_schema.triggers where trigger_schema not in {_OWN}
-  union select definer from information_schema.events where event_schema not in {_OWN}) x
+  union select definer from mysql.event where db not in {_OWN}) x
   where d not in (select concat(user, '@', host) from mysql.global_priv);
 select 'key', hex(table_schema), hex(table_name), hex(constraint_name), hex(column_name),
   hex(referenced_table_schema), hex(referenced_table_name), hex(referenced_column_name)
