@@ -362,6 +362,7 @@ def parallelism(form: str, jobs: int) -> list[str]:
 def raise_for(
     messages: tuple[EngineMessage, ...], status: str | None, locale_missing: str | None = None
 ) -> None:
+    """Raise what a client's messages and exit status amount to; return where all was taken."""
     error = by_locale(judge(messages), messages, locale_missing)
     if error is not None:
         raise error

@@ -207,7 +207,8 @@ def model_for(data: Mapping[str, Any]) -> type[Settings]:
             guessed.update(plugins.names(plugins.RESTORE_TESTS))
     for name in sorted(wanted | guessed):
         plugin = _importable(plugins.RESTORE_TESTS, name)
-        if plugin is not None:
+        named = name in wanted or not getattr(plugin, "only_when_named", False)
+        if plugin is not None and named:
             engines[name] = plugin.settings
     for name in rules.table(data, "probes"):
         plugin = _importable(plugins.PROBES, name)
