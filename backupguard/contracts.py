@@ -680,11 +680,16 @@ class VerifiedUnit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FetchRequest:
-    """Which point, and what of it, to bring to disk; `at` for point-in-time recovery."""
+    """Which point, and what of it, to bring to disk; `at` for point-in-time recovery.
+
+    `exact`: no engine will read all that was written, so the tool is to compare it with its listing
+    where it can do so without reading the repository twice.
+    """
 
     point: RecoveryPoint
     selector: JobSelector
     at: datetime | None = None
+    exact: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -1132,7 +1137,8 @@ class Engine(Protocol):
     `select`, `fetch` and `discard` are shared code (restore_tests/phases.py); an engine never writes
     its own. Each method raises BackupDefect when the backup is to blame and nothing else of that
     kind. One that says `only_when_named = True` (left out: False) is asked only where the
-    site names it.
+    site names it; of those, one that says `exact = True` has the repository compare what was written
+    with its own listing (`FetchRequest.exact`).
     """
 
     name: str

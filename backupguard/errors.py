@@ -77,6 +77,7 @@ class BackupDefect(BackupGuardError):
             "random_text",
             "files_encrypted",
             "files_renamed",
+            "files_changed",
             "base_missing",
             "canary_altered",
             "canary_lost",

@@ -5,8 +5,9 @@ was not recognised. A fixed program for the distribution's own Python counts the
 sandbox, and looks whether they begin as their extensions say: an encryption that keeps the names does
 not keep the first bytes (PDF, images, office documents, DICOM PS3.10, HL7 v2, CDA).
 
-That the bytes are those that were backed up is the repository's own promise, which it keeps when it
-fetches; `sha256` of a canary file proves it end to end.
+That the bytes are those that were backed up is proved by the repository, against its own listing, when
+it fetches (`exact`). Against the site's own manifests and canaries, and against what an earlier test
+saw of files that look unchanged, contents are hashed in the sandbox.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any
 from backupguard.contracts import EngineSettings, Match, Program, Requirements, Sample, Trial
 from backupguard.errors import BackupDefect, MissingMeans, Misunderstood
 from backupguard.model import CheckResult, Fingerprint, Verdict, from_us, to_us
-from restore_tests import content, files_canary, inside, shape
+from restore_tests import content, files_canary, files_earlier, inside, shape
 from restore_tests.settings import FilesCheck, FilesSettings
 from restore_tests.survey import FLOOR, TOLERANCE, Survey
 
@@ -44,6 +45,7 @@ class Files:
     name = ENGINE
     settings: type[EngineSettings] = FilesSettings
     only_when_named = True  # a dump that nobody recognises is no tree of files
+    exact = True  # nothing else reads what was written: a server would
 
     def recognise(self, sample: Sample) -> Match | None:
         """Take any tree."""
@@ -63,7 +65,10 @@ class Files:
 
     def open(self, trial: Trial) -> None:
         """Go through the tree once and look at every file's beginning."""
+        turn = files_earlier.begin(trial)
         request = {
+            **files_earlier.request(turn),
+            "manifests": _settings(trial).manifests,
             "root": str(trial.artifact),
             "limit": to_us(trial.point_at + TOLERANCE),
             "floor": to_us(datetime.fromisoformat(FLOOR)),
@@ -73,7 +78,7 @@ class Files:
         }
         done = trial.sandbox.run(
             ["/usr/bin/python3", "-I", "-S", "-c", inside.text("files_look.py")],
-            scratch=False,
+            scratch=True,
             stdin=json.dumps(request).encode(),
             timeout_s=int(trial.memory.get("timeout_s", 3600)),
             output_limit=4 * _MIB,
@@ -88,6 +93,7 @@ class Files:
             raise Misunderstood("output_unparsable", program="python3") from error
         if not found["files"] and not found["unreadable"]:
             raise BackupDefect("empty")
+        files_earlier.keep(trial, turn)
 
     def verify(self, trial: Trial, level: int) -> Iterator[CheckResult]:
         """Yield whether every file could be read, what needs no configuration, the site's checks."""
@@ -109,6 +115,8 @@ class Files:
             for check, seen in zip(_settings(trial).checks, found["checks"], strict=True):
                 yield _configured(trial, check, seen)
             files_canary.look(trial)
+            if _settings(trial).manifests:
+                yield _manifest(found["manifest"])
 
     def fingerprint(self, trial: Trial) -> Fingerprint | None:
         """Return the shape of what was restored: files by extension."""
@@ -171,6 +179,7 @@ def _unconfigured(trial: Trial, found: Mapping[str, Any]) -> Iterator[CheckResul
         numbers={"sampled": sampled, "even": even, "before": before or 0},
     )
     yield _burst(seen, known)
+    yield _silent_changes(found["earlier"], accepted=accepted)
     yield shape.result(
         "ransom-notes",
         "ransom_notes",
@@ -202,6 +211,39 @@ def _burst(seen: Survey, known: shape.Known | None) -> CheckResult:
         wrong=known is not None and new * 100 >= files * _BURST_PERCENT and new >= _FEW,
         proved=known is not None and known.accepted,
         numbers={"files": files, "new": new},
+    )
+
+
+def _silent_changes(earlier: Mapping[str, Any], *, accepted: bool) -> CheckResult:
+    """Tell whether files of the same place, size and time have another content than in earlier tests.
+
+    One may be a file whose program puts its time back; one of a hundred are a rotting disk, a tampering
+    or an encryption that hides.
+    """
+    numbers = {name: int(earlier[name]) for name in ("hashed", "compared", "changed")}
+    changed = numbers["changed"]
+    return shape.result(
+        "silent-changes",
+        "files_changed",
+        wrong=changed > 0,
+        proved=accepted and changed >= _FEW_NEW and changed * 100 >= numbers["compared"],
+        numbers=numbers,
+    )
+
+
+def _manifest(said: Mapping[str, Any]) -> CheckResult:
+    """Return what the site's own manifests amount to: each file listed there, to the byte."""
+    numbers = {name: int(said[name]) for name in ("files", "listed", "right", "wrong", "missing")}
+    numbers["lines"] = int(said["unread"])
+    verdict, code = Verdict.PASSED, shape.OK
+    if numbers["wrong"] or numbers["missing"]:
+        verdict, code = Verdict.FAILED, "manifest_differs"
+    elif not numbers["listed"]:
+        verdict, code = Verdict.FAILED, "manifest_missing"
+    elif numbers["lines"]:
+        verdict, code = Verdict.COULD_NOT_VERIFY, "manifest_unread"
+    return CheckResult(
+        name="site-manifest", level=3, verdict=verdict, code=code, numbers=numbers, configured=True
     )
 
 

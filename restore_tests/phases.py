@@ -320,7 +320,9 @@ class _Test:
                 at = self.plan.at
                 if at is not None and Capability.PITR not in repository.capabilities:
                     at = None  # what came with the copy must do
-                request = FetchRequest(point=point, selector=self._selector(point), at=at)
+                request = FetchRequest(
+                    point=point, selector=self._selector(point), at=at, exact=self._exact()
+                )
                 self.fetched = repository.fetch(request, self.into)
                 self.tools.update(self.fetched.tools)
 
@@ -361,6 +363,11 @@ class _Test:
         assert self.repository is not None
         jobs = self.plan.selectors[self.repository]
         return next((job for job in jobs if job.job == point.job), jobs[0])
+
+    def _exact(self) -> bool:
+        """Tell whether the engine that the site names leaves it to the repository to compare bytes."""
+        named = self.plan.settings.engine if self.plan.settings else None
+        return bool(named and getattr(self.engines.get(named), "exact", False))
 
     def _need_room(self, needed: int) -> None:
         free = psutil.disk_usage(str(self.context.work)).free
@@ -537,7 +544,7 @@ class _Test:
             baseline_accepted=accepted,
             checks_configured=sum(
                 len(getattr(self.plan.settings, kind, ()) or ())
-                for kind in ("checks", "invariants")
+                for kind in ("checks", "invariants", "manifests")
             ),
             age=self.age,
             job=self.point.job if self.point else None,

@@ -362,9 +362,13 @@ class FilesCheck(Expected):
 
 
 class FilesSettings(EngineSettings):
-    """How an application's files are tested."""
+    """How an application's files are tested.
+
+    `manifests` are patterns for the site's own lists of digests in the tree, as sha256sum writes them.
+    """
 
     checks: tuple[FilesCheck, ...] = ()
+    manifests: tuple[Annotated[str, Field(min_length=1, max_length=1_000)], ...] = ()
     freshness: Freshness = Freshness()
     canary: Canary | None = None
 

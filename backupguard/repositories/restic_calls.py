@@ -41,7 +41,7 @@ OPTIONS: Mapping[str, frozenset[str]] = {
     "ls": frozenset({"--recursive"}),
     "stats": frozenset({"--mode"}),
     "check": frozenset({"--read-data-subset"}),
-    "restore": frozenset({"--target", "--include", "--exclude-xattr"}),
+    "restore": frozenset({"--target", "--include", "--exclude-xattr", "--verify"}),
 }
 #: Verb → what its first argument must be, where that decides what the call does.
 OBJECTS: Mapping[str, frozenset[str]] = {
@@ -52,6 +52,7 @@ OBJECTS: Mapping[str, frozenset[str]] = {
 _WITHOUT_ARGUMENTS = frozenset({"version", "snapshots", "check", "stats"})
 _OPTION_VALUES: Mapping[str, re.Pattern[str]] = {
     "--recursive": re.compile(r"true\Z"),
+    "--verify": re.compile(r"true\Z"),
     "--mode": re.compile(r"raw-data\Z"),
     "--read-data-subset": re.compile(r"\d{1,3}/\d{1,3}\Z"),
 }

@@ -149,6 +149,10 @@ def _attempt(program: ResticProgram, request: FetchRequest, into: Path) -> Fetch
     options += [("--include", literal(path)) for path in found.paths if not found.whole]
     if program.version >= (0, 18):
         options.append(("--exclude-xattr", "*"))
+    if (
+        request.exact
+    ):  # every piece of every file is read again and compared with the snapshot's tree
+        options.append(("--verify", "true"))
     progress = program.context.progress
     progress(0, found.bytes, "bytes")
 

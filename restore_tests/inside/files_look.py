@@ -2,6 +2,11 @@
 
 Started as `python3 -I -S -c TEXT` with a request as JSON on standard input; prints one JSON object. No
 link is followed, nothing special is opened, and no name leaves: a file is its extension and a number.
+
+Whole contents are hashed while the tree is gone through, by two threads: of the files that a manifest
+of the site's lists, of canaries, and of those whose turn it is to be compared with an earlier test.
+What an earlier test saw, and what this one leaves for a later one, is record after record in a file of
+the scratch directory: a keyed hash of place, size and time, then one of the content.
 """
 
 from __future__ import annotations
@@ -14,7 +19,9 @@ import os
 import re
 import stat
 import sys
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 #: What files of these extensions begin with; several where there are several. At 128: DICOM (PS3.10).
@@ -54,6 +61,12 @@ _NOTE_EXTENSIONS = frozenset({"txt", "html", "hta", "htm", ""})
 _HEAD_BYTES = 4096
 _SAMPLES = 2000
 _EXTENSION = re.compile(r"[a-z0-9_-]{1,12}\Z")
+#: A line of sha256sum: digest, space, "*" for a binary file, name; before it "\\" if that is escaped.
+_LISTED = re.compile(r"(\\?)([0-9a-fA-F]{64}) [ *](.+)\Z")
+_MANIFEST_BYTES = 1 << 30
+_HALF = 8  # bytes of a hash in a record
+_THREADS = 2
+_WAITING = 64  # files handed to the threads at once
 
 
 def main(request: dict[str, Any]) -> None:
@@ -64,19 +77,31 @@ def main(request: dict[str, Any]) -> None:
         "notes": 0, "newest": {},
     }  # fmt: skip
     checks = [{"matched": 0, "newest": None, "right": None} for _ in request["checks"]]
-    for place, path, status in walk(request["root"], found):
-        kind = status.st_mode
-        if stat.S_ISDIR(kind):
-            found["directories"] += 1
-        elif stat.S_ISLNK(kind):
-            found["links"] += 1
-        elif stat.S_ISREG(kind):
-            look(path, status, found, request)
-            for check, seen in zip(request["checks"], checks, strict=True):
-                compare(place, path, status, check, seen)
-        else:
-            found["special"] += 1
-    print(json.dumps({**found, "checks": checks}))
+    manifest = Manifest(request)
+    earlier = Earlier(request)
+    with ThreadPoolExecutor(_THREADS) as pool:
+        hashing = Hashing(pool, manifest, earlier, found)
+        for place, path, status in walk(request["root"], found):
+            kind = status.st_mode
+            if stat.S_ISDIR(kind):
+                found["directories"] += 1
+            elif stat.S_ISLNK(kind):
+                found["links"] += 1
+            elif stat.S_ISREG(kind):
+                look(path, status, found, request)
+                canaries = [
+                    (check["sha256"], seen)
+                    for check, seen in zip(request["checks"], checks, strict=True)
+                    if belongs(place, status, check, seen)
+                ]
+                hashing.look(place, path, status, canaries)
+            else:
+                found["special"] += 1
+        hashing.finish()
+    earlier.leave()
+    print(json.dumps(
+        {**found, "checks": checks, "manifest": manifest.said(), "earlier": earlier.said()}
+    ))  # fmt: skip
 
 
 def walk(root: str, found: dict[str, Any]) -> Iterator[tuple[str, str, os.stat_result]]:
@@ -159,24 +184,166 @@ def entropy(head: bytes) -> float:
     return -sum(n / len(head) * math.log2(n / len(head)) for n in counts) if head else 0.0
 
 
-def compare(
-    place: str, path: str, status: os.stat_result, check: dict[str, Any], seen: dict[str, Any]
-) -> None:
-    """Count a file for a check of the site's that it belongs to."""
+def belongs(
+    place: str, status: os.stat_result, check: dict[str, Any], seen: dict[str, Any]
+) -> bool:
+    """Count a file for a check of the site's that it belongs to; tell whether its content counts."""
     if not fnmatch.fnmatchcase(place, check["files"]):
-        return
+        return False
     seen["matched"] += 1
     at = int(status.st_mtime * 1_000_000)
     seen["newest"] = at if seen["newest"] is None else max(at, seen["newest"])
-    if check["sha256"] is not None:
-        seen["right"] = digest(path) == check["sha256"] and seen["right"] is not False
+    return check["sha256"] is not None
 
 
-def digest(path: str) -> str:
+class Manifest:
+    """What the site's own manifests (of sha256sum) say that the tree holds."""
+
+    def __init__(self, request: dict[str, Any]) -> None:
+        self.listed: dict[bytes, bytes] = {}
+        self.counts = {"files": 0, "listed": 0, "unread": 0, "wrong": 0, "right": 0}
+        wanted = request["manifests"]
+        if not wanted:
+            return
+        unseen = {"unreadable": 0}  # the walk that looks at everything counts those
+        for place, path, status in walk(request["root"], unseen):
+            if stat.S_ISREG(status.st_mode) and any(fnmatch.fnmatchcase(place, w) for w in wanted):
+                self._take(place, path, status)
+        self.counts["listed"] = len(self.listed)
+
+    def _take(self, place: str, path: str, status: os.stat_result) -> None:
+        self.counts["files"] += 1
+        if status.st_size > _MANIFEST_BYTES:
+            self.counts["unread"] += 1
+            return
+        with open_file(path) as file:
+            for raw in file:
+                line = _LISTED.match(os.fsdecode(raw.rstrip(b"\r\n")))
+                if line is None:
+                    self.counts["unread"] += bool(raw.strip())
+                    continue
+                name = line[3]
+                if line[1]:
+                    name = re.sub(r"\\(.)", lambda m: {"n": "\n", "r": "\r"}.get(m[1], m[1]), name)
+                there = os.path.normpath(os.path.join(os.path.dirname(place), name))
+                self.listed[os.fsencode(there)] = bytes.fromhex(line[2])
+
+    def wants(self, place: str) -> bool:
+        """Tell whether a file is listed."""
+        return bool(self.listed) and os.fsencode(place) in self.listed
+
+    def take(self, place: str, digest: bytes) -> None:
+        """Compare a file that is listed; what is never taken is missing."""
+        expected = self.listed.get(os.fsencode(place))
+        if expected is not None:
+            self.counts["right" if digest == expected else "wrong"] += 1
+
+    def said(self) -> dict[str, int]:
+        """Return the counts."""
+        counts = self.counts
+        return {**counts, "missing": counts["listed"] - counts["right"] - counts["wrong"]}
+
+
+class Earlier:
+    """What an earlier test saw of the files whose turn it is, and what this one saw of them.
+
+    A file is known by a keyed hash of its place, size and time: one that is the same in all of these is
+    taken for unchanged by whoever lists files, and its content must be.
+    """
+
+    def __init__(self, request: dict[str, Any]) -> None:
+        self.turn: int | None = request["turn"]
+        self.turns = int(request["turns"])
+        self.key = bytes.fromhex(request["key"])
+        self.counts = {"hashed": 0, "bytes": 0, "compared": 0, "changed": 0}
+        self.known: dict[bytes, bytes] = {}
+        self.seen: list[bytes] = []
+        self.most = int(request["most"])
+        self.path = request["records"]
+        if self.turn is not None and os.path.exists(self.path + ".known"):
+            with open(self.path + ".known", "rb") as file:
+                while len(record := file.read(2 * _HALF)) == 2 * _HALF:
+                    self.known[record[:_HALF]] = record[_HALF:]
+
+    def identity(self, place: str, status: os.stat_result) -> bytes | None:
+        """Return a file's identity when it is its turn, else None."""
+        if self.turn is None:
+            return None
+        what = b"%b\0%d\0%d" % (os.fsencode(place), status.st_size, status.st_mtime_ns)
+        digest = hashlib.blake2b(what, key=self.key, digest_size=_HALF + 1).digest()
+        return digest[1:] if digest[0] % self.turns == self.turn else None
+
+    def take(self, identity: bytes, content: bytes, size: int) -> None:
+        """Compare a file's content with what it was, and remember what it is."""
+        kept = hashlib.blake2b(content, key=self.key, digest_size=_HALF).digest()
+        self.counts["hashed"] += 1
+        self.counts["bytes"] += size
+        before = self.known.get(identity)
+        if before is not None:
+            self.counts["compared"] += 1
+            self.counts["changed"] += before != kept
+        if len(self.seen) < self.most:
+            self.seen.append(identity + kept)
+
+    def leave(self) -> None:
+        """Write down what was seen."""
+        if self.turn is not None:
+            with open(self.path + ".seen", "wb") as file:
+                file.writelines(self.seen)
+
+    def said(self) -> dict[str, int]:
+        """Return the counts."""
+        return self.counts
+
+
+class Hashing:
+    """Hashes whole files while the tree is gone through."""
+
+    def __init__(
+        self, pool: ThreadPoolExecutor, manifest: Manifest, earlier: Earlier, found: dict[str, Any]
+    ) -> None:
+        self.pool, self.manifest, self.earlier, self.found = pool, manifest, earlier, found
+        self.waiting: deque[tuple[Future[bytes], Any]] = deque()
+
+    def look(self, place: str, path: str, status: os.stat_result, canaries: list[Any]) -> None:
+        """Have a file hashed if anything is to be compared with it."""
+        identity = self.earlier.identity(place, status)
+        if identity is None and not canaries and not self.manifest.wants(place):
+            return
+        if len(self.waiting) >= _WAITING:
+            self.take()
+        about = (place, status.st_size, identity, canaries)
+        self.waiting.append((self.pool.submit(digest, path), about))
+
+    def finish(self) -> None:
+        """Wait for the last ones."""
+        while self.waiting:
+            self.take()
+
+    def take(self) -> None:
+        """Compare the file that was handed over first."""
+        future, (place, size, identity, canaries) = self.waiting.popleft()
+        try:
+            hashed = future.result()
+        except OSError:
+            self.found["unreadable"] += 1
+            return
+        self.manifest.take(place, hashed)
+        if identity is not None:
+            self.earlier.take(identity, hashed, size)
+        for expected, seen in canaries:
+            seen["right"] = hashed.hex() == expected and seen["right"] is not False
+
+
+def open_file(path: str) -> Any:
+    """Open a regular file for reading, through no link."""
+    return os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb")
+
+
+def digest(path: str) -> bytes:
     """Return a file's SHA-256."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    with open_file(path) as file:
+        return hashlib.file_digest(file, "sha256").digest()
 
 
 if __name__ == "__main__":

@@ -209,3 +209,29 @@ def test_the_same_listing_again_is_nothing_new(
         again = repository.changes([selector], ahead.mark)
     assert [point.extra for point in ahead.points] == [{"future": True}] * 2
     assert again.complete
+
+
+def test_what_no_engine_reads_again_is_compared_with_the_snapshot(
+    restic: Restic, here: TestContext, tmp_path: Path
+):
+    asked = []
+    run = here.tools.run
+
+    class Listening:
+        which = here.tools.which
+
+        def run(self, command):
+            asked.append(command.argv)
+            return run(command)
+
+    here.tools = Listening()
+    selector = restic.selector(restic.source)
+    with RESTIC.open("nas", restic.settings(), here) as repository:
+        newest = max(repository.points([selector]), key=lambda point: point.at)
+        for exact in (False, True):
+            into = tmp_path / str(exact)
+            into.mkdir()
+            request = FetchRequest(point=newest, selector=selector, exact=exact)
+            assert repository.fetch(request, into).files > 3
+    restored = [argv for argv in asked if "restore" in argv]
+    assert ["--verify=true" in argv for argv in restored] == [False, True]

@@ -13,6 +13,7 @@ import pytest
 
 from backupguard.contracts import EngineSettings
 from backupguard.model import Baseline, Fingerprint, RestoreTestResult, Verdict
+from restore_tests import files_earlier
 from restore_tests.files import FILES
 from restore_tests.settings import FilesSettings
 from restore_tests.sqlite import SQLITE
@@ -155,3 +156,97 @@ def test_what_nobody_recognises_is_no_tree_unless_it_is_named(
     result = restored(trials, broken, settings=EngineSettings())
     assert result.verdict is not Verdict.PASSED
     assert restored(trials, broken).verdict is Verdict.PASSED
+
+
+def spoil_in_silence(root: Path, share: int = 1) -> None:
+    """Encrypt the second halves in place and put the times back."""
+    for n, path in enumerate(sorted(root.rglob("*.txt"))):
+        if n % share == 0:
+            status, content = path.stat(), path.read_bytes()
+            half = len(content) // 2
+            path.write_bytes(content[:half] + CHANCE.randbytes(len(content) - half))
+            os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def silent(result: RestoreTestResult) -> tuple[str, int]:
+    check = next(check for check in result.checks if check.name == "silent-changes")
+    return check.code, check.numbers["changed"]
+
+
+def test_files_that_changed_without_a_new_time_are_found(
+    trials: Trials, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files_earlier, "TURNS", 1)
+    root = tree(tmp_path / "ged")
+    shape = restored(trials, root).fingerprint
+    (root / "notes" / "0.txt").write_text("corrigé ")  # a new time: nothing silent in it
+    clean = restored(trials, root, baseline=accepted(shape))
+    assert judged(clean) == (Verdict.PASSED, None)
+    assert silent(clean) == ("ok", 0)
+    spoil_in_silence(root, share=25)
+    one = restored(trials, root, baseline=accepted(shape))
+    assert judged(one) == (Verdict.PASSED, None)
+    assert silent(one) == ("warning_files_changed", 1)
+    spoil_in_silence(root)
+    assert silent(restored(trials, root))[0] == "warning_files_changed"
+    spoil_in_silence(root)
+    assert judged(restored(trials, root, baseline=accepted(shape))) == (
+        Verdict.FAILED,
+        "files_changed",
+    )
+
+
+def test_each_file_is_compared_once_in_so_many_tests(trials: Trials, tmp_path: Path) -> None:
+    root = tree(tmp_path / "ged")
+
+    def turns() -> list[dict[str, int]]:
+        results = [restored(trials, root) for _ in range(files_earlier.TURNS)]
+        checks = [check for one in results for check in one.checks]
+        return [dict(check.numbers) for check in checks if check.name == "silent-changes"]
+
+    first, second = turns(), turns()
+    assert sum(turn["hashed"] for turn in first) == 101
+    assert sum(turn["compared"] for turn in first) == 0
+    assert sum(turn["compared"] for turn in second) == 101
+    kept = b"".join(path.read_bytes() for path in tmp_path.rglob("share-*"))
+    assert len(kept) == 101 * 16
+    assert b"letter" not in kept
+
+
+def manifest(root: Path, *places: str) -> None:
+    lines = [
+        f"{hashlib.sha256((root / place).read_bytes()).hexdigest()}  {place}\n" for place in places
+    ]
+    (root / "SHA256SUMS").write_text("".join(lines))
+
+
+def half_written(root: Path) -> None:
+    listed = (root / "SHA256SUMS").read_text()
+    (root / "SHA256SUMS").write_text(f"{listed}what?\n")
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        (lambda root: None, "ok"),
+        (lambda root: (root / "notes/3.txt").write_bytes(b"compte rendu"), "manifest_differs"),
+        (lambda root: (root / "images/3.dcm").unlink(), "manifest_differs"),
+        (lambda root: (root / "SHA256SUMS").unlink(), "manifest_missing"),
+        (lambda root: (root / "SHA256SUMS").write_text("what?\n"), "manifest_missing"),
+        (half_written, "manifest_unread"),
+    ],
+    ids=["sound", "another-content", "missing", "no-manifest", "not-one", "half-written"],
+)
+def test_what_a_manifest_of_the_site_lists_is_there_to_the_byte(
+    trials: Trials, tmp_path: Path, change: Any, code: str
+) -> None:
+    root = tree(tmp_path / "ged")
+    manifest(root, "notes/3.txt", "images/3.dcm", "canary.bin")
+    change(root)
+    asked = FilesSettings.model_validate({"engine": "files", "manifests": ["SHA256SUMS"]})
+    result = restored(trials, root, settings=asked)
+    check = next(check for check in result.checks if check.name == "site-manifest")
+    assert check.code == code
+    verdict = {"ok": "passed", "manifest_unread": "could_not_verify"}.get(code, "failed")
+    assert result.verdict.value == verdict
+    assert check.numbers["listed"] == (0 if code == "manifest_missing" else 3)

@@ -40,6 +40,7 @@ def test_a_verb_that_is_not_on_the_list_cannot_be_called(verb: str):
         ("check", {"options": (("--with-cache", "true"),)}),
         ("restore", {"options": (("--delete", "true"),)}),
         ("restore", {"options": (("--overwrite", "always"),)}),
+        ("restore", {"options": (("--verify", "false"),)}),
         ("snapshots", {"options": (("--no-lock", "false"),)}),
         ("snapshots", {"options": (("--password-command", "sh"),)}),
         ("snapshots", {"options": (("--repo", "/elsewhere"),)}),
