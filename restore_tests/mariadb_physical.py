@@ -7,7 +7,6 @@ started on it, and what is asked of a loaded dump is asked of it as well.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 from backupguard.contracts import EngineSettings, Match, Program, Requirements, Sample, Trial
 from backupguard.errors import BackupDefect, MissingMeans
@@ -48,8 +47,7 @@ class MariadbPhysical:
             programs=(
                 program(),
                 Program(name="mariadb-backup", directories=tools, package="mariadb-backup"),
-                Program(name="innochecksum", directories=tools, package="mariadb-server"),
-                Program(name="python3", directories=(Path("/usr/bin"),), package="python3"),
+                Program(name="innochecksum", directories=tools, package="mariadb-server-core"),
             ),
             disk_bytes=artifact_bytes * growth + 200 * _MIB,
             memory_bytes=512 * _MIB,

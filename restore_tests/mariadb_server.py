@@ -36,10 +36,10 @@ _VERSION = re.compile(rb"Ver (\d+)\.(\d+)\.\d+-MariaDB")
 
 def program() -> Program:
     """Return the program whose presence tells that a server is installed."""
-    return Program(name="mariadbd", directories=_places(), package="mariadb-server")
+    return Program(name="mariadbd", directories=places(), package="mariadb-server")
 
 
-def _places() -> tuple[Path, ...]:
+def places() -> tuple[Path, ...]:
     """Return where a server may be; one that was unpacked for BackupGuard comes first."""
     unpacked = sorted(_ROOT.glob("*/sbin"), reverse=True) if _ROOT.is_dir() else []
     return (*unpacked, Path("/usr/sbin"))
@@ -47,7 +47,7 @@ def _places() -> tuple[Path, ...]:
 
 def directory() -> Path:
     """Return where the server's program is; raise MissingMeans naming the package."""
-    for place in _places():
+    for place in places():
         if (place / "mariadbd").exists():
             return place
     raise MissingMeans("program_missing", program="mariadbd", package="mariadb-server")
