@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime
 
@@ -94,14 +94,10 @@ class _Look:
             # restic takes half a second per call, most of it for its key. As long as it has not said
             # which objects are needed, any that is listed is as likely as another.
             reading = pool.submit(self._read_metadata, points)
-            code = None
-            for page in self._bucket.pages(self._wire):
-                self._ledger.listed(entry for entry in page if self._is_restic_s(entry.key))
-                wanted = self._ledger.listed_and_unasked
-                if reading.done():
-                    self._need_known(points)
-                    wanted = self._ledger.unasked
-                code = code or self._ask_all(wanted())
+            listed = self._as_listed(points, reading)
+            code = self._ask_all(listed)
+            for _ in listed:  # what there is, is told even where no lock may be seen
+                pass
             reading.result()
         self._ledger.forget_gone()
         self._need_known(points)
@@ -114,6 +110,21 @@ class _Look:
             yield self._of(point.native_id, point.job, code)
         for name in hidden:
             yield self._of(name, None, code)
+
+    def _as_listed(
+        self, points: tuple[RecoveryPoint, ...], reading: Future[None]
+    ) -> Iterator[tuple[int, str, str]]:
+        """Take the listing in, and yield once, page by page, what there is to ask for on it."""
+        last = -1
+        for page in self._bucket.pages(self._wire):
+            self._ledger.listed(entry for entry in page if self._is_restic_s(entry.key))
+            wanted = self._ledger.listed_and_unasked
+            if reading.done():
+                self._need_known(points)
+                wanted = self._ledger.unasked
+            for one in wanted(last):
+                last = one[0]
+                yield one
 
     def _is_restic_s(self, key: str) -> bool:
         """Tell whether an object is one of the repository's own: no canary, no lock of a client."""

@@ -108,19 +108,20 @@ class ResticNeeds:
         with self._changes():
             self._db.execute("INSERT OR IGNORE INTO indexes (name) VALUES (?)", (name,))
             (index,) = self._db.execute("SELECT id FROM indexes WHERE name = ?", (name,)).fetchone()
-            for pack in found.get("packs") or ():
-                packed = bytes.fromhex(pack["id"])
-                self._db.execute("INSERT OR IGNORE INTO packs (name) VALUES (?)", (packed,))
-                (number,) = self._db.execute(
-                    "SELECT id FROM packs WHERE name = ?", (packed,)
-                ).fetchone()
-                self._db.executemany(
-                    "INSERT OR IGNORE INTO blobs VALUES (?, ?, ?, ?)",
-                    (
-                        (bytes.fromhex(blob["id"]), number, index, blob["type"] == "tree")
-                        for blob in pack.get("blobs") or ()
-                    ),
-                )
+            packs = found.get("packs") or ()
+            self._db.executemany(
+                "INSERT OR IGNORE INTO packs (name) VALUES (?)",
+                ((bytes.fromhex(pack["id"]),) for pack in packs),
+            )
+            self._db.executemany(
+                "INSERT OR IGNORE INTO blobs SELECT ?, id, ?, ? FROM packs WHERE name = ?",
+                (
+                    (bytes.fromhex(blob["id"]), index, blob["type"] == "tree", packed)
+                    for pack in packs
+                    for packed in [bytes.fromhex(pack["id"])]
+                    for blob in pack.get("blobs") or ()
+                ),
+            )
         return True
 
     def _too_many(self) -> bool:

@@ -160,18 +160,23 @@ class Ledger:
 
     # ---- locks
 
-    def listed_and_unasked(self) -> Iterator[tuple[int, str, str]]:
-        """Yield the objects that show and that nothing is known of, whoever needs them."""
+    def listed_and_unasked(self, last: int = -1) -> Iterator[tuple[int, str, str]]:
+        """Yield the objects after `last` that show and that nothing is known of, whoever needs them.
+
+        Their numbers rise, and each is yielded once, whatever is taken in meanwhile.
+        """
         return self._each(
             "SELECT id, key, version FROM objects WHERE asked = 0 AND latest AND id > ?"
-            " ORDER BY id LIMIT ?"
+            " ORDER BY id LIMIT ?",
+            last,
         )
 
-    def unasked(self) -> Iterator[tuple[int, str, str]]:
-        """Yield the objects that some point needs and that nothing is known of."""
+    def unasked(self, last: int = -1) -> Iterator[tuple[int, str, str]]:
+        """Yield the objects after `last` that some point needs and that nothing is known of."""
         return self._each(
             "SELECT id, key, version FROM objects WHERE asked = 0 AND id > ?"
-            " AND EXISTS (SELECT 1 FROM needs WHERE needs.key = objects.key) ORDER BY id LIMIT ?"
+            " AND EXISTS (SELECT 1 FROM needs WHERE needs.key = objects.key) ORDER BY id LIMIT ?",
+            last,
         )
 
     def ending_first(self, point: str) -> list[tuple[int, str, str]]:
@@ -189,8 +194,7 @@ class Ledger:
             )
         )
 
-    def _each(self, question: str) -> Iterator[tuple[int, str, str]]:
-        last = -1
+    def _each(self, question: str, last: int) -> Iterator[tuple[int, str, str]]:
         while rows := self._db.execute(question, (last, _TOGETHER)).fetchall():
             yield from rows
             last = rows[-1][0]

@@ -31,8 +31,8 @@ from backupguard.repositories.s3_wire import Signer, Wire
 
 MECHANISM = "s3-object-lock"
 _THREADS = 8
-_TOGETHER = 100
-_AT_ONCE = 16
+_AT_ONCE = 32
+_TOGETHER = 3 * _AT_ONCE
 _YEAR_S = 365 * DAY_S
 #: What servers answer where a bucket or an object simply has no such thing. A bucket without Object
 #: Lock answers the question for a retention with InvalidRequest (AWS).
@@ -309,10 +309,9 @@ def read_lock(number: int, version: str, head: bytes, identifier: str) -> Locked
     that is none.
     """
     told = dict(_HEADERS.findall(head.lower()))
-    wrong = Misunderstood("output_unparsable", repository=identifier)
     answered = told.get(b"version-id")
     if answered and version != "null" and answered.strip() != version.lower().encode():
-        raise wrong
+        raise Misunderstood("output_unparsable", repository=identifier)
     mode, until = told.get(b"object-lock-mode"), told.get(b"object-lock-retain-until-date")
     if not mode:
         held = told.get(b"object-lock-legal-hold", b"").strip() == b"on"
@@ -320,10 +319,10 @@ def read_lock(number: int, version: str, head: bytes, identifier: str) -> Locked
     try:
         ends = datetime.fromisoformat((until or b"").strip().decode("ascii").upper())
         if ends.tzinfo is None:
-            raise wrong
+            raise Misunderstood("output_unparsable", repository=identifier)
         return Locked(number, MODES.index(mode.strip().decode("ascii")), int(ends.timestamp()))
     except ValueError as error:
-        raise wrong from error
+        raise Misunderstood("output_unparsable", repository=identifier) from error
 
 
 def _retention(

@@ -182,6 +182,18 @@ def fill(ledger: Ledger, count: int, unlocked: tuple[int, ...] = ()) -> None:
         )
 
 
+def test_what_is_asked_for_as_it_is_listed_is_asked_for_once(ledger: Ledger) -> None:
+    asked, last = [], -1
+    for page in range(3):  # no answer has come yet
+        ledger.listed(Entry(f"data/{page}{n}", "v", NOW, True, False) for n in range(5))
+        ledger.need("snapshot", [f"data/{page}0"])
+        for number, key, _ in (ledger.listed_and_unasked, ledger.unasked)[page == 2](last):
+            assert number > last
+            last = number
+            asked.append(key)
+    assert asked == [*(f"data/{page}{n}" for page in range(2) for n in range(5)), "data/20"]
+
+
 def test_one_single_pack_of_ten_thousand_unlocked(ledger: Ledger) -> None:
     fill(ledger, 10_000, unlocked=(6_021,))
     found = ledger.sum("snapshot")
