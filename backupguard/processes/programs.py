@@ -17,6 +17,7 @@ _PACKAGES = {
     "borg": "borgbackup",
     "bwrap": "bubblewrap",
     "bzip2": "bzip2",
+    "gbak": "firebird3.0-utils",
     "gpg": "gpg",
     "gzip": "gzip",
     "innochecksum": "mariadb-server-core",

@@ -219,6 +219,17 @@ def _sqlite(artifact: str, _copy: Copy) -> tuple[str, ...]:
     )
 
 
+def _firebird(artifact: str, _copy: Copy) -> tuple[str, ...]:
+    name = artifact.rstrip("'\"").lower()
+    own = "chown firebird: PRODUCTION-DATABASE"
+    if name.endswith((".fdb", ".gdb")):
+        return f"cp {artifact} PRODUCTION-DATABASE", own, "gfix -v -full PRODUCTION-DATABASE"
+    create = "gbak -create_database"
+    if name.endswith((".gz", ".zst", ".xz")):
+        return f"{_unpack(name)} {artifact} | {create} stdin PRODUCTION-DATABASE", own
+    return f"{create} {artifact} PRODUCTION-DATABASE", own
+
+
 def _openldap(artifact: str, _copy: Copy) -> tuple[str, ...]:
     name = artifact.rstrip("'\"").lower()
     add = "sudo -u openldap slapadd -n 1 -F /etc/ldap/slapd.d"
@@ -245,6 +256,7 @@ _ENGINES: Mapping[str, Callable[[str, Copy], tuple[str, ...]]] = {
     "postgresql": _postgresql,
     "mariadb": _mariadb,
     "sqlite": _sqlite,
+    "firebird": _firebird,
     "openldap": _openldap,
     "files": _files,
 }

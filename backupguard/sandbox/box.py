@@ -56,6 +56,13 @@ _BASE = (
     *("--symlink", "usr/lib64", "/lib64", "--dir", "/etc"),
     *("--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache"),
     *("--ro-bind-try", "/etc/alternatives", "/etc/alternatives"),
+    # which character sets Firebird has: where a package's link below /usr leads
+    *(
+        part
+        for version in ("3.0", "4.0")
+        for name in (f"/etc/firebird/{version}/fbintl.conf",)
+        for part in ("--ro-bind-try", name, name)
+    ),
     *("--ro-bind-try", str(ENGINES), str(ENGINES), "--proc", "/proc", "--dev", "/dev"),
 )
 
