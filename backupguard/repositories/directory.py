@@ -45,6 +45,7 @@ from backupguard.errors import (
 from backupguard.model import PointState, RecoveryPoint, Verdict
 from backupguard.repositories import files_attack
 from backupguard.repositories.devices import device_of_path
+from backupguard.repositories.directory_chain import bases
 from backupguard.repositories.directory_names import percent
 from backupguard.repositories.directory_points import DirectoryPoints
 from backupguard.repositories.directory_scan import Entry, Scanner
@@ -52,6 +53,8 @@ from backupguard.repositories.directory_settings import DirectorySettings
 from backupguard.repositories.opening import ReadingType
 
 _CHUNK = 1 << 20
+#: Where an incremental backup is fetched to, beside what it builds on.
+_CHAIN = "chain"
 _NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 _SHA256 = re.compile(rb"\b([0-9a-fA-F]{64})\b")
 
@@ -170,17 +173,36 @@ class DirectoryRepository:
     def fetch(self, request: FetchRequest, into: Path) -> Fetched:
         """Copy the point into `into` and make sure that it stood still meanwhile.
 
-        Raises BackupDefect (empty, truncated), Changing (written, rotated or removed meanwhile).
+        With an incremental backup comes all that it builds on. Raises BackupDefect (empty, truncated,
+        base_missing), Changing (written, rotated or removed meanwhile).
         """
-        entry = self._entries(request.selector).get(request.point.native_id)
+        entries = self._entries(request.selector)
+        entry = entries.get(request.point.native_id)
         if entry is None:
             raise Changing("repository_changed", repository=self._identifier)
-        self._require_finished(entry, self._listing())
+        listing = self._listing()
+        self._require_finished(entry, listing)
+        needed = bases(request.point.native_id, entries, listing, self._scanner)
+        if needed is None:
+            raise BackupDefect("base_missing", repository=self._identifier)
+        size = entry.bytes + sum(one.bytes for one in needed)
         room = os.statvfs(into)
-        if entry.bytes > room.f_bavail * room.f_frsize:
-            raise MissingMeans(
-                "no_disk", needed=entry.bytes, available=room.f_bavail * room.f_frsize
-            )
+        if size > room.f_bavail * room.f_frsize:
+            raise MissingMeans("no_disk", needed=size, available=room.f_bavail * room.f_frsize)
+        if not needed:
+            self._copy_whole(entry, into)
+            name = PurePosixPath(entry.relative).name
+            return Fetched(artifact=PurePosixPath(name), bytes=size, files=len(entry.seen))
+        # A directory each: two of them may have the same name.
+        for number, one in enumerate((*reversed(needed), entry)):
+            place = into / _CHAIN / str(number)
+            place.mkdir(mode=0o700, parents=True)
+            self._copy_whole(one, place)
+        files = sum(len(one.seen) for one in (entry, *needed))
+        return Fetched(artifact=PurePosixPath(_CHAIN), bytes=size, files=files)
+
+    def _copy_whole(self, entry: Entry, into: Path) -> None:
+        """Copy an entry and make sure that it stood still meanwhile."""
         self._copy(entry, into)
         if self._scanner.look(entry.relative) != entry.seen:
             raise Changing("repository_changed", repository=self._identifier)
@@ -190,7 +212,6 @@ class DirectoryRepository:
             path: size for path, (size, _) in entry.seen.items()
         }:
             raise Misunderstood("output_unparsable", repository=self._identifier)
-        return Fetched(artifact=PurePosixPath(name), bytes=entry.bytes, files=len(entry.seen))
 
     def protection(self, points: Iterable[RecoveryPoint]) -> Iterator[Protection]:  # noqa: ARG002
         """Yield nothing: nothing protects a file in a directory (capability is absent)."""

@@ -151,13 +151,18 @@ def _utc(text: bytes) -> datetime | None:
 
 
 def base_of(own: str, physical: Physical, others: Mapping[str, Physical]) -> str | None:
-    """Return the native id of an incremental backup's base: the newest that ended where it begins.
+    """Return the native id of an incremental backup's base, one that ended where it begins.
 
-    None when no backup among `others` ended there, before it.
+    A full one before any other, then the newest: where nothing was written meanwhile, several fit. None
+    when no backup among `others` ended there, before it.
     """
     latest = physical.ended_at or datetime.max.replace(tzinfo=UTC)
     candidates = [
-        (other.ended_at or datetime.min.replace(tzinfo=UTC), name)
+        (
+            other.kind is PointKind.FULL,
+            other.ended_at or datetime.min.replace(tzinfo=UTC),
+            name,
+        )
         for name, other in others.items()
         if name != own
         and other.tool == physical.tool
@@ -165,4 +170,21 @@ def base_of(own: str, physical: Physical, others: Mapping[str, Physical]) -> str
         and other.to_lsn == physical.from_lsn
         and (other.ended_at or latest) < latest + timedelta(seconds=1)
     ]
-    return max(candidates)[1] if candidates else None
+    return max(candidates)[-1] if candidates else None
+
+
+def bases_of(own: str, others: Mapping[str, Physical]) -> tuple[list[str], bool]:
+    """Return the native ids of all that a backup among `others` builds on, the nearest first.
+
+    And whether that leads to a full one.
+    """
+    found: list[str] = []
+    one, name = others[own], own
+    while one.from_lsn is not None:
+        left = {key: other for key, other in others.items() if key not in found and key != own}
+        base = base_of(name, one, left)
+        if base is None:
+            return found, False
+        found.append(base)
+        one, name = others[base], base
+    return found, True

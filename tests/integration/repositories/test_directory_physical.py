@@ -106,6 +106,45 @@ def test_an_incremental_needs_its_base(physical: Path, copy: Path, here: TestCon
     assert orphan.needs[0].startswith("lsn:")
 
 
+def fetched_chain(root: Path, here: TestContext, into: Path, pattern: str) -> list[list[str]]:
+    point = points(root, here, pattern)["my-inc"]
+    into.mkdir()
+    before = listing(root)
+    with DIRECTORY.open("dumps", settings(root), here) as repository:
+        fetched = repository.fetch(FetchRequest(point=point, selector=job(pattern)), into)
+    assert listing(root) == before
+    files = [one for one in (into / fetched.artifact).rglob("*") if one.is_file()]
+    assert (fetched.files, fetched.bytes) == (len(files), sum(f.stat().st_size for f in files))
+    return [sorted(p.name for p in one.iterdir()) for one in sorted((into / "chain").iterdir())]
+
+
+def test_an_incremental_is_fetched_with_its_base(physical: Path, here: TestContext, tmp_path: Path):
+    assert fetched_chain(physical, here, tmp_path / "a", "*") == [["my-full"], ["my-inc"]]
+
+
+def test_a_base_that_is_no_entry_of_the_job_is_found(copy: Path, here: TestContext, tmp_path: Path):
+    (copy / "weekly" / "47").mkdir(parents=True)
+    (copy / "my-full").rename(copy / "weekly" / "47" / "my-full")
+    assert fetched_chain(copy, here, tmp_path / "a", "my-*") == [["my-full"], ["my-inc"]]
+
+
+@pytest.mark.parametrize("change", ["gone", "ended elsewhere", "broken off"])
+def test_a_base_that_is_missing_or_does_not_fit(
+    copy: Path, here: TestContext, tmp_path: Path, change: str
+):
+    checkpoints = copy / "my-full" / "xtrabackup_checkpoints"
+    if change == "gone":
+        shutil.rmtree(copy / "my-full")
+    elif change == "broken off":
+        checkpoints.unlink()
+    else:
+        checkpoints.write_text("backup_type = full-backuped\nfrom_lsn = 0\nto_lsn = 99\n")
+    with pytest.raises(BackupDefect) as caught:
+        fetched_chain(copy, here, tmp_path / "a", "*")
+    assert caught.value.code == "base_missing"
+    assert not list((tmp_path / "a").iterdir()), "nothing was copied in vain"
+
+
 def test_their_times_survive_a_copy_that_keeps_none(copy: Path, here: TestContext):
     before = points(copy, here)
     for path in copy.rglob("*"):
