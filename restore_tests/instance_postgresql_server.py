@@ -252,7 +252,9 @@ class PostgresqlScratch:
 
     def reconnect(self) -> None:
         """Connect anew to the marker's database where the connection was lost."""
-        if self._connection is None or self._connection.closed or self._connection.broken:
+        try:
+            self._value("select 1")  # a connection that was cut off does not know it yet
+        except (BackupGuardError, AttributeError):
             self._connect(MARKER_DATABASE)
 
     def close(self) -> None:
