@@ -7,11 +7,12 @@ write fails at once when another process wrote in between.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -73,8 +74,12 @@ def refuse_network_file_system(path: Path, mounts: str | None = None) -> None:
 
 def sqlite_engine(file: Path) -> Engine:
     """Return an engine on an SQLite file, made with mode 0600 when it does not exist."""
-    handle = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    os.close(handle)
+    # Never opened here once it exists: closing any descriptor of a file gives up the locks that SQLite
+    # holds on it in this process (fcntl(2)), and whoever closes next would remove a log in use.
+    with suppress(FileExistsError):
+        os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    if not os.access(file, os.R_OK | os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(file))
     engine = create_engine(
         f"sqlite:///{file}",
         connect_args={"isolation_level": None, "timeout": BUSY_TIMEOUT_MS / 1000},

@@ -266,6 +266,24 @@ def test_a_damaged_store_in_use_is_not_replaced(tmp_path: Path, clock: SetClock)
     store.close()
 
 
+def test_opened_twice_by_one_process_it_keeps_its_log(tmp_path: Path, clock: SetClock) -> None:
+    first = open_store(tmp_path, now=clock)
+    first.append([step(1)])
+    open_store(tmp_path, now=clock).close()
+    script = (
+        "import sqlite3, sys; one = sqlite3.connect(sys.argv[1]); "
+        "one.execute('select count(*) from facts').fetchall(); one.close()"
+    )
+    # another process that closes last, as it thinks, would take the log away
+    subprocess.run([sys.executable, "-c", script, tmp_path / FILE], check=True)
+    assert (tmp_path / f"{FILE}-wal").exists()
+    first.append([step(2)])
+    other = open_store(tmp_path, now=clock)
+    assert other.head() == first.head()
+    for store in (other, first):
+        store.close()
+
+
 def test_a_daily_copy_of_which_two_are_kept(tmp_path: Path, clock: SetClock) -> None:
     store = open_store(tmp_path, now=clock)
     for day in range(4):
