@@ -64,7 +64,7 @@ def open_sandbox(
     try:
         yield box
     except Exception as error:
-        box.explain()
+        box.explain(error)
         box.close()
         with contextlib.suppress(AccessRefused):  # the sweep tries again; the first error counts
             discard(directory)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from backupguard.contracts import Cancel, Completed
-from backupguard.errors import BackupGuardError, MissingMeans
+from backupguard.errors import BackupGuardError, MissingMeans, TimedOut
 from backupguard.processes import Cancellation
 from backupguard.processes.bubblewrap import (
     Confinement,
@@ -35,8 +35,25 @@ from backupguard.sandbox.space import ScratchGuard
 ENGINES = Path("/opt/backupguard/engines")
 WATCH_SECONDS = 0.2
 ERROR_LIMIT = 1 << 20
+_LOG_TAIL = 64 << 10
 _UID = 1000
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+#: What programs say when the kernel refuses them more than their limits (RLIMIT_FSIZE, RLIMIT_DATA) or
+#: the disk has: the usage that is measured then stays below them for ever.
+_SHORT = {
+    "scratch_limit": re.compile(
+        rb"No space left on device|File too large|[Ff]ile size limit|Disk quota exceeded"
+        rb"|[Ee]rror(?: number| code)?:? (?:27|28)\b|Errcode: (?:27|28)\b"
+    ),
+    "no_memory": re.compile(
+        rb"[Cc]annot allocate memory|[Oo]ut of memory|MemoryError|bad_alloc|memory exhausted"
+        rb"|failed to map segment|[Ee]rrcode: 12\b"
+    ),
+}
+#: Errors that something else may be behind.
+_UNEXPLAINED = frozenset(
+    {"server_refused", "unknown_exit", "unclassified_stderr", "output_unparsable"}
+)
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ENVIRONMENT = {
     "PATH": "/usr/bin:/usr/sbin",
@@ -127,6 +144,8 @@ class Box:
         self.limits = limits
         self.cancel = cancel
         self.ended: BackupGuardError | None = None
+        self._short: str | None = None  # what a program that failed said it was refused
+        self._logs: list[str] = []
         self._closing = Cancellation()  # ends a measurement too
         self._guard = ScratchGuard(directory, limits, self._closing)
         self._guard.check()
@@ -270,6 +289,10 @@ class Box:
         self.raise_if_ended()  # a program the watcher has killed did not end by itself
         if completed.returncode == 137 and self._group.killed():
             raise MissingMeans("no_memory", limit=self.limits.memory_cap())
+        if completed.returncode == 128 + signal.SIGXFSZ:
+            self._short = "scratch_limit"
+        elif completed.returncode != 0:
+            self._listen(completed.stderr)
         return completed
 
     def start(
@@ -313,6 +336,7 @@ class Box:
             raise not_started(PurePosixPath(argv[0]).name, self.log(log, 500))
         server = SandboxServer(self, program, command)
         self._servers.append(server)
+        self._logs.append(log)
         return server
 
     def write(self, path: PurePosixPath, content: bytes) -> None:
@@ -347,13 +371,37 @@ class Box:
 
     # -- limits
 
-    def explain(self) -> None:
-        """After an error: see whether the scratch space was full, since nobody may have looked yet."""
-        if self.ended is None:
-            try:
-                self._guard.look()
-            except BackupGuardError as error:
-                self._end_all(error)
+    def explain(self, error: BaseException) -> None:
+        """After an error: see whether a limit was behind it, since nobody may have looked yet.
+
+        What is full is measured. What programs only said of it explains an error that nothing else
+        does, and never a defect that was seen.
+        """
+        if self.ended is not None:
+            return
+        try:
+            self._guard.look()
+        except BackupGuardError as limit:
+            self._end_all(limit)
+            return
+        if isinstance(error, BackupGuardError) and error.code in _UNEXPLAINED:
+            for name in self._logs:
+                self._listen(self.log(name, _LOG_TAIL))
+            if self._short == "no_memory":
+                self._end_all(MissingMeans("no_memory", limit=self.limits.memory_cap()))
+            elif self._short is not None:
+                self._end_all(self._full())
+
+    def _listen(self, said: bytes) -> None:
+        for short, words in _SHORT.items():
+            if words.search(said):
+                self._short = self._short or short
+
+    def _full(self) -> BackupGuardError:
+        limit = self.limits.disk_bytes
+        if limit is None:
+            return MissingMeans("no_disk")
+        return TimedOut("scratch_limit", used=self._guard.used(), limit=limit)
 
     def raise_if_ended(self) -> None:
         """Raise the error with which the watcher ended this sandbox, if it did."""

@@ -96,6 +96,10 @@ class ScratchGuard:
         with self._lock:
             self._check_use(free)
 
+    def used(self) -> int:
+        """Return the bytes below the directory when it was last measured."""
+        return self._used
+
     def look(self) -> None:
         """Do as `check`, and measure whenever it was last done: to explain an error by its cause."""
         with self._lock:
