@@ -38,6 +38,7 @@ from restore_tests.unpacking import unpack
 ENGINE = "openldap"
 _PROGRAM = Program(name="slapd", directories=(Path("/usr/sbin"),), package="slapd")
 _MIB = 1 << 20
+_LARGEST = 64 << 30
 #: Where Debian keeps the schemas that come with OpenLDAP; the sandbox does not show /etc.
 _SCHEMAS = Path("/etc/ldap/schema")
 #: In this order, because later ones use what earlier ones define.
@@ -213,7 +214,10 @@ def _run(trial: Trial, argv: Sequence[str], *, output_limit: int = 1 << 20) -> C
 
 
 def _tail(trial: Trial, path: PurePosixPath) -> bytes:
-    return _run(trial, ["tail", "-c", "2", str(path)]).stdout
+    done = _run(trial, ["tail", "-c", "2", str(path)])
+    if done.returncode != 0:  # a program that was killed says nothing of the file
+        raise Misunderstood("unknown_exit", program="tail", status=done.returncode)
+    return done.stdout
 
 
 # ------------------------------------------------------------------------------------ configuration
@@ -230,19 +234,32 @@ def _our_configuration(trial: Trial, suffix: str) -> None:
         except OSError as error:
             raise MissingMeans("not_found", name=str(path)) from error
         includes.append(f"include {target}")
-    text = _CONF.format(includes="\n".join(includes), maxsize=1 << 36, suffix=suffix)
+    text = _CONF.format(includes="\n".join(includes), maxsize=_largest(trial), suffix=suffix)
     trial.sandbox.write(_PLACE / "slapd.conf", text.encode())
     trial.memory["configured"] = ["-f", "/scratch/slapd.conf"]
+
+
+def _largest(trial: Trial) -> int:
+    """Return how long the store's file may be: slapadd makes it as long as `maxsize`, with holes.
+
+    The limit on a file counts the holes too.
+    """
+    said = _run(trial, ["/bin/sh", "-c", "ulimit -f"]).stdout.strip()
+    limit = int(said) * 512 if said.isdigit() else _LARGEST  # in blocks of 512 bytes (POSIX)
+    return max(_MIB, min(_LARGEST, limit - _MIB))
 
 
 def _own_configuration(trial: Trial, extra: Mapping[str, Any]) -> None:
     """Load the directory's own configuration, with its schema, overlays and access rules."""
     source = _PLACE / "own.ldif"
     unpack(trial, extra["config"], source, extra["compressions"].get(extra["config"]))
-    script = 'awk -v place=/scratch/db "$1" "$2" > "$3" && mkdir -p /scratch/slapd.d'
+    script = (
+        'awk -v place=/scratch/db -v largest="$4" "$1" "$2" > "$3" && mkdir -p /scratch/slapd.d'
+    )
     fit = _PLACE / "config.ldif"
     text = inside.text("openldap_config.awk")
-    done = _run(trial, ["/bin/sh", "-c", script, "sh", text, str(source), str(fit)])
+    largest = str(_largest(trial))
+    done = _run(trial, ["/bin/sh", "-c", script, "sh", text, str(source), str(fit), largest])
     if done.returncode != 0:
         raise MissingMeans("program_missing", program="awk", package="mawk")
     trial.memory["configured"] = ["-F", "/scratch/slapd.d"]
@@ -310,6 +327,8 @@ def _slapcat(trial: Trial, *options: str) -> list[str]:
     error = unread(_tokens(done), done, own=trial.match.format == "mdb")
     if error is not None:
         raise error
+    if "entries" not in _tokens(done):  # what counts them did not come to its end
+        raise Misunderstood("output_unparsable", program="awk")
     return done.stdout.decode("ascii", "replace").splitlines()
 
 

@@ -21,9 +21,13 @@ unpack() {
     *.gz) program=gzip ;; *.xz) program=xz ;; *.zst) program=zstd ;; *.lz4) program=lz4 ;; *) program=cat ;;
   esac
   command -v "$program" >/dev/null || { echo "program $program"; exit 0; }
+  : >/tmp/opened
   { opened "$1" 2>/tmp/opening; echo $? >/tmp/opened; } | tar -xf - -C "$2" --no-same-owner 2>/tmp/unpacking
   status=$?
   grep -qE 'No space left|quota|File too large' /tmp/opening /tmp/unpacking && exit 91
+  # A program that was killed says nothing of what it read; SIGPIPE (141) is what the other one's end does.
+  case "$(cat /tmp/opened)" in 12[6-9]|13?|14[02-9]|1[5-9]?|'') exit 92 ;; esac
+  case "$status" in 12[6-9]|1[3-9]?) exit 92 ;; esac
   if [ "$(cat /tmp/opened)" = 0 ] && [ "$status" = 0 ]; then return; fi
   if grep -qiE 'unexpected end|premature end|truncated|Read error \(39\)|Unexpected EOF|incomplete' /tmp/opening /tmp/unpacking
   then echo "defect truncated"; else echo "defect corrupt"; fi
@@ -62,13 +66,6 @@ if [ "$form" = directory ]; then
     if [ -z "$found" ] || ! mv -T -- "$found" "$spaces/$number"; then echo "defect missing_object"; continue; fi
     ln -s "$spaces/$number" "$link"
   done
-  mkdir -p "$data/pg_wal"
-  if [ -d "$beside/wal" ] && [ ! -L "$beside/wal" ]; then
-    echo "archive yes"
-    find "$beside/wal" -maxdepth 1 -type f -regextype posix-extended \
-      -regex '.*/([0-9A-F]{24}|[0-9A-F]{8}\.history)' -exec mv -f -t "$data/pg_wal" {} +
-    if [ -f "$beside/wal/covered-until" ]; then mv "$beside/wal/covered-until" /scratch/covered-until; fi
-  fi
 else
   beside=$(dirname "$root/$name")
   unpack "$root/$name" "$data"
@@ -90,6 +87,13 @@ else
     done <"$data/tablespace_map"
   fi
   if [ -f "$beside/backup_manifest" ]; then mv "$beside/backup_manifest" "$data/backup_manifest"; fi
+fi
+mkdir -p "$data/pg_wal"
+if [ -d "$beside/wal" ] && [ ! -L "$beside/wal" ]; then
+  echo "archive yes"
+  find "$beside/wal" -maxdepth 1 -type f -regextype posix-extended \
+    -regex '.*/([0-9A-F]{24}|[0-9A-F]{8}\.history)' -exec mv -f -t "$data/pg_wal" {} +
+  if [ -f "$beside/wal/covered-until" ]; then mv "$beside/wal/covered-until" /scratch/covered-until; fi
 fi
 find "$data" "$spaces" ! -type f ! -type d ! -type l -delete
 chmod -R u+rwX,go-rwx "$data" "$spaces" || exit 91
