@@ -84,8 +84,8 @@ def judged(trial: Trial, clean: tuple[CleanPoint, ...], engine: str) -> Iterator
         if not expected:
             yield CheckResult(name=CANARY, level=2, verdict=Verdict.PASSED, code="canary_not_yet")
             return
-        code = "canary_lost" if known else "canary_missing"
-        yield shape.result(CANARY, code, wrong=True, proved=known, level=3)
+        what = "canary_lost" if known else "canary_missing"
+        yield shape.result(CANARY, what, wrong=True, proved=known, level=3)
     elif said == ALTERED:
         yield shape.result(CANARY, "canary_altered", wrong=True, proved=True, level=3)
     elif (moment := written_at(trial)) is None:

@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 
 from backupguard.contracts import Trial
 from backupguard.model import CheckResult, CleanPoint, Fingerprint, Measured, Verdict
+from restore_tests import shape
 from restore_tests.settings import DatabaseSettings, Invariant
 
 #: Greater numbers have no place in a record.
@@ -143,14 +144,14 @@ def judged(
 def _held(now: Measured, older: Measured | None, newer: Measured | None) -> CheckResult:
     broken = now.breaks(older) if older is not None else None
     later = newer.breaks(now) if newer is not None else None
-    code, verdict = "ok", Verdict.PASSED
+    said, verdict = shape.OK, Verdict.PASSED
     if broken:
-        code = "invariant_shrank" if now.digest is None else "invariant_reopened"
+        said = "invariant_shrank" if now.digest is None else "invariant_reopened"
         verdict = Verdict.FAILED
     elif later:
-        code = "warning_invariant_later"
+        said = f"{shape.WARNING}invariant_later"
     elif broken is None and later is None:
-        code = "invariant_first"
+        said = "invariant_first"
     numbers = {"now": now.value}
     if older is not None:
         numbers["before"] = older.value
@@ -161,9 +162,9 @@ def _held(now: Measured, older: Measured | None, newer: Measured | None) -> Chec
         name=now.name,
         level=3,
         verdict=verdict,
-        code=code,
+        code=said,
         numbers=numbers,
-        configured=code != "invariant_first",
+        configured=said != "invariant_first",
     )
 
 

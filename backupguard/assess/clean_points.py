@@ -393,7 +393,10 @@ def of_application(
     aside: Collection[PointKey] = (),
 ) -> Search | None:
     """Return where an application's search is; reads lists of points only where there is one."""
-    judged = standing(tested, promises(settings, application), accepted_at(store, application))
+    promised = promises(settings, application)
+    if not promised and not any(one.health is Health.BAD for one in tested.points.values()):
+        return None
+    judged = standing(tested, promised, accepted_at(store, application))
     if not is_bad(judged):
         return None
     return search(judged, _listed(store, settings, application, judged, now), aside)

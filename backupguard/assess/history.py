@@ -18,6 +18,7 @@ from backupguard.assess import (
     weakenings,
 )
 from backupguard.assess.backups import Remembered
+from backupguard.assess.clean_points import TestedPoints
 from backupguard.contracts import Store
 from backupguard.controls.chf_01 import said_encrypted
 from backupguard.model import (
@@ -136,6 +137,7 @@ class History:
         self.waivers = waivers.Waivers()
         self.clock = record_clock.RecordClock(store)
         self.declared = declared.DeclaredTests()
+        self.tested: dict[Subject, TestedPoints] = {}
 
     def update(self) -> None:
         """Read the facts recorded since the last call."""
@@ -272,6 +274,7 @@ class History:
         if declared.is_declared(fact):
             self.declared.learn(fact)
             return
+        self.tested.setdefault(subject, TestedPoints()).learn(fact)
         if verdict == Verdict.PASSED:
             self.passed[subject] = fact
         point = found.get("point")

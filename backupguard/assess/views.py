@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
-from backupguard.assess import job_known, media, reach
+from backupguard.assess import clean_points, job_known, media, reach
 from backupguard.assess.copies import copies_of, listed
 from backupguard.assess.estate import site_forecast
 from backupguard.assess.forecast import Forecast, Return
@@ -163,6 +163,8 @@ class Views:
         latest |= self._history.declared.of(subject)
         for repository, fact in self._history.failed_points(subject).items():
             latest[f"restore-test.failed-point/{repository}"] = fact
+        search = self._search(subject, name)
+        latest |= self._reached(search)
         steps = sum((step.duration for step in owner.recovery.steps), timedelta(0))
         back = self._returns[name]
         if back.basis is not None and back.basis.fact is not None:
@@ -207,6 +209,7 @@ class Views:
                 ],
                 **offline,
                 forecast=_forecast(back),
+                reached=_reached(search),
                 repositories_since=self._repositories_since(owner),
                 reach=self._history.looks.of_media(name, self._settings),
                 today=job_known.day_of(self._now, self._timezone),
@@ -215,6 +218,26 @@ class Views:
                 ),
             ),
         )
+
+    def _search(self, subject: Subject, name: str) -> clean_points.Search | None:
+        """Return where an application's search for its last clean point is."""
+        tested = self._history.tested.get(subject)
+        if tested is None:
+            return None
+        aside = tested.set_aside(0)
+        return clean_points.of_application(
+            self._store, self._settings, name, tested, self._now, aside=aside
+        )
+
+    def _reached(self, search: clean_points.Search | None) -> dict[str, Fact]:
+        """Return the tests of the first bad point and of the last clean one."""
+        if search is None:
+            return {}
+        found = {
+            "restore-test.first-bad": self._store.fact(search.bad.seq),
+            "restore-test.last-clean": self._store.fact(search.clean.seq) if search.clean else None,
+        }
+        return {kind: fact for kind, fact in found.items() if fact is not None}
 
     def _repositories_since(self, owner: Application) -> dict[str, Json]:
         """Return when each repository of an application was first judged; None: never yet."""
@@ -493,6 +516,24 @@ def _known_as(name: str, fact: Fact | None) -> dict[str, Fact]:
 
 def _seconds(duration: timedelta | None) -> int | None:
     return None if duration is None else int(duration.total_seconds())
+
+
+def _reached(search: clean_points.Search | None) -> dict[str, Json] | None:
+    if search is None:
+        return None
+    clean = search.clean
+    return {
+        "check": search.bad.check,
+        "code": search.bad.code,
+        "bad_at": search.bad.at,
+        "bad_point": search.bad.point,
+        "bad_repository": search.bad.repository,
+        "clean_at": clean.at if clean is not None else None,
+        "clean_point": clean.point if clean is not None else None,
+        "clean_repository": clean.repository if clean is not None else None,
+        "between": search.between,
+        "unverified": search.unverified,
+    }
 
 
 def _forecast(back: Return) -> dict[str, Json]:

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 import typer
 
-from backupguard.cli import common, declared_test, escrow, restore_test_due
+from backupguard.cli import bisect_points, common, declared_test, escrow, restore_test_due
 from backupguard.cli.acting import RunJson, Wanted, act, exit_code, label, sentence
 from backupguard.daemon import client
 from backupguard.daemon.requests import author
@@ -47,6 +47,10 @@ def restore_test(
     ] = False,
     due: Annotated[
         bool, typer.Option("--due", help="Start nothing: say what is due, by when, why not done.")
+    ] = False,
+    bisect: Annotated[
+        bool,
+        typer.Option("--bisect", help="Test points between until the last clean one is known."),
     ] = False,
     record: Annotated[
         Path | None,
@@ -89,6 +93,8 @@ def restore_test(
         raise UsageError("unknown_subject", subject=repository_subject(repository))
     if due:
         return restore_test_due.show(settings, chosen, as_json=as_json)
+    if bisect:
+        return bisect_points.bisect(settings, chosen, as_json=as_json)
     options: dict[str, Json] = {"repository": repository, "point": point}
     if at is not None:
         options["at"] = _moment(at, settings.site.timezone)
@@ -190,6 +196,14 @@ def _show(run: RunJson, result: Mapping[str, Any] | None) -> None:
     if result.get("key") == "escrow":
         common.say("restore-test.escrowed")
     common.say("restore-test.level", level=words.text(f"level.{result['level']}"))
+    part = result.get("partial")
+    if part is not None:
+        common.say("restore-test.part", percent=part["percent"])
+        since = part["covered_since"]
+        if since is not None:
+            common.say("restore-test.part_covered", time=words.time(from_us(since)))
+        else:
+            common.say("restore-test.part_uncovered")
     phases = ", ".join(
         f"{words.text('phase.' + phase['phase'])} {words.duration(phase['duration_ms'])}"
         for phase in result["phases"]
@@ -197,8 +211,11 @@ def _show(run: RunJson, result: Mapping[str, Any] | None) -> None:
     common.say("restore-test.phases", phases=phases)
     if result["data_loss_ms"] is not None:
         common.say("restore-test.loss", loss=words.duration(result["data_loss_ms"]))
+    if result.get("canary_at") is not None:
+        common.say("restore-test.canary", time=words.time(from_us(result["canary_at"])))
     for check in result["checks"]:
-        if check["verdict"] != Verdict.PASSED.value or check["configured"]:
+        measured = check["configured"] or check["code"] == "invariant_first"
+        if check["verdict"] != Verdict.PASSED.value or measured:
             numbers = ", ".join(
                 f"{label('report.number', name)} {words.number(value)}"
                 for name, value in check["numbers"].items()

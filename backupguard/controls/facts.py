@@ -21,6 +21,8 @@ application
         per repository the newest one that passed or failed ("-": no repository was reached), and
         `restore-test.age/CLASS`, the newest such one of a point of that age (`model.AgeClass`), and
         `restore-test.forecast`, the one that the recovery forecast rests on
+        `restore-test.first-bad` and `restore-test.last-clean`: the tests of those points, where a
+        search for the last clean point is or was,
         `restore-test.declared/SEQ`: every test told of (origin imported or attested) that stands; all
         the others are observed
     children: its jobs (without those of unproven repositories, for controls that rest on points)
@@ -45,7 +47,11 @@ application
         on failed a test since)),
         `reach` (per medium: `targets`, `vantages`: how many, `proved_at`, `fresh_until` (since when
         and until when production is proved to reach none of them; None: it is not), `answers`
-        (`target`, `name`, `port`, `vantage`, `seen_at`, `seq`; None))
+        (`target`, `name`, `port`, `vantage`, `seen_at`, `seq`; None)),
+        `reached` (while the newest point that anything is known of is bad: `bad_at`, `bad_point`,
+        `bad_repository` (of the oldest bad one that no clean one follows), `check`, `code`,
+        `clean_at`, `clean_point`, `clean_repository` (None: none is known), `between` (points not
+        known between the two), `unverified` (of those); None)
 job
     settings: `application`, `job`, `repository`, `selection` (equal for copies of the same data),
         `interval_s` (None: neither schedule nor interval), `grace_s`

@@ -11,6 +11,8 @@ from backupguard.model import Fact, Judgement, Policy, Scope, Verdict, View, to_
 
 #: A test told of: what was restored is damaged (and not: it could not be restored).
 _DAMAGED = "declared_damaged"
+#: The site says that its job writes a canary, and there is none.
+_NO_CANARY = "warning_canary_missing"
 
 
 class RestoredContent:
@@ -26,6 +28,9 @@ class RestoredContent:
         if behind is not None:
             return behind
         tests = facts.concluded(view, now)
+        reached = _reached(view, policy)
+        if reached is not None:
+            return reached
         for test in tests.values():
             wrong = _checks(test, Verdict.FAILED)
             if wrong:
@@ -60,7 +65,7 @@ class RestoredContent:
                 policy, now, tested_at, "reason.RST-02.not_reached", newest,
                 code=facts.code(result), tested_at=tested_at,
             )  # fmt: skip
-        content = self._passed(view, policy, newest, result)
+        content = self._passed(view, policy, newest, now)
         valid_until = tested_at + facts.allowed_s(policy) * facts.SECOND
         if to_us(now) <= valid_until:
             return content
@@ -94,9 +99,8 @@ class RestoredContent:
             return facts.warning("reason.RST-02.unsigned", best, newest, **said)
         return facts.compliant("reason.RST-02.declared", best, newest, **said)
 
-    def _passed(
-        self, view: View, policy: Policy, test: Fact, result: Mapping[str, Any]
-    ) -> Judgement:
+    def _passed(self, view: View, policy: Policy, test: Fact, now: datetime) -> Judgement:
+        result = facts.data(test)
         level = facts.number(result.get("level")) or 0
         tested_at = facts.seen_at(test)
         loss_ms = facts.number(result.get("data_loss_ms"))
@@ -116,13 +120,49 @@ class RestoredContent:
             return facts.warning(
                 "reason.RST-02.undecided", test, check=name, code=code, count=len(undecided)
             )
+        if any(check.get("code") == _NO_CANARY for check in result.get("checks") or ()):
+            return facts.warning("reason.RST-02.canary_missing", test, tested_at=tested_at)
         if not facts.number(result.get("checks_configured")):
             return facts.warning("reason.RST-02.no_business_check", test, level=level)
-        if not result.get("baseline_accepted"):
+        part = facts.part_tested(test, now)
+        if part is None and not result.get("baseline_accepted"):
             return facts.warning("reason.RST-02.provisional", test, level=level)
         if level < facts.seconds(policy, "level"):
             return facts.warning("reason.RST-02.level", test, level=level)
+        if part is not None:
+            said = {"level": level, "tested_at": tested_at, **part[0]}
+            if not part[1]:
+                return facts.warning("reason.RST-02.part_uncovered", test, **said)
+            return facts.compliant("reason.RST-02.part", test, **said)
         return facts.compliant("reason.RST-02.proved", test, level=level, tested_at=tested_at)
+
+
+def _reached(view: View, policy: Policy) -> Judgement | None:
+    """Return the finding for content that is bad from some point on, with the last clean point.
+
+    None where the newest point is not bad, or none is known to be clean.
+    """
+    found: Mapping[str, Any] | None = view.known.get("reached")
+    if not found or found.get("clean_at") is None:
+        return None
+    reason = "reason.RST-02.reached"
+    if found["between"]:
+        reason += "_between"
+    return facts.non_compliant(
+        policy.severity,
+        reason,
+        view.latest.get("restore-test.first-bad"),
+        view.latest.get("restore-test.last-clean"),
+        check=str(found["check"]) or "—",
+        code=f"@code.{found['code'] or 'none'}",
+        bad_at=int(found["bad_at"]),
+        bad_point=str(found["bad_point"])[:10],
+        clean_at=int(found["clean_at"]),
+        clean_point=str(found["clean_point"])[:10],
+        repository=str(found["clean_repository"]),
+        between=int(found["between"]),
+        unverified=int(found["unverified"]),
+    )
 
 
 def _enough(policy: Policy) -> int:

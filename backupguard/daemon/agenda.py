@@ -16,6 +16,7 @@ from apscheduler.triggers.interval import IntervalTrigger
 
 from backupguard.contracts import Store
 from backupguard.daemon import cadence, pauses
+from backupguard.daemon.bisection import Bisection
 from backupguard.daemon.requests import SCHEDULE, request
 from backupguard.errors import StoreError
 from backupguard.model import RunState
@@ -98,6 +99,7 @@ class Agenda:
         self._last: dict[cadence.Key, cadence.LastSlot | None] = {}
         self._schedules: tuple[cadence.Schedule, ...] = ()
         self._made_of: Settings | None = None
+        self._bisection = Bisection(store)
         self._scheduler = BlockingScheduler(
             timezone=UTC, executors={"default": DebugExecutor()}, daemon=True
         )
@@ -173,6 +175,7 @@ class Agenda:
         known = {key: last for key, last in self._last.items() if last is not None}
         for wanted in cadence.due(self._schedules, known, now):
             self._last[wanted.schedule.key] = self._enqueue(wanted)
+        self._bisection.ask(settings, now)
 
     def _enqueue(self, wanted: cadence.Due) -> cadence.LastSlot:
         """Insert the run; where the slot was done before the clock went back, a further attempt.

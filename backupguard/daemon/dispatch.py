@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from backupguard.daemon.cadence import Key, Schedule, open_repositories
-from backupguard.daemon.requests import SCHEDULE
+from backupguard.daemon.requests import BISECTION, SCHEDULE
 from backupguard.model import Run
 
 if TYPE_CHECKING:
@@ -45,7 +45,8 @@ def may_start(
         request = run.request
         if request.exclusive in held or taken[request.resource] >= allowed.get(request.resource, 1):
             continue
-        if request.requested_by == SCHEDULE and (paused or not _open(run, schedules, now)):
+        ours = request.requested_by in {SCHEDULE, BISECTION}
+        if ours and (paused or not _open(run, schedules, now)):
             continue
         taken[request.resource] += 1
         held.add(request.exclusive)

@@ -28,8 +28,10 @@ RESOURCES = {
 SCHEDULE = "schedule"
 #: `requested_by` of restore tests of a copy whose medium was attached.
 MEDIUM = "medium"
+#: `requested_by` of restore tests between a clean point and a bad one.
+BISECTION = "bisection"
 #: What BackupGuard starts by itself.
-BY_ITSELF = frozenset({SCHEDULE, MEDIUM})
+BY_ITSELF = frozenset({SCHEDULE, MEDIUM, BISECTION})
 
 
 def request(

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from backupguard.assess.clean_points import Search, of_application
 from backupguard.assess.estate import site_forecast
 from backupguard.assess.forecast import Forecast, Return
 from backupguard.assess.history import History, payload
-from backupguard.model import PointState, RecoveryPoint, from_us
+from backupguard.model import PointState, RecoveryPoint, application_subject, from_us
 from backupguard.reports import production
 
 if TYPE_CHECKING:
@@ -77,6 +78,9 @@ class PlannedReturn:
     others: tuple[OtherCopy, ...]
     keys: tuple[KeyPlace, ...]
     tools: Mapping[str, str]  # programs of the test, with their versions
+    search: Search | None = (
+        None  # newer points are bad: the copies above are no newer than the clean
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,15 +109,24 @@ def recovery_plan(store: Store, settings: Settings, now: datetime) -> RecoveryPl
         timezone=settings.site.timezone,
         made_at=now,
         forecast=found,
-        applications=tuple(_planned(store, settings, one, now) for one in found.returns),
+        applications=tuple(_planned(store, settings, one, now, history) for one in found.returns),
     )
 
 
-def _planned(store: Store, settings: Settings, back: Return, now: datetime) -> PlannedReturn:
+def _planned(
+    store: Store, settings: Settings, back: Return, now: datetime, history: History
+) -> PlannedReturn:
     owner = settings.applications[back.application]
-    points = _points(store, back.application, owner, now)
+    search = _search(store, settings, back.application, now, history)
+    clean = search.clean if search is not None else None
+    until = now if clean is None else min(now, from_us(clean.at))
+    points = _points(
+        store, back.application, owner, until, limit=_NEWEST if clean is None else None
+    )
     basis = back.basis
     chosen = basis.repository if basis is not None else _fullest(points)
+    if clean is not None:
+        chosen = clean.repository
     test = payload(basis.fact) if basis is not None and basis.fact is not None else {}
     tools = {str(name): str(version) for name, version in (test.get("tools") or {}).items()}
     asked = owner.restore_test.engine if owner.restore_test is not None else None
@@ -134,16 +147,31 @@ def _planned(store: Store, settings: Settings, back: Return, now: datetime) -> P
         ),
         keys=_keys(settings, chosen) if chosen is not None else (),
         tools=tools,
+        search=search,
     )
 
 
+def _search(
+    store: Store, settings: Settings, application: str, now: datetime, history: History
+) -> Search | None:
+    """Return between which points damage came in, None where the newest one is not bad."""
+    tested = history.tested.get(application_subject(application))
+    if tested is None:
+        return None
+    return of_application(store, settings, application, tested, now, aside=tested.set_aside(0))
+
+
 def _points(
-    store: Store, application: str, owner: Application, now: datetime
+    store: Store,
+    application: str,
+    owner: Application,
+    now: datetime,
+    limit: int | None = None,
 ) -> dict[tuple[str, str], RecoveryPoint]:
-    """Return the newest restorable point of each job, by job and repository."""
+    """Return the newest restorable point of each job until a time, by job and repository."""
     found: dict[tuple[str, str], RecoveryPoint] = {}
     for job, backup in owner.backups.items():
-        newest = store.points(f"{application}.{job}", backup.repository, limit=_NEWEST)
+        newest = store.points(f"{application}.{job}", backup.repository, limit=limit)
         usable = [point for point in newest if point.state in _USABLE and point.at <= now]
         if usable:
             found[job, backup.repository] = usable[0]
@@ -289,8 +317,31 @@ def _as_json(one: PlannedReturn) -> dict[str, Any]:
             }
             for other in one.others
         ],
+        "last_clean_point": _clean_as_json(one.search),
         "keys": [
             {"use": key.use, "kind": key.kind, "reference": key.reference} for key in one.keys
         ],
         "tools": dict(one.tools),
+    }
+
+
+def _clean_as_json(search: Search | None) -> dict[str, Any] | None:
+    if search is None:
+        return None
+    clean = search.clean
+    return {
+        "clean": {
+            "repository": clean.repository,
+            "point": clean.point,
+            "point_at": from_us(clean.at).isoformat(),
+        }
+        if clean is not None
+        else None,
+        "first_bad": {
+            "repository": search.bad.repository,
+            "point": search.bad.point,
+            "point_at": from_us(search.bad.at).isoformat(),
+        },
+        "between": search.between,
+        "unverified": search.unverified,
     }

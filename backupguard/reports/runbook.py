@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from backupguard.assess.clean_points import Search
 from backupguard.assess.forecast import STEPS, TEST, Return
 from backupguard.language import Words
 from backupguard.model import from_us
@@ -108,6 +109,8 @@ def _application(number: int, one: PlannedReturn, words: Words) -> Iterator[str]
     for key in one.keys:
         use, kind = text(f"plan.key.{key.use}"), text(f"plan.key.{key.kind}")
         yield f"- {text('plan.key', use=use, kind=kind)} `{key.reference}`"
+    if one.search is not None:
+        yield f"- **{_clean(one.search, words)}**"
     for other in one.others:
         where = f"{other.repository} ({other.job})"
         at = words.time(other.point_at)
@@ -137,6 +140,18 @@ def _application(number: int, one: PlannedReturn, words: Words) -> Iterator[str]
 
 def _tools(one: PlannedReturn) -> str:
     return ", ".join(f"{name} {version}" for name, version in sorted(one.tools.items()))
+
+
+def _clean(search: Search, words: Words) -> str:
+    bad = words.time(from_us(search.bad.at))
+    if search.clean is None:
+        return words.text("plan.no_clean", bad=bad)
+    return words.text(
+        "plan.clean",
+        clean=words.time(from_us(search.clean.at)),
+        bad=bad,
+        between=search.between,
+    )
 
 
 def _basis(back: Return, words: Words) -> str:

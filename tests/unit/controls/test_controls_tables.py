@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from backupguard.model import View, to_us
+from backupguard.model import Fact, View, to_us
 from tests.unit.controls import declared_tables, rotation_tables
 from tests.unit.controls.backup_tables import ANO_01, JOB_01, PDM_01, RET_01
 from tests.unit.controls.control_facts import (
@@ -157,6 +159,25 @@ WRONG = result_of(
         check("lits", "passed"),
     ],
 )
+
+
+def reached(*tests: Fact, clean_at: int | None = to_us(NOW - 3 * DAY), between: int = 0) -> View:
+    found = {
+        "check": "séjours",
+        "code": "invariant_shrank",
+        "bad_at": to_us(NOW - 2 * DAY),
+        "bad_point": "p11",
+        "bad_repository": "nas",
+        "clean_at": clean_at,
+        "clean_point": "p10",
+        "clean_repository": "nas",
+        "between": between,
+        "unverified": 0,
+    }
+    view = application(*tests)
+    return replace(view, known={**view.known, "reached": found})
+
+
 RST_02 = [
     (application(passed(DAY)), "compliant", None, "info", "proved"),
     (application(WRONG), "non_compliant", None, "critical", "failed"),
@@ -189,6 +210,17 @@ RST_02 = [
         None,
         "warning",
         "undecided",
+    ),
+    # the newest point is bad, whatever a test of another one says
+    (reached(passed(DAY)), "non_compliant", None, "critical", "reached"),
+    (reached(passed(DAY), between=3), "non_compliant", None, "critical", "reached_between"),
+    (reached(WRONG, clean_at=None), "non_compliant", None, "critical", "failed"),
+    (
+        application(passed(DAY, checks=[check("canary", "passed", "warning_canary_missing")])),
+        "warning",
+        None,
+        "warning",
+        "canary_missing",
     ),
     (application(first_seen=NOW - DAY), "not_measurable", NEVER, "info", "never"),
     (application(UNSURE), "not_measurable", NEVER, "info", "never"),
