@@ -29,7 +29,7 @@ HEAVY = (
 #: The commands the design lists for now, in its order.
 IN_HELP = [
     "run", "config", "doctor", "discover", "inventory", "probe", "vantage", "restore-test",
-    "prepare-instance", "baseline", "pause", "status", "why", "plan", "report", "report-run", "evidence", "attest",
+    "prepare-instance", "baseline", "canary", "pause", "status", "why", "plan", "report", "report-run", "evidence", "attest",
     "waive", "media", "demo",
 ]  # fmt: skip
 
