@@ -1,7 +1,7 @@
 """Barman's backups, from the files of its catalogue; nothing is called and nothing is written.
 
-Listings only: what cannot be seen from a listing is left to a restore. See `wal_points` for how far
-the log leads from each backup; gaps are reckoned from the segments that are there.
+See `wal_points` for how far the log leads from each backup; gaps are reckoned from the segments that
+are there. A fetch copies a backup and its log (`barman_fetch`); only a restore verifies anything.
 """
 
 from __future__ import annotations
@@ -10,16 +10,21 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from backupguard.contracts import (
+    Capability,
     Context,
+    Fetched,
+    FetchRequest,
     JobSelector,
     LockSeen,
     Repository,
     RepositoryState,
 )
 from backupguard.errors import (
+    Changing,
     ConfigurationError,
     ConfigurationProblem,
     Misunderstood,
@@ -32,12 +37,13 @@ from backupguard.repositories.barman_catalogue import (
     backups,
     servers,
 )
+from backupguard.repositories.barman_fetch import Standing, fetch
 from backupguard.repositories.barman_settings import BarmanSettings
 from backupguard.repositories.devices import device_of_path
 from backupguard.repositories.listing_only import ListingOnly
 from backupguard.repositories.lockfiles import lock_of
 from backupguard.repositories.opening import ReadingType
-from backupguard.repositories.wal import parse_segment
+from backupguard.repositories.wal import Archive, parse_segment
 from backupguard.repositories.wal_points import Covered, Physical, cover
 
 #: Barman's `BackupInfo` statuses.
@@ -51,6 +57,7 @@ _STATES: Mapping[str, PointState] = {
     "RETRIEVING": PointState.RUNNING,
 }
 _USABLE = frozenset({PointState.COMPLETE, PointState.WARNING})
+_CAPABILITIES = frozenset({Capability.FETCH, Capability.PITR})
 _FUTURE_TOLERANCE = timedelta(minutes=5)
 
 
@@ -76,6 +83,8 @@ def server_name(selector: JobSelector) -> str:
 
 class BarmanRepository(ListingOnly):
     """Barman's home directory."""
+
+    capabilities = _CAPABILITIES
 
     def __init__(self, identifier: str, settings: BarmanSettings, context: Context) -> None:
         super().__init__(identifier, context)
@@ -114,6 +123,25 @@ class BarmanRepository(ListingOnly):
                     point = self._point(selector, info, covered.get(info.identifier), whole=whole)
                     yield replace(point, needs=needs[info.identifier])
 
+    def fetch(self, request: FetchRequest, into: Path) -> Fetched:
+        """Copy a backup and its log into the empty directory `into` (`barman_fetch`)."""
+        self._context.cancel.raise_if_set()
+        name = server_name(request.selector)
+        server = self._settings.path / name
+        found = backups(server, self._identifier)
+        info = next((one for one in found if one.identifier == request.point.native_id), None)
+        if info is None:
+            raise Changing("repository_changed", repository=self._identifier)
+        held = archive(server, info.segment_size, self._identifier)
+        same = [one for one in found if one.segment_size == info.segment_size]
+        standing = Standing(
+            server=server,
+            info=info,
+            archive=held,
+            covered=self._covered_by(held, same).get(info.identifier),
+        )
+        return fetch(self._context, self._identifier, self._settings, standing, request, into)
+
     # ---- details
 
     def _covered(self, name: str, found: Sequence[BackupInfo]) -> Mapping[str, Covered]:
@@ -121,15 +149,19 @@ class BarmanRepository(ListingOnly):
         covered: dict[str, Covered] = {}
         for size in sorted({info.segment_size for info in found}):
             held = archive(self._settings.path / name, size, self._identifier)
-            physical = [self._physical(info) for info in found if info.segment_size == size]
-            covered |= cover(
-                [one for one in physical if one is not None],
-                held,
-                now=self._context.now(),
-                settle=self._settings.archive_settle,
-                expires=False,
-            )
+            same = [info for info in found if info.segment_size == size]
+            covered |= self._covered_by(held, same)
         return covered
+
+    def _covered_by(self, held: Archive, found: Sequence[BackupInfo]) -> Mapping[str, Covered]:
+        physical = [self._physical(info) for info in found]
+        return cover(
+            [one for one in physical if one is not None],
+            held,
+            now=self._context.now(),
+            settle=self._settings.archive_settle,
+            expires=False,
+        )
 
     def _physical(self, info: BackupInfo) -> Physical | None:
         if (
@@ -164,6 +196,8 @@ class BarmanRepository(ListingOnly):
             )
             if value is not None
         }
+        if info.version is not None and info.version.isdigit():
+            extra["postgresql"] = str(int(info.version) // 10000)
         if state in _USABLE:
             if covered is not None and covered.gap is not None:
                 extra["wal_gap"] = covered.gap
@@ -228,4 +262,4 @@ def _open(identifier: str, settings: Any, context: Context) -> Repository:
 
 
 #: The entry point `barman`.
-BARMAN = ReadingType("barman", BarmanSettings, _open, capabilities=ListingOnly.capabilities)
+BARMAN = ReadingType("barman", BarmanSettings, _open, capabilities=_CAPABILITIES)

@@ -26,6 +26,7 @@ class BarmanSettings(RepositorySettings):
     lock_path: Path | None = None  # barman_lock_directory; left out: `path`
     # A segment that came before one that precedes it is late, and missed only after this.
     archive_settle: Duration = timedelta(minutes=15)
+    fetch_timeout: Duration = timedelta(hours=12)
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -10,6 +10,8 @@ import pytest
 
 from backupguard.demo.s3_server import RIGHTS, S3Server, running
 from backupguard.testing import TestContext, context
+from tests.integration.repositories.barman_maker import Barman
+from tests.integration.repositories.barman_maker import make as make_barman
 from tests.integration.repositories.borg_maker import VERSIONS as BORG_VERSIONS
 from tests.integration.repositories.borg_maker import Borg
 from tests.integration.repositories.borg_maker import fill as fill_borg
@@ -54,6 +56,14 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     rights = {**RIGHTS, "locker": locker, "bypasser": (*locker, "BypassGovernanceRetention")}
     with running(tmp_path_factory.mktemp("s3") / "server", rights=rights) as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def barman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Barman]:
+    """Return a cluster and what Barman keeps of it, see `barman_maker.make`."""
+    made = make_barman(tmp_path_factory.mktemp("barman"))
+    yield made
+    made.cluster.stop()
 
 
 @pytest.fixture(scope="session")

@@ -2,16 +2,12 @@ import fcntl
 import gzip
 import json
 import shutil
-import subprocess
-from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
 
-from backupguard.contracts import JobSelector
 from backupguard.errors import (
     AccessRefused,
     BackupDefect,
@@ -22,103 +18,9 @@ from backupguard.errors import (
 )
 from backupguard.model import PointKind, PointState
 from backupguard.repositories.barman import BARMAN
-from backupguard.repositories.barman_settings import BarmanSettings
 from backupguard.testing import TestContext
 from backupguard.testing.repositories import RepositoryCase, RepositoryContract
-from tests.postgres import BINARIES, Cluster, start_cluster
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Barman:
-    """A real Barman, its home, and the cluster it backs up as server `dpi`."""
-
-    directory: Path
-    cluster: Cluster
-
-    @property
-    def home(self) -> Path:
-        return self.directory / "home"
-
-    def run(self, *arguments: str) -> str:
-        done = subprocess.run(
-            ["barman", "-c", self.directory / "barman.conf", *arguments],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    def switch(self) -> None:
-        """Write something and have Barman archive the segment."""
-        ask = ("psql", "-qAtX", "postgres", "-c")
-        self.cluster.run(*ask, "create table if not exists stays (n int)")
-        self.cluster.run(*ask, "insert into stays values (1)")
-        name = self.cluster.run(*ask, "select pg_walfile_name(pg_switch_wal())").stdout.decode()
-        self.cluster.run(
-            *ask,
-            "do $$ begin for i in 1..500 loop "
-            f"if (select last_archived_wal >= '{name.strip()}' from pg_stat_archiver) then exit; "
-            "end if; perform pg_sleep(0.02); perform pg_stat_clear_snapshot(); end loop; end $$",
-        )
-        self.run("archive-wal", "dpi")
-
-    def segments(self, home: Path | None = None) -> dict[str, Path]:
-        found = (home or self.home).glob("dpi/wals/*/*")
-        return {path.name: path for path in found if len(path.name) == 24}
-
-    def settings(self, home: Path | None = None, **more) -> BarmanSettings:
-        values = {"type": "barman", "path": home or self.home, "archive_settle": "0s"}
-        return BarmanSettings(**{**values, "lock_path": self.directory / "lock", **more})
-
-
-@pytest.fixture(scope="module")
-def barman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Barman]:
-    """Two backups with log after each of them."""
-    directory = tmp_path_factory.mktemp("barman")
-    for name in ("home/dpi/incoming", "lock", "conf.d"):
-        (directory / name).mkdir(parents=True)
-    cluster = start_cluster(directory / "pg")
-    made = Barman(directory=directory, cluster=cluster)
-    with (cluster.directory / "postgresql.conf").open("a") as file:
-        file.write("wal_level = replica\narchive_mode = on\n")
-        file.write(f"archive_command = 'cp %p {made.home}/dpi/incoming/%f'\n")
-    subprocess.run(
-        [*(BINARIES / "pg_ctl", "-D", cluster.directory, "-l", cluster.directory / "log", "-w"),
-         *("-m", "fast", "restart")],
-        check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    user = subprocess.run(["id", "-un"], capture_output=True, text=True, check=True).stdout.strip()
-    connection = f"host={cluster.socket} user=hospital dbname=postgres"
-    (directory / "barman.conf").write_text(
-        f"""[barman]
-barman_home = {made.home}
-barman_user = {user}
-configuration_files_directory = {directory}/conf.d
-log_file = {directory}/log
-barman_lock_directory = {directory}/lock
-path_prefix = {BINARIES}
-compression = gzip
-[dpi]
-description = one
-conninfo = {connection}
-streaming_conninfo = {connection}
-backup_method = postgres
-archiver = on
-"""
-    )
-    made.switch()
-    for _ in range(2):
-        made.run("backup", "--wait", "dpi")
-        made.switch()
-    for _ in range(2):
-        made.switch()
-    yield made
-    cluster.stop()
-
-
-def selector(name: str | None = "dpi") -> JobSelector:
-    return JobSelector(job="dpi.nightly", application="dpi", name=name)
+from tests.integration.repositories.barman_maker import Barman, selector
 
 
 class TestBarman(RepositoryContract):
@@ -130,7 +32,7 @@ class TestBarman(RepositoryContract):
             settings_at=barman.settings,
             jobs=(selector(),),
             context=here,
-            files=0,
+            files=files_of(newest_info(barman.home).parent) + 1,  # a segment of the log
         )
 
 
@@ -140,6 +42,10 @@ def broken(barman: Barman, tmp_path: Path) -> Path:
         return names if Path(directory).name == "data" else []  # nobody looks there
 
     return Path(shutil.copytree(barman.home, tmp_path / "broken", symlinks=True, ignore=inside))
+
+
+def files_of(base: Path) -> int:
+    return sum(path.is_file() and not path.is_symlink() for path in base.rglob("*")) - 1
 
 
 def points(barman: Barman, here: TestContext, home: Path | None = None, **more):
