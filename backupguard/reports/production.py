@@ -243,9 +243,43 @@ def _openldap(artifact: str, _copy: Copy) -> tuple[str, ...]:
     )
 
 
+def _samba_ad(artifact: str, _copy: Copy) -> tuple[str, ...]:
+    place = "--targetdir=/var/lib/samba-restored"
+    return (
+        "systemctl stop samba-ad-dc",
+        f"samba-tool domain backup restore --newservername=NEW-NAME --backup-file={artifact} {place}",
+        "samba -s /var/lib/samba-restored/etc/smb.conf",
+        "samba-tool dbcheck --cross-ncs -s /var/lib/samba-restored/etc/smb.conf",
+    )
+
+
 def _files(artifact: str, _copy: Copy) -> tuple[str, ...]:
     options = "--archive --hard-links --acls --xattrs --numeric-ids"
     return (f"rsync {options} {artifact}/ PRODUCTION-DIRECTORY/",)
+
+
+def _instance(artifact: str, copy: Copy) -> tuple[str, ...]:
+    """A copy that is tested on a scratch server: SQL Server's by its name, else PostgreSQL's.
+
+    Nothing says REPLACE: a database that stands is never overwritten by a command of a plan.
+    """
+    if not artifact.rstrip("'\"").lower().endswith(".bak"):
+        return _postgresql(artifact, copy)
+    database = copy.database.replace("]", "]]")
+    disk = "FROM DISK = N'SERVER-DIRECTORY/$(FILE)'"
+    text = copy.database.replace("'", "''")
+    statements = (
+        f"RESTORE FILELISTONLY {disk}",
+        f"RESTORE VERIFYONLY {disk}",
+        f"RESTORE DATABASE [{database}] {disk} WITH RECOVERY, STATS = 5",
+        f"DBCC CHECKDB (N'{text}') WITH NO_INFOMSGS",
+    )
+    ask = 'sqlcmd -S PRODUCTION-SERVER -b -v FILE="$FILE" -Q '
+    return (
+        f'FILE="$(basename {artifact})"',
+        f"cp {artifact} SERVER-DIRECTORY/",
+        *(ask + quoted(statement) for statement in statements),
+    )
 
 
 def _unpack(name: str) -> str:
@@ -259,6 +293,7 @@ _ENGINES: Mapping[str, Callable[[str, Copy], tuple[str, ...]]] = {
     "firebird": _firebird,
     "openldap": _openldap,
     "files": _files,
+    "instance": _instance,
 }
 
 

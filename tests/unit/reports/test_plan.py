@@ -208,6 +208,23 @@ def test_a_page_has_the_exact_point_its_size_its_keys_and_its_measured_times(mad
     assert text.count("[restauré depuis ce dépôt le 14 juin 2026") == 2
 
 
+def test_a_copy_of_sql_server_is_restored_beside_what_stands(made: Made) -> None:
+    store, settings = made(application("dpi", "nas"))
+    record_test(store, "dpi", "nas", "instance")
+    copy = recovery_plan(store, settings, NOW).applications[0].copies[0]
+    fetched = production.Fetched(commands=(), artifacts=('"$RESTORE"/dpi.bak',))
+    odd = production.Copy(
+        repository="nas", settings=settings.repositories["nas"], point=copy.point, paths=(),
+        name=None, database="D'P]I", version="15",
+    )  # fmt: skip
+    lines = production.load("instance", fetched, odd)
+    assert lines is not None
+    assert "RESTORE DATABASE [D'\\''P]]I]" in "\n".join(lines).replace("'\"'\"'", "'\\''")
+    assert "REPLACE" not in " ".join(lines)
+    archive = production.Fetched(commands=(), artifacts=('"$RESTORE"/dpi.dump',))
+    assert any("pg_restore" in line for line in production.load("instance", archive, odd) or ())
+
+
 def test_what_was_never_tested_says_so(made: Made) -> None:
     store, settings = made(application("dpi", "nas", more=""))
     plan = recovery_plan(store, settings, NOW)
@@ -219,7 +236,9 @@ def test_what_was_never_tested_says_so(made: Made) -> None:
     assert f"restic restore {SNAPSHOT}" in said(plan)
 
 
-@pytest.mark.parametrize("engine", ["postgresql", "mariadb", "sqlite", "openldap", "files", "odd"])
+@pytest.mark.parametrize(
+    "engine", ["postgresql", "mariadb", "sqlite", "openldap", "files", "instance", "odd"]
+)
 def test_no_tuning_of_the_sandbox_reaches_production(made: Made, engine: str) -> None:
     store, settings = made(*(application(name, name) for name in POINTS))
     for name in POINTS:
