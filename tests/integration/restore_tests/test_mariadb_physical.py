@@ -139,6 +139,11 @@ def say(path: Path, old: str, new: str) -> None:
     path.write_text(text.replace(old, new), encoding="utf-8")
 
 
+def another_base(tree: Path) -> None:
+    shutil.rmtree(tree / "full")
+    (tree / "empty").rename(tree / "full")
+
+
 PAGE = 16384
 INFO, CHECKPOINTS = "xtrabackup_info", "xtrabackup_checkpoints"
 SABOTAGE: dict[str, tuple[Callable[[Path], object], str]] = {
@@ -170,10 +175,7 @@ CHAINS: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "the base gone": (lambda p: shutil.rmtree(p / "full"), "base_missing"),
     "one in the middle gone": (lambda p: shutil.rmtree(p / "inc-1"), "base_missing"),
-    "another base": (
-        lambda p: (shutil.rmtree(p / "full"), (p / "empty").rename(p / "full")),
-        "base_missing",
-    ),
+    "another base": (another_base, "base_missing"),
 }
 
 
