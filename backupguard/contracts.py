@@ -258,7 +258,12 @@ class RecordImports(SettingsModel):
 
 
 class EngineSettings(SettingsModel):
-    """What every engine's settings share; the engine's own checks are added by its subclass."""
+    """What every engine's settings share; the engine's own checks are added by its subclass.
+
+    `read_unnamed`: whether a table that names no engine may be read as this class.
+    """
+
+    read_unnamed: ClassVar[bool] = True
 
     engine: str | None = None  # left out: recognised from the artifact
     schedule: str | None = None  # cron; left out: by criticality

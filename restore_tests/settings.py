@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, ClassVar, Self
 from zoneinfo import ZoneInfo
 
 from pydantic import BeforeValidator, Field, StringConstraints, field_validator, model_validator
@@ -296,6 +296,8 @@ class InstanceTestSettings(DatabaseSettings):
 
     `instance` names the server: `[instances.NAME]`.
     """
+
+    read_unnamed: ClassVar[bool] = False
 
     instance: str = Field(default="", max_length=63)
 

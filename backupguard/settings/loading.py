@@ -187,7 +187,7 @@ def model_for(data: Mapping[str, Any]) -> type[Settings]:
     """Return the settings class for these tables; only the plug-ins named in them are imported.
 
     A `restore-test` table without `engine` that holds more than every engine knows needs the
-    engines that might read it: all of them but those that are asked only where they are named.
+    engines that might read it: all of them but those that say otherwise.
     """
     repositories: dict[str, type[RepositorySettings]] = {}
     engines: dict[str, type[EngineSettings]] = {}
@@ -207,8 +207,7 @@ def model_for(data: Mapping[str, Any]) -> type[Settings]:
             guessed.update(plugins.names(plugins.RESTORE_TESTS))
     for name in sorted(wanted | guessed):
         plugin = _importable(plugins.RESTORE_TESTS, name)
-        named = name in wanted or not getattr(plugin, "only_when_named", False)
-        if plugin is not None and named:
+        if plugin is not None and (name in wanted or plugin.settings.read_unnamed):
             engines[name] = plugin.settings
     for name in rules.table(data, "probes"):
         plugin = _importable(plugins.PROBES, name)
