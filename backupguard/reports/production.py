@@ -133,11 +133,20 @@ def _barman(copy: Copy) -> Fetched:
 
 def _directory(copy: Copy) -> Fetched:
     settings: Any = copy.settings
-    source = str(PurePosixPath(settings.path) / unquote(copy.point.native_id))
-    name = PurePosixPath(source).name
+    copied = "cp --recursive --preserve=timestamps"
+    # What an incremental copy builds on comes first, each to a directory of its own: names may be equal.
+    chain = (*reversed(copy.point.needs), copy.point.native_id)
+    sources = [str(PurePosixPath(settings.path) / unquote(name)) for name in chain]
+    if len(sources) > 1:
+        return Fetched(
+            commands=tuple(
+                f'{copied} {quoted(one)} "$RESTORE"/{n}' for n, one in enumerate(sources)
+            ),
+            artifacts=tuple(f'"$RESTORE"/{n}' for n in range(len(sources))),
+        )
     return Fetched(
-        commands=(f'cp --recursive --preserve=timestamps {quoted(source)} "$RESTORE"/',),
-        artifacts=(_below("$RESTORE", name),),
+        commands=(f'{copied} {quoted(sources[0])} "$RESTORE"/',),
+        artifacts=(_below("$RESTORE", PurePosixPath(sources[0]).name),),
     )
 
 
@@ -210,6 +219,36 @@ def _mariadb(artifact: str, copy: Copy) -> tuple[str, ...]:
     create = "mariadb --execute=" + quoted(f"create database `{database}`")
     check = f"mariadb-check --check {quoted(copy.database)}"
     return create, load, check
+
+
+def _mariadb_physical(artifacts: Sequence[str], copy: Copy) -> tuple[str, ...]:
+    """Copies of mariadb-backup: the full one, then what builds on it, prepared into one.
+
+    A tree of them is laid out by whoever made it: which is the full one, its name tells.
+    """
+    first, *more = artifacts
+    unpacked: tuple[str, ...] = ()
+    name = first.rstrip("'\"").lower()
+    if any(f".{kind}" in name for kind in ("mbstream", "xbstream", "xb")):
+        packed = name.endswith((".gz", ".zst", ".xz"))
+        stream = f"{_unpack(name)} {first} |" if packed else f"cat {first} |"
+        unpacked = ('mkdir "$RESTORE"/full', f'{stream} mbstream -x -C "$RESTORE"/full')
+        first = '"$RESTORE"/full'
+    elif copy.settings.type != "directory":
+        first, more = f"{first}/FULL-COPY", [f"{first}/EACH-INCREMENTAL-COPY-IN-ITS-ORDER"]
+    prepare = f"mariadb-backup --prepare --target-dir={first}"
+    return (
+        *unpacked,
+        prepare,
+        *(f"{prepare} --incremental-dir={one}" for one in more),
+        "systemctl stop mariadb",
+        "mv /var/lib/mysql /var/lib/mysql.before",
+        "install --directory --owner=mysql --group=mysql --mode=0700 /var/lib/mysql",
+        f"mariadb-backup --copy-back --target-dir={first}",
+        "chown --recursive mysql:mysql /var/lib/mysql",
+        "systemctl start mariadb",
+        "mariadb-check --all-databases --check",
+    )
 
 
 def _sqlite(artifact: str, _copy: Copy) -> tuple[str, ...]:
@@ -302,6 +341,8 @@ def load(engine: str, fetched: Fetched, copy: Copy) -> tuple[str, ...] | None:
     if fetched.cluster:
         service = f"postgresql@{copy.version}-main"
         return f"systemctl start {service}", "sudo -u postgres vacuumdb --all --analyze-only"
+    if engine == "mariadb-physical":
+        return _mariadb_physical(fetched.artifacts, copy)
     template = _ENGINES.get(engine)
     if template is None:
         return None
