@@ -62,7 +62,14 @@ _ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin", "LC_ALL": "C.UTF-8", "HOME": "/tmp
 #: Like slapadd, but what it says leaves only as tokens; one that names a URL reaches for a file.
 _ADD = """
 awk=$1 file=$2; shift 2
-grep -aqiE '^[a-z][a-z0-9;.-]*:<' "$file" && { echo hostile 1; exit 0; }
+LC_ALL=C awk '
+  function reaches_out() { return tolower(line) ~ /^[a-z0-9][a-z0-9;.-]*:</ }
+  /^ / { if (length(line) < 400) line = line substr($0, 2); next }  # one line, folded (RFC 2849)
+  reaches_out() { exit }
+  { line = $0 }
+  END { exit reaches_out() ? 3 : 0 }
+' "$file"
+case $? in 0) ;; 3) echo hostile 1; exit 0 ;; *) exit 1 ;; esac
 "$@" -l "$file" >/tmp/said 2>&1; status=$?
 awk "$awk" /tmp/said; echo status $status
 """
