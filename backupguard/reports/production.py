@@ -9,6 +9,7 @@ aws s3api get-object, pg_restore, psql, mariadb, slapadd, rsync).
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from backupguard.repositories.s3_objects import key_and_version
 
 #: borg's names are recorded cut at this length: a longer one cannot be typed.
 _LONGEST_NAME = 200
+
+_TIMED = re.compile(r"(.+)@\d{8}T\d{6}Z(?:\+(.+))?\Z")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,9 +137,10 @@ def _barman(copy: Copy) -> Fetched:
 def _directory(copy: Copy) -> Fetched:
     settings: Any = copy.settings
     copied = "cp --recursive --preserve=timestamps"
-    # What an incremental copy builds on comes first, each to a directory of its own: names may be equal.
-    chain = (*reversed(copy.point.needs), copy.point.native_id)
-    sources = [str(PurePosixPath(settings.path) / unquote(name)) for name in chain]
+    # What an incremental copy builds on comes first; a directory each, for names may be equal.
+    bases = [name for name in reversed(copy.point.needs) if not name.startswith("lsn:")]
+    chain = [_path_of(name) for name in (*bases, copy.point.native_id)]
+    sources = [str(PurePosixPath(settings.path) / path) for path in chain]
     if len(sources) > 1:
         return Fetched(
             commands=tuple(
@@ -148,6 +152,12 @@ def _directory(copy: Copy) -> Fetched:
         commands=(f'{copied} {quoted(sources[0])} "$RESTORE"/',),
         artifacts=(_below("$RESTORE", PurePosixPath(sources[0]).name),),
     )
+
+
+def _path_of(native_id: str) -> str:
+    """Return where a point of a directory lies: a name without a date has a time behind it."""
+    found = _TIMED.match(native_id)
+    return unquote((found[2] or found[1]) if found else native_id)
 
 
 def _s3(copy: Copy) -> Fetched | None:
