@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 from backupguard.contracts import Context, JobSelector
 from backupguard.model import Json, PointKind, PointState, RecoveryPoint
-from backupguard.repositories.directory_physical import Physical, base_of, recognise
+from backupguard.repositories.directory_physical import Physical, bases_of, recognise
 from backupguard.repositories.directory_scan import Entry
 from backupguard.repositories.directory_settings import DirectorySettings
 from backupguard.repositories.directory_writers import open_for_writing
@@ -92,9 +92,9 @@ class DirectoryPoints:
             kind, extra["tool"] = physical.kind, physical.tool
             started, ended = physical.started_at or started, physical.ended_at or ended
         if physical is not None and physical.from_lsn is not None:
-            base = base_of(name, physical, known)
-            needs = (base or f"lsn:{physical.from_lsn}",)
-            if base is None and state is PointState.COMPLETE:
+            bases, whole = bases_of(name, known)
+            needs = tuple(bases) or (f"lsn:{physical.from_lsn}",)
+            if not whole and state is PointState.COMPLETE:
                 state, extra["base"] = PointState.WARNING, "missing"
         return RecoveryPoint(
             repository=self._identifier,
