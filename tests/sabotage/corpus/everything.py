@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tests.sabotage.corpus import files, mariadb, openldap, postgresql, repository, sqlite
+from tests.sabotage.corpus import (
+    files,
+    mariadb,
+    mariadb_physical,
+    openldap,
+    postgresql,
+    repository,
+    sqlite,
+)
 from tests.sabotage.corpus.case import Case
 from tests.sabotage.foreign import incidents, ransomed
 from tests.sabotage.foreign.retold import RETOLD
 
 _MADE: tuple[Case, ...] = tuple(
     case
-    for module in (postgresql, mariadb, sqlite, openldap, files, repository)
+    for module in (postgresql, mariadb, mariadb_physical, sqlite, openldap, files, repository)
     for case in module.CASES
 )
 OURS: tuple[Case, ...] = tuple(case for case in _MADE if case.name not in RETOLD)
@@ -38,12 +46,12 @@ _CHOSEN = frozenset(
     mariadb/cut-between-tables mariadb/gzip-flipped mariadb/definitions-only mariadb/empty-database
     mariadb/events-left-out mariadb/rows-break-their-key mariadb/letters-encoded-twice
     mariadb/letters-became-question-marks mariadb/definer-missing mariadb/rows-collapsed
-    mariadb/ok-row-larger-than-sandbox-packet
+    mariadb/ok-row-larger-than-sandbox-packet mariadb-physical/base-missing mariadb-physical/a-bit-of-a-table
     restic/index-flipped restic/snapshot-missing restic/wrong-key restic/moved-to-a-mount-point
     restic/ok-future-dated-point restic/ok-stale-lock
     """.split()  # noqa: SIM905
 )
-_PROGRAMS = ("postgresql/", "mariadb/", "restic/", "borg/")
+_PROGRAMS = ("postgresql/", "mariadb/", "mariadb-physical/", "restic/", "borg/")
 
 
 def tested() -> tuple[Case, ...]:

@@ -15,6 +15,7 @@ from backupguard.repositories.restic import RESTIC
 from backupguard.testing.contexts import context as new_context
 from restore_tests.files import FILES
 from restore_tests.mariadb import MARIADB
+from restore_tests.mariadb_physical import MARIADB_PHYSICAL
 from restore_tests.openldap import OPENLDAP
 from restore_tests.postgresql import POSTGRESQL
 from restore_tests.sqlite import SQLITE
@@ -23,9 +24,9 @@ from tests.integration.restore_tests.harness import NOW, SELECTOR, Trials
 from tests.sabotage.corpus.case import Case, Maker, Material
 from tests.sabotage.corpus.sources import Sources
 
-_ENGINES = {e.name: e for e in (POSTGRESQL, MARIADB, SQLITE, OPENLDAP, FILES)}
+_ENGINES = {e.name: e for e in (POSTGRESQL, MARIADB, MARIADB_PHYSICAL, SQLITE, OPENLDAP, FILES)}
 #: Sizes that let several tests run beside each other.
-_OWN = {"postgresql": {"memory": "600MB", "jobs": 2}, "mariadb": {"memory": "600MB"}}
+_OWN = {"postgresql": {"memory": "600MB", "jobs": 2}, "mariadb": {"memory": "600MB"}, "mariadb-physical": {"memory": "600MB"}}
 _FRENCH = Words("fr")
 
 

@@ -121,10 +121,11 @@ class Sources:
         server = start_mariadb(self.directory / "mariadb")
         self._stack.callback(server.stop)
         server.run("set global time_zone = '+01:00'; set global max_allowed_packet = 67108864")
-        self._pharmacy(server, "pharmacie")
+        self.pharmacy(server, "pharmacie")
         return server
 
-    def _pharmacy(self, server: MariaDB, name: str, patients: int = 600) -> None:
+    def pharmacy(self, server: MariaDB, name: str, patients: int = 600) -> None:
+        """Make the pharmacy's database on a server."""
         local = NEWEST.astimezone(ZoneInfo("Europe/Paris"))
         newest = f"{local:%Y-%m-%d %H:%M:%S}"
         server.run(_MARIADB.format(name=name, newest=newest, patients=patients))
@@ -141,7 +142,7 @@ class Sources:
         server = self.mariadb
         if statements:
             name = f"v{next(self._serial)}"
-            self._pharmacy(server, name)
+            self.pharmacy(server, name)
             server.run(f"use {name};\n" + ";\n".join(statements))
         path = into / "pharmacie.sql"
         argv = ["mariadb-dump", "--no-defaults", f"--socket={server.socket}", "--user=root"]
