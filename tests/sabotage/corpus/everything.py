@@ -46,7 +46,8 @@ _CHOSEN = frozenset(
     mariadb/cut-between-tables mariadb/gzip-flipped mariadb/definitions-only mariadb/empty-database
     mariadb/events-left-out mariadb/rows-break-their-key mariadb/letters-encoded-twice
     mariadb/letters-became-question-marks mariadb/definer-missing mariadb/rows-collapsed
-    mariadb/ok-row-larger-than-sandbox-packet mariadb-physical/base-missing mariadb-physical/a-bit-of-a-table
+    mariadb/ok-row-larger-than-sandbox-packet
+    mariadb-physical/base-missing mariadb-physical/a-bit-of-a-table
     restic/index-flipped restic/snapshot-missing restic/wrong-key restic/moved-to-a-mount-point
     restic/ok-future-dated-point restic/ok-stale-lock
     """.split()  # noqa: SIM905

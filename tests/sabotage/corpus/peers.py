@@ -110,8 +110,8 @@ def _mariadb_physical(_sources: Sources, path: Path, place: Path) -> bool:
 cp -r "$1"/. "$2"; cd "$2" || exit 1
 first=
 for one in $(grep -H ^to_lsn */xtrabackup_checkpoints | sort -t= -k2n | cut -d/ -f1); do
-  mariadb-backup --prepare --target-dir="$2/${first:-$one}" ${first:+--incremental-dir="$2/$one"} || exit 1
-  first=${first:-$one}
+  increment=${first:+--incremental-dir="$2/$one"} first=${first:-$one}
+  mariadb-backup --prepare --target-dir="$2/$first" $increment || exit 1
 done
 [ -n "$first" ]
 """
