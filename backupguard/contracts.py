@@ -684,17 +684,42 @@ class VerifiedUnit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """How much of an over-size tree to bring, beside the paths that come `always`.
+
+    `read_at` says when each share of it was last read (µs), by its name: a hash of its path with `key`.
+    """
+
+    max_bytes: int
+    always: tuple[str, ...]
+    read_at: Mapping[str, int]
+    key: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartFetched:
+    """What part of a tree was brought: bytes of all bytes, the shares `chosen` of all `shares`."""
+
+    bytes: int
+    total_bytes: int
+    chosen: tuple[str, ...]
+    shares: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FetchRequest:
     """Which point, and what of it, to bring to disk; `at` for point-in-time recovery.
 
     `exact`: no engine will read all that was written, so the tool is to compare it with its listing
-    where it can do so without reading the repository twice.
+    where it can do so without reading the repository twice. `part`: bring only a part where there is
+    more than that; a repository that cannot brings everything.
     """
 
     point: RecoveryPoint
     selector: JobSelector
     at: datetime | None = None
     exact: bool = False
+    part: Part | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -705,6 +730,7 @@ class Fetched:
     bytes: int
     files: int
     tools: Mapping[str, str] = field(default_factory=dict)
+    part: PartFetched | None = None  # None: everything was brought
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -330,6 +330,11 @@ def _about_tests(text: _Text, assessment: Assessment) -> None:
         ((labels, str(t.level)) for labels, t in tests),
     )
     text.gauge(
+        "restore_test_data_ratio",
+        "Part of the bytes that the last restore test restored; 1 unless the site declares less.",
+        ((labels, str(t.percent / 100)) for labels, t in tests),
+    )
+    text.gauge(
         "restore_test_duration_seconds",
         "Duration of the last restore test: a lower bound of a recovery, and no RTO.",
         ((labels, _seconds(t.duration_ms)) for labels, t in tests if t.duration_ms is not None),

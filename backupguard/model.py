@@ -441,6 +441,27 @@ class Baseline:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PartialTest:
+    """A declared test of a part: bytes and shares of all there are.
+
+    Every share was read since `covered_since` (µs); None: some were never. It is to be at most
+    `within_ms` ago.
+    """
+
+    bytes: int
+    total_bytes: int
+    shares: int
+    shares_total: int
+    within_ms: int
+    covered_since: int | None
+
+    @property
+    def percent(self) -> int:
+        """The share of all bytes, rounded down, so that 100 is everything."""
+        return 100 * self.bytes // max(1, self.total_bytes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RestoreTestResult:
     """Everything a restore test saw; recorded as the fact `restore-test.result`."""
 
@@ -466,6 +487,7 @@ class RestoreTestResult:
     job: str | None = None  # the backup job that the point is of
     canary_at: datetime | None = None  # when the newest canary in it was written
     measured: tuple[Measured, ...] = ()
+    partial: PartialTest | None = None  # None: everything was restored
 
 
 class AgeClass(StrEnum):

@@ -68,6 +68,7 @@ class Files:
         turn = files_earlier.begin(trial)
         request = {
             **files_earlier.request(turn),
+            "part": trial.memory.get("partial") is not None,
             "manifests": _settings(trial).manifests,
             "root": str(trial.artifact),
             "limit": to_us(trial.point_at + TOLERANCE),
@@ -113,10 +114,11 @@ class Files:
             yield from _unconfigured(trial, found)
         if level >= 3:
             for check, seen in zip(_settings(trial).checks, found["checks"], strict=True):
-                yield _configured(trial, check, seen)
+                if _can_answer(trial, check):
+                    yield _configured(trial, check, seen)
             files_canary.look(trial)
             if _settings(trial).manifests:
-                yield _manifest(found["manifest"])
+                yield from _manifest(trial, found["manifest"])
 
     def fingerprint(self, trial: Trial) -> Fingerprint | None:
         """Return the shape of what was restored: files by extension."""
@@ -231,18 +233,30 @@ def _silent_changes(earlier: Mapping[str, Any], *, accepted: bool) -> CheckResul
     )
 
 
-def _manifest(said: Mapping[str, Any]) -> CheckResult:
-    """Return what the site's own manifests amount to: each file listed there, to the byte."""
+def _can_answer(trial: Trial, check: FilesCheck) -> bool:
+    """Tell whether what was restored can answer a check: of a part, only what each test brings."""
+    said = _settings(trial).partial
+    return trial.memory.get("partial") is None or (said is not None and said.holds(check.files))
+
+
+def _manifest(trial: Trial, said: Mapping[str, Any]) -> Iterator[CheckResult]:
+    """Yield what the site's own manifests amount to: each file listed there, to the byte.
+
+    Of a part, that files are missing says nothing, and neither does a manifest that is.
+    """
+    part = trial.memory.get("partial") is not None
     numbers = {name: int(said[name]) for name in ("files", "listed", "right", "wrong", "missing")}
     numbers["lines"] = int(said["unread"])
     verdict, code = Verdict.PASSED, shape.OK
-    if numbers["wrong"] or numbers["missing"]:
+    if part and not numbers["right"] + numbers["wrong"]:
+        return
+    if numbers["wrong"] or (numbers["missing"] and not part):
         verdict, code = Verdict.FAILED, "manifest_differs"
     elif not numbers["listed"]:
         verdict, code = Verdict.FAILED, "manifest_missing"
     elif numbers["lines"]:
         verdict, code = Verdict.COULD_NOT_VERIFY, "manifest_unread"
-    return CheckResult(
+    yield CheckResult(
         name="site-manifest", level=3, verdict=verdict, code=code, numbers=numbers, configured=True
     )
 

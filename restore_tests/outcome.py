@@ -10,6 +10,7 @@ from backupguard.model import (
     Fingerprint,
     Json,
     Measured,
+    PartialTest,
     Phase,
     PhaseResult,
     RestoreTestResult,
@@ -140,7 +141,9 @@ def recovery_duration_ms(phases: Sequence[PhaseResult]) -> int:
 def payload(result: RestoreTestResult) -> Json:
     """Return a result as the fact `restore-test.result` holds it."""
     tested = bool(result.point)
+    partial = {"partial": _partial(result.partial)} if result.partial is not None else {}
     return {
+        **partial,
         "application": result.application,
         "engine": result.engine or None,
         "repository": result.repository or None,
@@ -187,6 +190,18 @@ def _check(check: CheckResult) -> Json:
         "numbers": dict(check.numbers),
         "times": {name: to_us(moment) for name, moment in check.times.items()},
         "configured": check.configured,
+    }
+
+
+def _partial(test: PartialTest) -> Json:
+    return {
+        "percent": test.percent,
+        "bytes": test.bytes,
+        "total_bytes": test.total_bytes,
+        "shares": test.shares,
+        "shares_total": test.shares_total,
+        "within_ms": test.within_ms,
+        "covered_since": test.covered_since,
     }
 
 

@@ -33,6 +33,7 @@ from backupguard.contracts import (
     GivenInstance,
     JobSelector,
     Match,
+    Part,
     Repositories,
     Repository,
     Requirements,
@@ -57,6 +58,7 @@ from backupguard.model import (
     Fingerprint,
     Measured,
     Observation,
+    PartialTest,
     Phase,
     PhaseResult,
     RecoveryPoint,
@@ -64,7 +66,7 @@ from backupguard.model import (
     Verdict,
     application_subject,
 )
-from restore_tests import canary, measures, outcome, recognise, selection
+from restore_tests import canary, measures, outcome, partial, recognise, selection
 
 log = structlog.get_logger(__name__)
 
@@ -202,6 +204,8 @@ class _Test:
     fingerprint: Fingerprint | None = None
     measured: tuple[Measured, ...] = ()
     canary_at: datetime | None = None
+    part: Part | None = None
+    partial: PartialTest | None = None
     tools: dict[str, str] = field(default_factory=dict)
     stack: ExitStack = field(default_factory=ExitStack)
 
@@ -314,16 +318,22 @@ class _Test:
             with self._phase(Phase.SELECT):
                 repository, point = self._select(opened)
             with self._phase(Phase.FETCH):
-                self._need_room(point.bytes or 0)
-                self._need_allowance(point.bytes or 0)
+                needed = self._needed(point)
+                self._need_room(needed)
+                self._need_allowance(needed)
                 self.into.mkdir(mode=0o700, parents=True)
                 at = self.plan.at
                 if at is not None and Capability.PITR not in repository.capabilities:
                     at = None  # what came with the copy must do
                 request = FetchRequest(
-                    point=point, selector=self._selector(point), at=at, exact=self._exact()
+                    point=point,
+                    selector=self._selector(point),
+                    at=at,
+                    exact=self._exact(),
+                    part=self._part(),
                 )
                 self.fetched = repository.fetch(request, self.into)
+                self._say_part(request.part)
                 self.tools.update(self.fetched.tools)
 
     def _select(self, opened: ExitStack) -> tuple[Repository, RecoveryPoint]:
@@ -364,10 +374,42 @@ class _Test:
         jobs = self.plan.selectors[self.repository]
         return next((job for job in jobs if job.job == point.job), jobs[0])
 
+    def _part(self) -> Part | None:
+        """Return how much of over-size data the site declares that a test restores."""
+        said = partial.declared(self.plan.settings)
+        if said is None:
+            return None
+        return partial.asked(self.context, self.plan.application, self.repository or "", said)
+
+    def _say_part(self, asked: Part | None) -> None:
+        said, fetched = partial.declared(self.plan.settings), self.fetched
+        if asked is None or said is None or fetched is None or fetched.part is None:
+            return
+        self.part = asked
+        self.partial = partial.done(said, asked, fetched.part, self.context.now())
+
+    def _keep_part(self) -> None:
+        """Remember which shares were read, once they were looked at as well."""
+        fetched = self.fetched
+        if self.part is None or fetched is None or fetched.part is None:
+            return
+        partial.keep(
+            self.context,
+            self.plan.application,
+            self.repository or "",
+            self.part,
+            fetched.part,
+            self.context.now(),
+        )
+
     def _exact(self) -> bool:
         """Tell whether the engine that the site names leaves it to the repository to compare bytes."""
         named = self.plan.settings.engine if self.plan.settings else None
         return bool(named and getattr(self.engines.get(named), "exact", False))
+
+    def _needed(self, point: RecoveryPoint) -> int:
+        said = partial.declared(self.plan.settings)
+        return min(point.bytes or 0, said.max_bytes) if said is not None else point.bytes or 0
 
     def _need_room(self, needed: int) -> None:
         free = psutil.disk_usage(str(self.context.work)).free
@@ -399,8 +441,9 @@ class _Test:
                 artifact=PurePosixPath("/in") / fetched.artifact,
                 match=match,
                 settings=_as_read_by(engine, self.plan.settings),
-                baseline=_comparable(self.plan.baseline, point),
-                previous=self.plan.previous,
+                # A part has a shape of its own, another one each time.
+                baseline=None if self.partial else _comparable(self.plan.baseline, point),
+                previous=None if self.partial else self.plan.previous,
                 point_at=self.plan.at or point.at,
                 context=self.context,
                 memory=self._memory(),
@@ -420,6 +463,7 @@ class _Test:
             "source_host": self.point.source_host if self.point else None,
             "artifact_bytes": self.fetched.bytes if self.fetched else 0,
             "application": self.plan.application,
+            "partial": self.partial,
         }
 
     def _match(self, fetched: Fetched) -> Match:
@@ -470,7 +514,8 @@ class _Test:
             for check in engine.verify(trial, self.plan.level):
                 self.checks.append(check)
                 self.context.cancel.raise_if_set()
-            self.fingerprint = engine.fingerprint(trial)
+            self.fingerprint = None if self.partial else engine.fingerprint(trial)
+            self._keep_part()
             if self.plan.level >= outcome.LEVEL_CONTENT:
                 self._compare(trial, engine.name)
 
@@ -522,7 +567,11 @@ class _Test:
         point_at = self.point.at if self.point else self.context.now()
         verdict, code = self.error or outcome.of_phases(self.phases, self.checks)
         reached = outcome.level_reached(
-            self.phases, self.checks, verdict, baseline_accepted=accepted
+            self.phases,
+            self.checks,
+            verdict,
+            # Nobody can accept the shape of a part: its verdict rests on the site's checks alone.
+            baseline_accepted=accepted or self.partial is not None,
         )
         return RestoreTestResult(
             application=self.plan.application,
@@ -550,6 +599,7 @@ class _Test:
             job=self.point.job if self.point else None,
             canary_at=self.canary_at,
             measured=self.measured,
+            partial=self.partial,
         )
 
 

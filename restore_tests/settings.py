@@ -363,6 +363,23 @@ class FilesCheck(Expected):
         return given
 
 
+class Partial(SettingsModel):
+    """Declares that a test restores a part of a tree that is too large, another part each time.
+
+    A test brings at most `max-bytes` (one directory that cannot be split may be more), the shares that
+    were read longest ago first, and what lies at `always` in the tree. All of it is to be read `within`
+    that time, and RST-01 warns when it is not.
+    """
+
+    max_bytes: Size = Field(ge=1)
+    within: Duration = Field(default=timedelta(days=92), gt=timedelta(0))
+    always: tuple[Annotated[str, Field(pattern=r"^[^/*?\[\x00][^*?\[\x00]*[^/]$")], ...] = ()
+
+    def holds(self, pattern: str) -> bool:
+        """Tell whether every test brings all that a pattern can match."""
+        return any(pattern == path or pattern.startswith(f"{path}/") for path in self.always)
+
+
 class FilesSettings(EngineSettings):
     """How an application's files are tested.
 
@@ -371,6 +388,7 @@ class FilesSettings(EngineSettings):
 
     checks: tuple[FilesCheck, ...] = ()
     manifests: tuple[Annotated[str, Field(min_length=1, max_length=1_000)], ...] = ()
+    partial: Partial | None = None
     freshness: Freshness = Freshness()
     canary: Canary | None = None
 

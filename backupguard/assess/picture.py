@@ -71,6 +71,7 @@ class TestPicture:
     last_success_at: int | None = None
     last_failure_at: int | None = None
     level: int = 0
+    percent: int = 100  # of the bytes that the last test restored; fewer where the site declares it
     duration_ms: int | None = None
     phases: Mapping[str, int] = field(default_factory=dict)
     data_loss_ms: int | None = None

@@ -146,6 +146,7 @@ def _test(history: History, key: TestKey, due_s: int) -> TestPicture:
         last_success_at=to_us(success.observation.observed_at) if success is not None else None,
         last_failure_at=to_us(failure.observation.observed_at) if failure is not None else None,
         level=found.get("level") or 0,
+        percent=(found.get("partial") or {}).get("percent", 100),
         duration_ms=found.get("duration_ms"),
         phases=_phases(found),
         data_loss_ms=measured.get("data_loss_ms"),

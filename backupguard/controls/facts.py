@@ -367,6 +367,22 @@ def authenticated(fact: Fact) -> bool:
     return fact.observation.origin is Origin.IMPORTED or told.get("signature") is not None
 
 
+def part_tested(fact: Fact, now: datetime) -> tuple[dict[str, int | str], bool] | None:
+    """Return what part of the data a declared partial test restored, and whether all of it was read.
+
+    In the time that the site declared, that is. None: everything was restored.
+    """
+    part = data(fact).get("partial")
+    if not isinstance(part, Mapping):
+        return None
+    percent, within = number(part.get("percent")) or 0, number(part.get("within_ms")) or 0
+    since = number(part.get("covered_since"))
+    said: dict[str, int | str] = {"percent": percent, "within_ms": within}
+    if since is not None:
+        said["covered_at"] = since
+    return said, since is not None and to_us(now) - since <= within * 1000
+
+
 def level_of(fact: Fact) -> int:
     """Return the level that a test reached."""
     return number(data(fact).get("level")) or 0

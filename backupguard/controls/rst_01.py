@@ -71,8 +71,13 @@ class PeriodicRestoreTest:
         copy = self._copy_due(view, policy, now)
         if copy is not None:
             found.append(copy)
+        part = facts.part_tested(passed, now)
+        if part is not None and not part[1]:
+            found.append(facts.warning("reason.RST-01.part_uncovered", passed, **said, **part[0]))
         if found:
             return facts.worst_of(found)
+        if part is not None:
+            return facts.compliant("reason.RST-01.part", passed, **said, **part[0])
         return facts.compliant("reason.RST-01.passed", passed, **said)
 
     def _point_failed(self, passed: Fact, wrong: Fact, said: dict[str, int | str]) -> Judgement:

@@ -317,6 +317,18 @@ class MeasuredData(TypedDict):
     digest: str | None  # of a closed set: the key's name, then a keyed digest
 
 
+class PartialTestData(TypedDict):
+    """A declared test of a part of over-size data."""
+
+    percent: int  # of the bytes, rounded down
+    bytes: int
+    total_bytes: int
+    shares: int
+    shares_total: int
+    within_ms: int  # in which all shares are to be read, as declared
+    covered_since: int | None  # all shares were read since; None: some never were
+
+
 class RestoreTestResultData(TypedDict):
     """Everything a restore test saw."""
 
@@ -345,6 +357,7 @@ class RestoreTestResultData(TypedDict):
     job: NotRequired[str | None]  # the backup job that the point is of
     canary_at: NotRequired[int | None]  # when the newest canary in it was written
     measured: NotRequired[list[MeasuredData]]  # its invariants, as far as they were answered
+    partial: NotRequired[PartialTestData]  # left out: everything was restored
 
 
 class SelfTestData(TypedDict):

@@ -54,6 +54,7 @@ class TestRow:
     verdict: Verdict
     code: str | None
     level: int
+    percent: int  # of the bytes; less than 100 where the site declares partial tests
     duration_ms: int
     data_loss_ms: int | None
     freshness_heuristic: datetime | None

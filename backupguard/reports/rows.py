@@ -77,6 +77,7 @@ def test_row(fact: Fact, names: Mapping[str, str]) -> TestRow:
         verdict=Verdict(data["verdict"]),
         code=data["code"],
         level=data["level"],
+        percent=(data.get("partial") or {}).get("percent", 100),
         duration_ms=data["duration_ms"],
         data_loss_ms=data["data_loss_ms"],
         freshness_heuristic=_when(data["freshness_heuristic_at"]),

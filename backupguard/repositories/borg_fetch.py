@@ -16,6 +16,7 @@ from backupguard.repositories.borg_errors import extract_failure, failure
 from backupguard.repositories.borg_state import BorgState
 from backupguard.repositories.fetched import empty, measure
 from backupguard.repositories.selecting import Located, located, selected
+from backupguard.repositories.sharing import Tree
 
 _QUIET = (("--numeric-ids", None), ("--noacls", None), ("--noxattrs", None), ("--noflags", None))
 
@@ -28,7 +29,9 @@ class _Found:
     linked: bool
 
 
-def locate(program: BorgProgram, archive: Archive, paths: Sequence[str]) -> _Found:
+def locate(
+    program: BorgProgram, archive: Archive, paths: Sequence[str], tree: Tree | None = None
+) -> _Found:
     """Return where `paths` lie in an archive, as `borg list` says.
 
     Raises BackupDefect (selection_absent) when one of them is not there, and what borg raises.
@@ -45,7 +48,7 @@ def locate(program: BorgProgram, archive: Archive, paths: Sequence[str]) -> _Fou
         except (ValueError, KeyError, TypeError) as error:
             raise Misunderstood("output_unparsable", program="borg") from error
         linked = linked or mode.startswith("h")
-        for one in held:
+        for one in (*held, *([tree] if tree else ())):
             one.take(path, is_file=kind == "-", size=size)
 
     wanted = tuple(dict.fromkeys(path[1:] for one in held for path in one.candidates))
@@ -75,24 +78,31 @@ def fetch(program: BorgProgram, state: BorgState, request: FetchRequest, into: P
     if archive is None:
         raise Changing("repository_changed", repository=program.identifier)
     return state.surely(
-        lambda: _attempt(program, archive, request.selector.paths, into),
+        lambda: _attempt(program, archive, request, into),
         wanted,
         lambda: empty(into),
     )
 
 
-def _attempt(program: BorgProgram, archive: Archive, paths: Sequence[str], into: Path) -> Fetched:
-    found = locate(program, archive, paths)
+def _attempt(program: BorgProgram, archive: Archive, request: FetchRequest, into: Path) -> Fetched:
+    part = request.part
+    tree = Tree(part) if part is not None else None
+    found = locate(program, archive, request.selector.paths, tree)
     place = found.place
+    chosen = None
+    if tree is not None and part is not None and place.bytes > part.max_bytes:
+        chosen = tree.choose(place.paths)
+    whole = place.whole and chosen is None
+    wanted = chosen or place
     room = os.statvfs(into)
-    if place.bytes > room.f_bavail * room.f_frsize:
-        raise MissingMeans("no_disk", needed=place.bytes, available=room.f_bavail * room.f_frsize)
-    program.context.progress(0, place.bytes, "bytes")
+    if wanted.bytes > room.f_bavail * room.f_frsize:
+        raise MissingMeans("no_disk", needed=wanted.bytes, available=room.f_bavail * room.f_frsize)
+    program.context.progress(0, wanted.bytes, "bytes")
     done = program.run(
         Call(
             verb="extract",
             archive=archive.name,
-            paths=() if place.whole else tuple(path[1:] for path in place.paths),
+            paths=() if whole else tuple(path[1:] for path in wanted.paths),
             options=_QUIET,
             into=into,
             timeout_s=int(program.settings.fetch_timeout.total_seconds()),
@@ -103,10 +113,14 @@ def _attempt(program: BorgProgram, archive: Archive, paths: Sequence[str], into:
         if error is not None:
             raise error
     files, size = measure(into, program.context.cancel.raise_if_set)
-    complete = size >= place.bytes if found.linked else size == place.bytes
-    if files != place.files or not complete:
+    complete = size >= wanted.bytes if found.linked else size == wanted.bytes
+    if files != wanted.files or not complete:
         # borg said nothing, or spoke of attributes only, and yet something is missing
         raise Misunderstood("output_unparsable", repository=program.identifier)
     return Fetched(
-        artifact=place.artifact, bytes=size, files=files, tools={"borg": program.version_text}
+        artifact=place.artifact,
+        bytes=size,
+        files=files,
+        tools={"borg": program.version_text},
+        part=chosen.part if chosen is not None else None,
     )

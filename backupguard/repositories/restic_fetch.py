@@ -29,6 +29,7 @@ from backupguard.repositories.restic_errors import (
 from backupguard.repositories.restic_settings import Backend
 from backupguard.repositories.restic_state import ResticState, unchanged
 from backupguard.repositories.selecting import Held, Located, located, selected
+from backupguard.repositories.sharing import Tree
 
 _GLOB = frozenset("\\*?[")
 _RESTORED = re.compile(rb'"message_type":"status".*"bytes_restored":(\d+)')
@@ -42,8 +43,10 @@ def literal(path: str) -> str:
     return "".join(f"\\{character}" if character in _GLOB else character for character in path)
 
 
-def _listing(program: ResticProgram, snapshot: str, held: Sequence[Held]) -> None:
-    """Fill `held` from `restic ls`; raises what restic's failure stands for."""
+def _listing(
+    program: ResticProgram, snapshot: str, held: Sequence[Held], tree: Tree | None
+) -> None:
+    """Fill `held` and `tree` from `restic ls`; raises what restic's failure stands for."""
 
     seen = False
 
@@ -58,7 +61,7 @@ def _listing(program: ResticProgram, snapshot: str, held: Sequence[Held]) -> Non
         if "snapshot" in {node.get("struct_type"), node.get("message_type")}:
             seen = True
         elif node.get("struct_type") == "node" or node.get("message_type") == "node":
-            for one in held:
+            for one in (*held, *([tree] if tree else ())):
                 one.take(
                     node.get("path", ""),
                     is_file=node.get("type") == "file",
@@ -80,13 +83,15 @@ def _listing(program: ResticProgram, snapshot: str, held: Sequence[Held]) -> Non
         raise failure(done, program.version, program.identifier)
 
 
-def locate(program: ResticProgram, snapshot: str, paths: Sequence[str]) -> Located:
+def locate(
+    program: ResticProgram, snapshot: str, paths: Sequence[str], tree: Tree | None = None
+) -> Located:
     """Return where `paths` lie in a snapshot, as `restic ls` says (never as the snapshot claims).
 
     Raises BackupDefect (selection_absent) when one of them is not there, and what restic raises.
     """
     held = selected(paths)
-    _listing(program, snapshot, held)
+    _listing(program, snapshot, held, tree)
     return located(held, program.identifier, snapshot)
 
 
@@ -141,12 +146,19 @@ def need_damage(program: ResticProgram, cut: CutShort) -> None:
 
 
 def _attempt(program: ResticProgram, request: FetchRequest, into: Path) -> Fetched:
-    found = locate(program, request.point.native_id, request.selector.paths)
+    part = request.part
+    tree = Tree(part) if part is not None else None
+    found = locate(program, request.point.native_id, request.selector.paths, tree)
+    chosen = None
+    if tree is not None and part is not None and found.bytes > part.max_bytes:
+        chosen = tree.choose(found.paths)
+    whole = found.whole and chosen is None
+    wanted = chosen or found
     free = os.statvfs(into)
-    if found.bytes > free.f_bavail * free.f_frsize:
-        raise MissingMeans("no_disk", needed=found.bytes, available=free.f_bavail * free.f_frsize)
+    if wanted.bytes > free.f_bavail * free.f_frsize:
+        raise MissingMeans("no_disk", needed=wanted.bytes, available=free.f_bavail * free.f_frsize)
     options = [("--target", str(into))]
-    options += [("--include", literal(path)) for path in found.paths if not found.whole]
+    options += [("--include", literal(path)) for path in wanted.paths if not whole]
     if program.version >= (0, 18):
         options.append(("--exclude-xattr", "*"))
     if (
@@ -154,13 +166,13 @@ def _attempt(program: ResticProgram, request: FetchRequest, into: Path) -> Fetch
     ):  # every piece of every file is read again and compared with the snapshot's tree
         options.append(("--verify", "true"))
     progress = program.context.progress
-    progress(0, found.bytes, "bytes")
+    progress(0, wanted.bytes, "bytes")
 
     def sink(line: bytes) -> None:
         # 0.17 and later tell how far they are; errors come on the other channel.
         match = _RESTORED.search(line)
         if match is not None:
-            progress(int(match[1]), found.bytes, "bytes")
+            progress(int(match[1]), wanted.bytes, "bytes")
 
     done = program.run(
         Call(
@@ -177,7 +189,7 @@ def _attempt(program: ResticProgram, request: FetchRequest, into: Path) -> Fetch
         if done.returncode != 1 or host_trouble(texts) is not None or unexplained(texts):
             raise failure(done, program.version, program.identifier)
     files, size = measure(into, program.context.cancel.raise_if_set)
-    if (files, size) != (found.files, found.bytes):
+    if (files, size) != (wanted.files, wanted.bytes):
         # restic said nothing, or spoke of attributes only, and yet something is missing.
         raise Misunderstood(
             "unclassified_stderr" if done.returncode else "output_unparsable",
@@ -188,4 +200,5 @@ def _attempt(program: ResticProgram, request: FetchRequest, into: Path) -> Fetch
         bytes=size,
         files=files,
         tools={"restic": program.version_text},
+        part=chosen.part if chosen is not None else None,
     )

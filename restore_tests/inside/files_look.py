@@ -259,6 +259,7 @@ class Earlier:
         self.known: dict[bytes, bytes] = {}
         self.seen: list[bytes] = []
         self.most = int(request["most"])
+        self.part = bool(request["part"])  # files that were not restored are still there
         self.path = request["records"]
         if self.turn is not None and os.path.exists(self.path + ".known"):
             with open(self.path + ".known", "rb") as file:
@@ -290,6 +291,10 @@ class Earlier:
         if self.turn is not None:
             with open(self.path + ".seen", "wb") as file:
                 file.writelines(self.seen)
+                if self.part:
+                    new = {record[:_HALF] for record in self.seen}
+                    kept = [one + was for one, was in self.known.items() if one not in new]
+                    file.writelines(kept[: self.most - len(self.seen)])
 
     def said(self) -> dict[str, int]:
         """Return the counts."""

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from backupguard.contracts import FetchRequest
+from backupguard.contracts import FetchRequest, Part
 from backupguard.errors import BackupDefect, Misunderstood
 from backupguard.repositories.restic import RESTIC
 from backupguard.testing import TestContext
@@ -235,3 +235,34 @@ def test_what_no_engine_reads_again_is_compared_with_the_snapshot(
             assert repository.fetch(request, into).files > 3
     restored = [argv for argv in asked if "restore" in argv]
     assert ["--verify=true" in argv for argv in restored] == [False, True]
+
+
+def test_of_what_is_too_large_each_fetch_brings_another_part(
+    restic: Restic, here: TestContext, tmp_path: Path
+):
+    selector = restic.selector(restic.source)
+    seen: set[str] = set()
+    read_at: dict[str, int] = {}
+    with RESTIC.open("nas", restic.settings(), here) as repository:
+        newest = max(repository.points([selector]), key=lambda point: point.at)
+        whole = tmp_path / "whole"
+        whole.mkdir()
+        everything = repository.fetch(FetchRequest(point=newest, selector=selector), whole)
+        for turn in range(1, 9):
+            into = tmp_path / str(turn)
+            into.mkdir()
+            part = Part(max_bytes=1000, always=(), read_at=read_at, key=bytes(32))
+            request = FetchRequest(point=newest, selector=selector, part=part, exact=True)
+            fetched = repository.fetch(request, into)
+            assert fetched.artifact == everything.artifact
+            assert fetched.part is not None
+            assert fetched.part.total_bytes == everything.bytes
+            assert 0 < len(fetched.part.chosen) < len(fetched.part.shares)
+            seen |= {
+                os.fsdecode(path)[len(str(into)) :] for path in into.rglob("*") if path.is_file()
+            }
+            read_at = {**read_at, **dict.fromkeys(fetched.part.chosen, turn)}
+            if len(read_at) == len(fetched.part.shares):
+                break
+    names = (path for path in whole.rglob("*") if path.is_file() and not path.is_symlink())
+    assert {os.fsdecode(path)[len(str(whole)) :] for path in names} <= seen

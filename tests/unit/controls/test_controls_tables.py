@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -52,10 +54,28 @@ def passed(age: object, **changed: object) -> object:
     return result_of(NOW - age, **changed)  # type: ignore[operator,arg-type]
 
 
+def part(age: timedelta, covered: timedelta | None, **changed: Any) -> Fact:
+    """Return a test of a part of the data, all of which was read since `covered` ago."""
+    since = to_us(NOW - covered) if covered is not None else None
+    said = {
+        "percent": 12,
+        "bytes": 12_000,
+        "total_bytes": 100_000,
+        "shares": 3,
+        "shares_total": 25,
+        "within_ms": 31 * 86_400_000,
+        "covered_since": since,
+    }
+    return passed(age, partial=said, baseline_accepted=False, **changed)
+
+
 RST_01 = [
     # view, status, cause, severity, reason
     (application(passed(31 * DAY)), "compliant", None, "info", "passed"),
     (application(passed(35 * DAY)), "compliant", None, "info", "passed"),
+    (application(part(DAY, 30 * DAY)), "compliant", None, "info", "part"),
+    (application(part(DAY, 32 * DAY)), "warning", None, "warning", "part_uncovered"),
+    (application(part(DAY, None)), "warning", None, "warning", "part_uncovered"),
     (application(passed(36 * DAY)), "non_compliant", None, "high", "overdue"),
     (application(passed(63 * DAY)), "non_compliant", None, "critical", "overdue"),
     (application(passed(95 * DAY), criticality="C2"), "compliant", None, "info", "passed"),
@@ -180,6 +200,9 @@ def reached(*tests: Fact, clean_at: int | None = to_us(NOW - 3 * DAY), between: 
 
 RST_02 = [
     (application(passed(DAY)), "compliant", None, "info", "proved"),
+    (application(part(DAY, 30 * DAY)), "compliant", None, "info", "part"),
+    (application(part(DAY, None)), "warning", None, "warning", "part_uncovered"),
+    (application(part(DAY, DAY, level=2)), "warning", None, "warning", "level"),
     (application(WRONG), "non_compliant", None, "critical", "failed"),
     (
         application(passed(DAY, data_loss_ms=90_000_000)),
