@@ -21,23 +21,15 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 
 from harness import CHECKOUT, finish, run
-
-from backupguard.daemon.tasks import TASKS
-from backupguard.model import RunRequest
-from backupguard.processes import Cancellation
-from backupguard.runs import perform
-from backupguard.settings import load
-from backupguard.store import open_store
+from restores import COUNTED, back_up, site
 
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "7"))
 SCALE = int(os.environ.get("BENCH_SCALE", "90"))
 ROWS = int(os.environ.get("BENCH_ROWS", "7000000"))
 REFERENCE = CHECKOUT / "benchmarks" / "reference" / "restore-postgresql"
-COUNTED = ("select", "fetch", "prepare", "load", "open")
 
 #: The tables that hold the work of a hospital, each as long as the others.
 TABLES = ("observations", "prescriptions", "acts", "administrations")
@@ -97,98 +89,30 @@ def hospital(reach: dict[str, str]) -> None:
 SHAPES = {"pgbench": pgbench, "hospital": hospital}
 
 
-def make_backup(
-    directory: Path, fill: Callable[[dict[str, str]], None]
-) -> tuple[Path, dict[str, str], int]:
-    """Make the database, dump it, back it up; return the dump's path, restic's environment, size."""
-    dump = directory / "hospital.dump"
-    (directory / "source").mkdir()
-    with default_server(directory / "source") as reach:
+def make_dump(path: Path, fill: Callable[[dict[str, str]], None]) -> int:
+    """Make the database in a server of its own and dump it to `path`; return its size in bytes."""
+    source = path.with_suffix(".source")
+    source.mkdir()
+    with default_server(source) as reach:
         run([binaries() / "createdb", "hospital"], reach)
         fill(reach)
         query = "select pg_database_size('hospital')"
         size = int(run(["psql", "-At", "-d", "hospital", "-c", query], reach))
-        run([binaries() / "pg_dump", "-Fc", "-f", dump, "hospital"], reach)
-    shutil.rmtree(directory / "source")
-    password = directory / "password"
-    password.write_text("benchmark", encoding="ascii")
-    password.chmod(0o600)
-    restic = {
-        "RESTIC_REPOSITORY": str(directory / "repository"),
-        "RESTIC_PASSWORD_FILE": str(password),
-    }
-    run(["restic", "init", "-q"], restic)
-    run(["restic", "backup", "-q", dump], restic)
-    return dump, restic, size
-
-
-def configuration(directory: Path, dump: Path) -> Path:
-    """Write the settings of one application in one repository; return their path."""
-    path = directory / "backupguard.toml"
-    path.write_text(
-        f"""
-[site]
-name = "Banc"
-timezone = "Europe/Paris"
-language = "fr"
-[store]
-directory = "{directory / "state"}"
-[scratch]
-clear-text-accepted-by = "banc d'essai"
-[repositories.local]
-type = "restic"
-url = "{directory / "repository"}"
-credentials.reader.file = "{directory / "password"}"
-[applications.hospital]
-name = "Hospital"
-criticality = "C1"
-[applications.hospital.backups.nightly]
-repository = "local"
-select.paths = ["{dump}"]
-every = "24h"
-[applications.hospital.restore-test]
-engine = "postgresql"
-""",
-        encoding="utf-8",
-    )
-    return path
+        run([binaries() / "pg_dump", "-Fc", "-f", path, "hospital"], reach)
+    shutil.rmtree(source)
+    return size
 
 
 def measure(shape: str) -> dict[str, float]:
     """Measure the three ways in turn; return the medians in seconds."""
     with tempfile.TemporaryDirectory(prefix="bg-") as name:
         directory = Path(name)
-        dump, restic, size = make_backup(directory, SHAPES[shape])
+        dump = directory / "hospital.dump"
+        size = make_dump(dump, SHAPES[shape])
+        restic = back_up(directory, dump)
         print(
             f"  {shape}: database {size / 2**20:.0f} MiB, dump {dump.stat().st_size / 2**20:.0f} MiB"
         )
-        settings = load(configuration(directory, dump))
-        store = open_store(settings.state_directory)
-
-        def request(task: str, subject: str) -> None:
-            run_ = store.enqueue(
-                RunRequest(
-                    task=task,
-                    subject=subject,
-                    due_at=datetime.now(UTC),
-                    exclusive=subject,
-                    resource=task,
-                    requested_by="benchmark",
-                )
-            )
-            verdict = perform(run_, settings, store, Cancellation(), TASKS)
-            if verdict.value != "passed":
-                raise SystemExit(f"{task} ended {verdict.value}: {store.run(run_.id)}")
-
-        def ours() -> tuple[float, float]:
-            request("restore-test", "application/hospital")
-            result = store.latest(["application/hospital"])["application/hospital"][
-                "restore-test.result"
-            ].observation.data
-            milliseconds = {p["phase"]: p["duration_ms"] for p in result["phases"]}
-            print("    " + " ".join(f"{k} {v}" for k, v in milliseconds.items()), flush=True)
-            counted = sum(milliseconds[phase] for phase in COUNTED) / 1000
-            return counted, counted + milliseconds["verify"] / 1000
 
         def reference(jobs: int) -> float:
             target = directory / "reference"
@@ -199,9 +123,16 @@ def measure(shape: str) -> dict[str, float]:
             shutil.rmtree(target)
             return seconds
 
-        request("inventory", "site")
         (directory / "server").mkdir()
-        with default_server(directory / "server") as reach:
+        with (
+            site(directory, dump, "postgresql") as tested,
+            default_server(directory / "server") as reach,
+        ):
+
+            def ours() -> tuple[float, float]:
+                seconds = tested.test()
+                counted = sum(seconds[phase] for phase in COUNTED)
+                return counted, counted + seconds["verify"]
 
             def default() -> float:
                 target = directory / "plain"
@@ -232,7 +163,6 @@ def measure(shape: str) -> dict[str, float]:
                 figures["ours"].append(counted)
                 figures["full"].append(full)
                 print("   ", {k: round(v[-1], 2) for k, v in figures.items()}, flush=True)
-        store.close()
     return {name: statistics.median(values) for name, values in figures.items()}
 
 

@@ -1,4 +1,4 @@
-"""What the benchmarks of restore tests share: one application, one restic repository, real tests."""
+"""What the benchmarks of restore tests share: applications in one restic repository, real tests."""
 
 from __future__ import annotations
 
@@ -19,10 +19,12 @@ from backupguard.store import open_store
 
 #: The phases that end with data that can be read; `verify` comes after them.
 COUNTED = ("select", "fetch", "prepare", "load", "open")
+#: The application of a site that has one.
+APPLICATION = "hospital"
 
 
-def back_up(directory: Path, source: Path) -> dict[str, str]:
-    """Back `source` up into a new repository below `directory`; return restic's environment."""
+def back_up(directory: Path, *sources: Path) -> dict[str, str]:
+    """Back each source up into a new repository below `directory`; return restic's environment."""
     password = directory / "password"
     password.write_text("benchmark", encoding="ascii")
     password.chmod(0o600)
@@ -32,12 +34,15 @@ def back_up(directory: Path, source: Path) -> dict[str, str]:
         "RESTIC_CACHE_DIR": str(directory / "cache"),
     }
     run(["restic", "init", "-q"], restic)
-    run(["restic", "backup", "-q", source], restic)
+    for source in sources:
+        run(["restic", "backup", "-q", source], restic)
     return restic
 
 
-def configuration(directory: Path, source: Path, engine: str) -> Path:
-    """Write the settings of one application in that repository; return their path."""
+def configuration(
+    directory: Path, sources: Mapping[str, Path], engine: str, more: str = ""
+) -> Path:
+    """Write the settings of applications in that repository, by what each keeps; return their path."""
     path = directory / "backupguard.toml"
     path.write_text(
         f"""
@@ -53,19 +58,32 @@ clear-text-accepted-by = "banc d'essai"
 type = "restic"
 url = "{directory / "repository"}"
 credentials.reader.file = "{directory / "password"}"
-[applications.hospital]
-name = "Hospital"
+"""
+        + "".join(
+            f"""
+[applications.{name}]
+name = "{name.capitalize()}"
 criticality = "C1"
-[applications.hospital.backups.nightly]
+[applications.{name}.backups.nightly]
 repository = "local"
 select.paths = ["{source}"]
 every = "24h"
-[applications.hospital.restore-test]
+[applications.{name}.restore-test]
 engine = "{engine}"
-""",
+"""
+            for name, source in sources.items()
+        )
+        + more,
         encoding="utf-8",
     )
     return path
+
+
+def seconds_of(store: Store, application: str) -> dict[str, float]:
+    """Return how long each phase of an application's last restore test took."""
+    subject = f"application/{application}"
+    result = store.latest([subject])[subject]["restore-test.result"].observation.data
+    return {str(one["phase"]): float(one["duration_ms"]) / 1000 for one in result["phases"]}
 
 
 class Site:
@@ -92,11 +110,8 @@ class Site:
 
     def test(self) -> Mapping[str, float]:
         """Perform one restore test; return the seconds of its phases."""
-        subject = "application/hospital"
-        self.request("restore-test", subject)
-        facts = self.store.latest([subject])[subject]
-        phases = facts["restore-test.result"].observation.data["phases"]
-        seconds = {str(p["phase"]): float(p["duration_ms"]) / 1000 for p in phases}
+        self.request("restore-test", f"application/{APPLICATION}")
+        seconds = seconds_of(self.store, APPLICATION)
         print("    " + " ".join(f"{k} {v:.2f}" for k, v in seconds.items()), flush=True)
         return seconds
 
@@ -104,7 +119,7 @@ class Site:
 @contextmanager
 def site(directory: Path, source: Path, engine: str) -> Iterator[Site]:
     """Open a site of one application whose backups are `source` in restic; its inventory is done."""
-    settings = load(configuration(directory, source, engine))
+    settings = load(configuration(directory, {APPLICATION: source}, engine))
     store = open_store(settings.state_directory)
     try:
         yield Site(settings, store)
