@@ -7,8 +7,15 @@ from collections.abc import Iterator
 from backupguard.contracts import EngineSettings, Match, Requirements, Sample, Trial
 from backupguard.errors import BackupDefect, MissingMeans
 from backupguard.model import CheckResult, Fingerprint
-from restore_tests import application, postgresql_archive, postgresql_checks, postgresql_load
+from restore_tests import (
+    application,
+    postgresql_archive,
+    postgresql_checks,
+    postgresql_load,
+    shape,
+)
 from restore_tests import postgresql_questions as questions
+from restore_tests.postgresql_cluster import CLUSTER, named
 from restore_tests.postgresql_server import (
     SOCKETS,
     PostgresqlServer,
@@ -23,7 +30,7 @@ from restore_tests.settings import PostgresqlSettings
 _MIB = 1 << 20
 #: How much room a loaded dump takes, by its own size. Measured: custom 3.5 (random text) to 16
 #: (repetitive), plain 1.5; where it takes more, the sandbox's guard ends the test in time.
-_GROWTH = {"plain": 2, "custom": 6, "directory": 6, "tar": 2}
+_GROWTH = {"plain": 2, "custom": 6, "directory": 6, "tar": 2, CLUSTER: 2}
 _COMPRESSED = 8
 
 
@@ -38,9 +45,7 @@ class Postgresql:
         return postgresql_archive.recognise(sample)
 
     def requirements(self, match: Match, artifact_bytes: int) -> Requirements:
-        """Say what the restore needs; raise MissingMeans for a dump of a whole cluster."""
-        if match.format == "cluster":
-            raise MissingMeans("unrecognised_artifact")
+        """Say what the restore needs, by how much what is dumped grows."""
         growth = _COMPRESSED if match.compression else _GROWTH[match.format]
         return Requirements(
             programs=(program(match.version),),
@@ -90,7 +95,11 @@ class Postgresql:
         if level >= 2:
             # Before amcheck, whose extension would be counted.
             survey(trial)
-            yield postgresql_checks.consistency(trial)
+            whole = trial.match.format == CLUSTER
+            yield postgresql_checks.consistency(trial, everywhere=whole)
+            if whole:
+                many = trial.memory["databases"] > 1 and named(trial) is None
+                yield shape.result("databases", "database_unnamed", wrong=many)
             yield from postgresql_checks.unconfigured(trial)
         if level >= 3:
             yield from questions.configured(trial)

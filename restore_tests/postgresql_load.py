@@ -18,6 +18,7 @@ import structlog
 from backupguard.contracts import Completed, Trial
 from backupguard.errors import BackupDefect, BackupGuardError, MissingMeans, Misunderstood
 from restore_tests.inside import text as programs
+from restore_tests.postgresql_cluster import CLUSTER, choose
 from restore_tests.postgresql_messages import (
     CLIENT,
     SERVER_LOG,
@@ -34,16 +35,17 @@ log = structlog.get_logger(__name__)
 
 _AWK = "A=$(command -v mawk || command -v gawk || command -v original-awk) || exit 90\n"
 _PLAIN = programs("postgresql_statements.awk", "postgresql_plain.awk")
+_CLUSTER = programs("postgresql_statements.awk", "postgresql_cluster.awk")
 _SCHEMA = programs("postgresql_statements.awk", "postgresql_schema.awk")
 
 _LOAD_PLAIN = (
     _AWK
     + READ
     + """
-compression=$1 file=$2 key=$3 filter=$4 client=$5 database=$6 psql=$7
+compression=$1 file=$2 key=$3 filter=$4 client=$5 database=$6 psql=$7 once=$8
 { opened "$compression" "$file" 2>/tmp/opening; echo "opened $?" >/tmp/opened; } \
   | "$A" -v key="$key" -v status=/tmp/status "$filter" \
-  | { "$psql" -X -q -v VERBOSITY=sqlstate -v ON_ERROR_STOP=0 -v ON_ERROR_ROLLBACK=on -1 -f - \
+  | { "$psql" -X -q -v VERBOSITY=sqlstate -v ON_ERROR_STOP=0 -v ON_ERROR_ROLLBACK=on $once -f - \
         -d "$database" 2>&1 >/dev/null; echo "client $?" >/tmp/client; } \
   | "$A" "$client"
 cat /tmp/opened /tmp/status /tmp/client
@@ -136,6 +138,9 @@ def prepare(trial: Trial) -> None:
     Raises MissingMeans (extension_missing, no_disk…) and BackupDefect (hostile, truncated, corrupt).
     """
     server = of(trial)
+    if trial.match.format == CLUSTER:
+        trial.memory["dump"] = artifact(trial)
+        return
     if trial.match.format == "plain":
         trial.memory["dump"] = artifact(trial)
         _create_database(server, trial.match.extra.get("encoding", "UTF8"), None, None)
@@ -249,8 +254,11 @@ def by_locale(
 
 def load(trial: Trial) -> None:
     """Load the dump; raise what its messages amount to."""
-    if trial.match.format == "plain":
-        _load_plain(trial, of(trial))
+    if trial.match.format == CLUSTER:
+        _load_plain(trial, of(trial), _CLUSTER, "postgres", "")
+        choose(trial, of(trial))
+    elif trial.match.format == "plain":
+        _load_plain(trial, of(trial), _PLAIN, of(trial).database, "-1")
     else:
         _load_archive(trial, of(trial))
 
@@ -286,7 +294,10 @@ def _remember(trial: Trial, messages: tuple[EngineMessage, ...]) -> None:
         log.info("postgresql.messages", messages=said)
 
 
-def _load_plain(trial: Trial, server: PostgresqlServer) -> None:
+def _load_plain(
+    trial: Trial, server: PostgresqlServer, program: str, database: str, once: str
+) -> None:
+    """Load a dump of text through a filter; `once` is "-1" where it is one transaction."""
     report = Report.of(
         shell(
             server,
@@ -294,10 +305,11 @@ def _load_plain(trial: Trial, server: PostgresqlServer) -> None:
             trial.match.compression or "none",
             trial.memory["dump"],
             secrets.token_hex(24),
-            _PLAIN,
+            program,
             CLIENT,
-            server.database,
+            database,
             str(server.programs / "psql"),
+            once,
         )
     )
     logged, missing = _logged(trial, server, report)
@@ -305,7 +317,10 @@ def _load_plain(trial: Trial, server: PostgresqlServer) -> None:
     _remember(trial, messages)
     if report.last("hostile") == "1":
         raise BackupDefect("hostile", count=1)
-    error = judge(messages)
+    # A dump of all databases is loaded in sort orders that are not the source's.
+    error = by_locale(judge(messages), messages, None if once else "LC_COLLATE")
+    if report.last("odd") == "1":
+        raise Misunderstood("output_unparsable", program="pg_dumpall")
     if error is not None and (not isinstance(error, BackupDefect) or error.code == "hostile"):
         raise error
     # Said before any refused row: the row that was cut in two is refused as well.

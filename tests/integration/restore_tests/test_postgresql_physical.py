@@ -214,6 +214,26 @@ def test_a_tar_cut_short(trials: Trials, copies: Copies, tmp_path: Path) -> None
     assert judged(restored(trials, broken)) == failed("truncated")
 
 
+def test_a_tablespaces_tar_that_is_cut_or_gone(
+    trials: Trials, copies: Copies, tmp_path: Path
+) -> None:
+    broken = copies.copy("tar", tmp_path / "b")
+    (path,) = [one for one in broken.glob("*.tar.gz") if one.name[0].isdigit()]
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    assert judged(restored(trials, broken)) == failed("truncated")
+    path.unlink()
+    assert judged(restored(trials, broken)) == failed("missing_object")
+
+
+def test_another_major_version_that_is_not_installed(
+    trials: Trials, copies: Copies, tmp_path: Path
+) -> None:
+    other = copies.copy("plain", tmp_path / "b")
+    (other / "data" / "PG_VERSION").write_text("14\n")
+    result = restored(trials, other)
+    assert judged(result) == (Verdict.COULD_NOT_VERIFY, "version_unsupported")
+
+
 def test_an_incremental_without_its_base(trials: Trials, copies: Copies, tmp_path: Path) -> None:
     broken = copies.copy("plain", tmp_path / "b")
     (broken / "data" / "backup_manifest").unlink()
