@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,10 @@ import pytest
 
 from backupguard.cli.main import main
 from backupguard.cli.probe import PROBES
+from backupguard.daemon.requests import request
+from backupguard.model import RunState
+from backupguard.runs import run_directory
+from backupguard.settings import load
 from backupguard.store import open_store
 
 Call = Callable[..., tuple[int, str, str]]
@@ -100,6 +105,29 @@ def test_each_run_is_closed_once_and_leaves_nothing(call: Call, tmp_path: Path) 
     closed = [fact.observation.kind for fact in store.facts() if "closed" in fact.observation.kind]
     assert sorted(closed) == sorted(f"{name}.closed" for name in PROBES)
     assert list((tmp_path / "state" / "runs").iterdir()) == []
+    store.close()
+
+
+def test_a_second_test_of_an_application_is_refused_while_one_runs(
+    call: Call, tmp_path: Path
+) -> None:
+    call("inventory")
+    settings = load(tmp_path / "backupguard.toml")
+    store = open_store(settings.state_directory)
+    one = store.enqueue(request("restore-test", "application/dpi", requested_by="uid/0"))
+    with run_directory(settings, one.id):  # as the process that performs it does
+        assert store.start_run(one.id, socket.gethostname())
+        code, out, err = call("restore-test", "dpi")
+        assert code == 2
+        assert "already" in out + err
+        (refused,) = store.runs(states=[RunState.CANCELLED])
+        assert refused.request.task == "restore-test"
+        assert [run.id for run in store.runs(states=[RunState.RUNNING])] == [one.id]
+        assert not list(store.facts(kinds=["restore-test.result"]))
+    # Its process is gone: the next request closes it and is performed.
+    code, _, _ = call("restore-test", "dpi")
+    assert code == 1
+    assert len(list(store.facts(kinds=["restore-test.result"]))) == 1
     store.close()
 
 
