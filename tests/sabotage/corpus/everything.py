@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from tests.sabotage.corpus import (
     files,
+    firebird,
     mariadb,
     mariadb_physical,
     openldap,
@@ -19,7 +20,16 @@ from tests.sabotage.foreign.retold import RETOLD
 
 _MADE: tuple[Case, ...] = tuple(
     case
-    for module in (postgresql, mariadb, mariadb_physical, sqlite, openldap, files, repository)
+    for module in (
+        postgresql,
+        mariadb,
+        mariadb_physical,
+        sqlite,
+        firebird,
+        openldap,
+        files,
+        repository,
+    )
     for case in module.CASES
 )
 OURS: tuple[Case, ...] = tuple(case for case in _MADE if case.name not in RETOLD)
@@ -48,11 +58,13 @@ _CHOSEN = frozenset(
     mariadb/letters-became-question-marks mariadb/definer-missing mariadb/rows-collapsed
     mariadb/ok-row-larger-than-sandbox-packet
     mariadb-physical/base-missing mariadb-physical/a-bit-of-a-table
+    firebird/cut firebird/overwritten firebird/rows-collapsed firebird/a-column-encrypted
+    firebird/reaches-out firebird/file-cut firebird/file-damaged firebird/ok-under-the-lock-of-nbackup
     restic/index-flipped restic/snapshot-missing restic/wrong-key restic/moved-to-a-mount-point
     restic/ok-future-dated-point restic/ok-stale-lock
     """.split()  # noqa: SIM905
 )
-_PROGRAMS = ("postgresql/", "mariadb/", "mariadb-physical/", "restic/", "borg/")
+_PROGRAMS = ("postgresql/", "mariadb/", "mariadb-physical/", "firebird/", "restic/", "borg/")
 
 
 def tested() -> tuple[Case, ...]:

@@ -14,6 +14,7 @@ from backupguard.repositories.borg import BORG
 from backupguard.repositories.restic import RESTIC
 from backupguard.testing.contexts import context as new_context
 from restore_tests.files import FILES
+from restore_tests.firebird import FIREBIRD
 from restore_tests.mariadb import MARIADB
 from restore_tests.mariadb_physical import MARIADB_PHYSICAL
 from restore_tests.openldap import OPENLDAP
@@ -24,9 +25,15 @@ from tests.integration.restore_tests.harness import NOW, SELECTOR, Trials
 from tests.sabotage.corpus.case import Case, Maker, Material
 from tests.sabotage.corpus.sources import Sources
 
-_ENGINES = {e.name: e for e in (POSTGRESQL, MARIADB, MARIADB_PHYSICAL, SQLITE, OPENLDAP, FILES)}
+_ENGINES = {
+    e.name: e for e in (POSTGRESQL, MARIADB, MARIADB_PHYSICAL, SQLITE, FIREBIRD, OPENLDAP, FILES)
+}
 #: Sizes that let several tests run beside each other.
-_OWN = {"postgresql": {"memory": "600MB", "jobs": 2}, "mariadb": {"memory": "600MB"}, "mariadb-physical": {"memory": "600MB"}}
+_OWN = {
+    "postgresql": {"memory": "600MB", "jobs": 2},
+    "mariadb": {"memory": "600MB"},
+    "mariadb-physical": {"memory": "600MB"},
+}
 _FRENCH = Words("fr")
 
 

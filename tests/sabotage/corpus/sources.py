@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+from tests.firebird import Firebird, blood_bank
 from tests.integration.restore_tests import hospital
 from tests.integration.restore_tests.harness import NOW
 from tests.mariadb import MariaDB, start_mariadb
@@ -184,6 +185,35 @@ class Sources:
                 connection.execute(statement)
             connection.commit()
         return path
+
+    # -- Firebird
+
+    @cached_property
+    def firebird(self) -> tuple[Firebird, Path]:
+        """Firebird's programs, and the database of a blood bank."""
+        programs = Firebird(self.directory / "firebird")
+        newest = f"{NEWEST.astimezone(ZoneInfo('Europe/Paris')):%Y-%m-%d %H:%M:%S}"
+        return programs, programs.create(self.directory / "sang.fdb", *blood_bank(newest))
+
+    def firebird_file(self, path: Path, *statements: str, locked: bool = False) -> Path:
+        """Copy the blood bank's file as it lies, or under the lock of nbackup."""
+        programs, database = self.firebird
+        programs.variant(database, path, *statements)
+        if locked:
+            programs.run("nbackup", "-L", path)
+            path.with_name(f"{path.name}.delta").unlink(missing_ok=True)
+        return path
+
+    def firebird_backup(
+        self, into: Path, *statements: str, options: tuple[str, ...] = ()
+    ) -> Path:
+        """Have gbak back up the blood bank, or a copy of it that statements were run on."""
+        programs, database = self.firebird
+        if statements:
+            database = self.firebird_file(self.place() / "sang.fdb", *statements)
+        made = into / "sang.fbk"
+        programs.run("gbak", "-backup_database", "-nodbtriggers", *options, database, made)
+        return made
 
     # -- OpenLDAP
 
