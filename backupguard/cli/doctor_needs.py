@@ -29,9 +29,11 @@ _PROGRAMS: Mapping[str, tuple[str, str]] = {
     "pgbackrest": ("pgbackrest", "version"),
     "restic": ("restic", "version"),
 }
-#: Type → the module that its library brings, and the extra that installs it.
+#: Type of a repository, or kind of a scratch server → its library's module, and the extra that
+#: installs it.
 _LIBRARIES: Mapping[str, tuple[str, str]] = {
     "mssql": ("pytds", "mssql"),
+    "postgresql": ("psycopg", "postgresql"),
     "rman": ("oracledb", "oracle"),
 }
 
@@ -94,7 +96,9 @@ def tools(settings: Settings | None) -> Iterator[Result]:
     wanted = {found for place in settings.repositories.values() for found in _wanted(place)}
     for name, version in sorted(wanted):
         yield program(name, version)
-    for kind in sorted({place.type for place in settings.repositories.values()} & set(_LIBRARIES)):
+    kinds = {place.type for place in settings.repositories.values()}
+    kinds |= {instance.kind for instance in settings.instances.values()}
+    for kind in sorted(kinds & set(_LIBRARIES)):
         module, extra = _LIBRARIES[kind]
         if find_spec(module) is not None:
             yield Result(check=module, state="ok")

@@ -287,13 +287,13 @@ import sys
 from pathlib import Path
 from restore_tests import instance_postgresql
 from tests.integration.restore_tests import test_instance as here
-directory, dump, port, password = map(Path, sys.argv[1:])
+directory, dump, port, password = map(Path, sys.argv[1:5])
 
-def stand(trial):
-    print("restored", flush=True)
+def stand(trial, *_):
+    print("there", flush=True)
     trial.context.cancel.wait(60)
 
-instance_postgresql.open_database = stand
+setattr(instance_postgresql, sys.argv[5], stand)
 scratch = here.Scratch.__new__(here.Scratch)
 scratch.cluster = here.Cluster(directory=directory, socket=directory, port=int(str(port)))
 scratch.password = password
@@ -301,22 +301,24 @@ here.trial(scratch, directory, dump)
 """
 
 
+@pytest.mark.parametrize(("killed_in", "databases"), [("load", 0), ("open_database", 1)])
 def test_what_a_killed_test_leaves_is_dropped_by_the_next(
-    scratch: Scratch, small: Path, tmp_path: Path
+    scratch: Scratch, small: Path, tmp_path: Path, killed_in: str, databases: int
 ) -> None:
     scratch.prepare()
     before = scratch.databases()
     other = tmp_path / "killed"
     other.mkdir()
-    arguments = (str(other), str(small), str(scratch.cluster.port), str(scratch.password))
+    places = (str(other), str(small), str(scratch.cluster.port), str(scratch.password))
     killed = subprocess.Popen(
-        [sys.executable, "-c", KILLED, *arguments], stdout=subprocess.PIPE, cwd=Path.cwd()
+        [sys.executable, "-c", KILLED, *places, killed_in], stdout=subprocess.PIPE, cwd=Path.cwd()
     )
     assert killed.stdout is not None
-    assert killed.stdout.readline() == b"restored\n"
+    assert killed.stdout.readline() == b"there\n"
     killed.send_signal(signal.SIGKILL)
     killed.communicate()
-    (left,) = scratch.databases() - before
+    assert len(scratch.databases() - before) == databases
+    (left,) = scratch.sql(MARKER, "select name from restores")  # said before it was made
     assert instance_guard.GENERATED.match(left)
 
     assert told(trial(scratch, tmp_path, small)) == ("passed", None)
@@ -391,13 +393,14 @@ def test_a_broken_dump_is_accused_and_leaves_nothing(
         "refusing",
         "create table zz (id int)",
         "insert into zz values (1)",
-        "create function reads_later() returns boolean language sql as"
+        "create function reads_another() returns boolean language sql as"
         " 'select count(*) > 0 from public.zz'",
-        "create table aa (id int, check (public.reads_later()))",
+        "create table aa (id int, check (public.reads_another()))",
         "insert into aa values (1)",
         template="petit",
     )
-    assert told(trial(scratch, tmp_path, hospital.dump(refusing))) == ("failed", "load_refused")
+    without = hospital.dump(refusing, "custom", "--exclude-table-data=zz")
+    assert told(trial(scratch, tmp_path, without)) == ("failed", "load_refused")
     empty = hospital.variant("vide", "drop table lits", template="petit")
     assert told(trial(scratch, tmp_path, hospital.dump(empty))) == ("failed", "empty")
     assert scratch.databases() == before
