@@ -6,12 +6,14 @@ import shutil
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
-from backupguard.model import Verdict
+from backupguard.model import CleanPoint, Measured, Verdict
+from restore_tests.canary import token
+from restore_tests.settings import Invariant
 from tests.sabotage.corpus.case import Family, Maker, cut, flipped
-from tests.sabotage.corpus.sources import Sources, gzipped, noise
+from tests.sabotage.corpus.sources import AT, Sources, gzipped, noise
 
 RECENT = {"name": "prélèvements", "sql": "select max(taken_at) from samples", "newer-than": "26h"}
 PAGE = 4096
@@ -139,6 +141,47 @@ def _foreign(path: Path) -> Path:
     return path
 
 
+def canaried(written_at: datetime, *statements: str) -> Maker:
+    """A file with the canary that the site's job wrote at that time."""
+    at = f"{written_at:%Y-%m-%dT%H:%M:%SZ}"
+    return file(
+        "create table backupguard_canary (written_at text not null, token text not null)",
+        f"insert into backupguard_canary values ('{at}', '{token('dpi', at)}')",
+        *statements,
+    )
+
+
+#: Results only become more; those of a closed year never change. A week ago there were 880.
+_GROWS = {"name": "résultats", "table": "results"}
+_YEAR = {
+    "name": "année-close",
+    "closed-set": "select id, comment from results where id < 100",
+    "since": "2026-01-01",
+}
+GROWS, YEAR = {"invariants": [_GROWS]}, {"invariants": [_YEAR]}
+CANARIED = {"canary": {"since": "2026-01-01"}}
+KNOWN = (
+    CleanPoint(
+        at=AT - timedelta(days=7),
+        repository="nas",
+        point="older",
+        engine="sqlite",
+        measured={
+            "résultats": Measured(
+                name="résultats", definition=Invariant(**_GROWS).definition, value=880
+            ),
+            "année-close": Measured(
+                name="année-close",
+                definition=Invariant.model_validate(_YEAR).definition,
+                value=99,
+                digest="another key's:",
+            ),
+        },
+        canary=True,
+    ),
+)
+FEWER = file("delete from results where id > 860")
+CANARY = canaried(AT - timedelta(hours=1))
 _PAIR = _pair(swapped=False)
 _WITH_LOG = _half_copied(with_log=True)
 _FAMILY = Family(engine="sqlite", before=yesterday, twin=TODAY)
@@ -204,6 +247,26 @@ CASES = [
     case("triggers-and-views-lost", "recreated by a script that knows tables only",
          file("drop trigger kept", "drop view recent"), speaks="objects-lost:missing_object",
          words="manquent"),
+    case("slow-loss", "forty results deleted by night: too few for any shape", FEWER,
+         settings=GROWS, plan={"clean": KNOWN}, speaks="résultats:invariant_shrank",
+         words="ne peut que croître"),
+    case("a-closed-year-rewritten", "one record of a year that is closed is gone",
+         file("delete from results where id = 7"),
+         settings=YEAR, plan={"clean": KNOWN}, speaks="année-close:invariant_reopened",
+         may="année-close:invariant_first",
+         words="ensemble clos"),
+    case("canary-altered", "what the job wrote was encrypted with all the rest",
+         canaried(AT - timedelta(hours=1), "update backupguard_canary set token = hex(token)"),
+         twin=CANARY, settings=CANARIED, speaks="canary:canary_altered", words="altéré"),
+    case("canary-old", "the backup job saves a replica that stopped following ten days ago",
+         canaried(AT - timedelta(days=10)), twin=CANARY, settings=CANARIED,
+         speaks="canary:canary_old", words="trop ancien"),
+    case("canary-lost", "an upgrade made a new file; the job saves the old one's name",
+         canaried(AT - timedelta(hours=1), "drop table backupguard_canary"), twin=CANARY,
+         settings=CANARIED, plan={"clean": KNOWN}, speaks="canary:canary_lost", words="disparu"),
+    case("canary-never-there", "declared, and the job that should write it was never installed",
+         TODAY, twin=CANARY, settings=CANARIED, says=Verdict.PASSED,
+         speaks="canary:warning_canary_missing", words="absent"),
     case("ok-hot-journal", "copied in mid-transaction, with the journal that takes it back", None,
          twin=_hot_journal),
     case("ok-log-beside-it", "copied with its log", None, twin=_WITH_LOG),
