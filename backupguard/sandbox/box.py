@@ -118,10 +118,13 @@ class SandboxServer:
         code = 137 if self._returncode is None else self._returncode
         return Completed(returncode=code, stdout=b"", stderr=b"", duration_ms=passed)
 
-    def end(self) -> None:
-        """End it at once if it still runs. Never raises."""
+    def end(self) -> int | None:
+        """End it at once if it still runs; return its own status, None when there is none.
+
+        Never raises.
+        """
         if self._closed:
-            return
+            return self._returncode
         self._closed = True
         if self._program.running():
             self._program.kill()
@@ -131,6 +134,7 @@ class SandboxServer:
         self._program.close()
         if self._command >= 0:
             os.close(self._command)
+        return self._returncode
 
 
 class Box:
@@ -385,6 +389,9 @@ class Box:
             self._end_all(limit)
             return
         if isinstance(error, BackupGuardError) and error.code in _UNEXPLAINED:
+            for server in self._servers:
+                if server.end() == 128 + signal.SIGXFSZ:
+                    self._short = "scratch_limit"
             for name in self._logs:
                 self._listen(self.log(name, _LOG_TAIL))
             if self._short == "no_memory":
