@@ -68,9 +68,12 @@ def script(sources: Sources, material: Material, engine: str) -> Word:
         return _bash(_OPENED + _SQLITE, material, _sub(place))
     if engine == "files":
         return _fails("cp", "-a", material, place / "restored")
-    return {"postgresql": _postgresql, "mariadb": _mariadb, "mariadb-physical": _mariadb_physical, "openldap": _openldap}[engine](
-        sources, material, place
-    )
+    return {
+        "postgresql": _postgresql,
+        "mariadb": _mariadb,
+        "mariadb-physical": _mariadb_physical,
+        "openldap": _openldap,
+    }[engine](sources, material, place)
 
 
 def _sub(place: Path) -> Path:
