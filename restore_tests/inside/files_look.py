@@ -60,6 +60,7 @@ _NOTES = re.compile(
 _NOTE_EXTENSIONS = frozenset({"txt", "html", "hta", "htm", ""})
 _HEAD_BYTES = 4096
 _SAMPLES = 2000
+_EVEN_BYTES = 1024  # random ones have 7.8 bits each, base64 has 6; more of them say the same
 _EXTENSION = re.compile(r"[a-z0-9_-]{1,12}\Z")
 #: A line of sha256sum: digest, space, "*" for a binary file, name; before it "\\" if that is escaped.
 _LISTED = re.compile(r"(\\?)([0-9a-fA-F]{64}) [ *](.+)\Z")
@@ -157,7 +158,7 @@ def look(path: str, status: os.stat_result, found: dict[str, Any], request: dict
         found["strange"] += not begins_right(extension, head)
     if not typed:
         found["sampled"] += 1
-        found["even"] += entropy(head) >= 7.5 and len(head) >= 1024
+        found["even"] += len(head) >= _EVEN_BYTES and entropy(head[:_EVEN_BYTES]) >= 7.5
 
 
 def head_of(path: str) -> bytes:
