@@ -26,6 +26,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -182,7 +183,7 @@ def main() -> int:
                 shutil.rmtree(target)
 
             def peer(how: str) -> float:
-                seconds = timed(lambda: [one(application, how) for application in APPLICATIONS])
+                seconds = sum(timed(partial(one, each, how)) for each in APPLICATIONS)
                 for application in APPLICATIONS:
                     run([binaries() / "dropdb", application], reach)
                 return seconds
@@ -195,7 +196,8 @@ def main() -> int:
             for _ in range(ROUNDS):
                 theirs, ours = peer(how), tested.both()
                 ratios.append(theirs / ours)
-                print(f"  peer {theirs:.2f} s   ours {ours:.2f} s   ratio {ratios[-1]:.2f}")
+                shown = f"ratio {ratios[-1]:.2f}"
+                print(f"  peer {theirs:.2f} s   ours {ours:.2f} s   {shown}", flush=True)
             most = {
                 part: max(getattr(one, part) for one in tested.memory)
                 for part in ("daemon", "runner", "together")
