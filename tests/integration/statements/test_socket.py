@@ -70,7 +70,8 @@ def test_a_living_daemon_takes_what_its_callers_sign_and_waive(site: Site) -> No
     assert own.value.message.id == "statements.own-waiver"
     assert client.waivers(settings)[0]["state"] == "waiting"
     wait_for(lambda: "déclaration signée" in site.get("/")[1])
-    assert f"{seq}  RST-02 application/dpi" in site.command("status").stdout
+    # The page may be older than the waiver: what is judged follows within seconds.
+    wait_for(lambda: f"{seq}  RST-02 application/dpi" in site.command("status").stdout)
     client.end_waiver(settings, seq, "fini")
     client.withdraw(settings, row["seq"], "fini")
     assert stop(process) == 0
