@@ -573,6 +573,8 @@ class _Test:
             # Nobody can accept the shape of a part: its verdict rests on the site's checks alone.
             baseline_accepted=accepted or self.partial is not None,
         )
+        # What an engine never proves, no check of the site's does either.
+        reached = min(reached, getattr(self.engine, "highest_level", reached))
         return RestoreTestResult(
             application=self.plan.application,
             engine=self.engine.name if self.engine else "",

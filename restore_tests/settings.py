@@ -343,6 +343,36 @@ class OpenldapSettings(EngineSettings):
         return self
 
 
+#: Attributes that hold passwords: nothing may be learned of them, not even by counting.
+_SECRET = ("unicodepwd", "supplementalcredentials", "dbcspwd", "ntpwdhistory", "lmpwdhistory")
+
+
+class SambaAdSettings(EngineSettings):
+    """How an application's Samba domain is tested.
+
+    `domain` is its DNS name, which the backup must be of; left out, that of the shape that is known.
+    """
+
+    checks: tuple[DirectoryCheck, ...] = ()
+    freshness: Freshness = Freshness()
+    domain: str | None = Field(default=None, pattern=r"^[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*\.?$")
+
+    @field_validator("checks")
+    @classmethod
+    def _asks_for_no_secret(cls, checks: tuple[DirectoryCheck, ...]) -> tuple[DirectoryCheck, ...]:
+        for check in checks:
+            if any(name in check.filter.lower() for name in _SECRET):
+                raise ValueError("a filter must not ask for passwords")
+        return checks
+
+    @model_validator(mode="after")
+    def _names_once(self) -> Self:
+        names = [check.name for check in self.checks]
+        if len(set(names)) != len(names):
+            raise ValueError("two checks have the same name")
+        return self
+
+
 class FilesCheck(Expected):
     """How many files there are of some, how new the newest is, or what one of them is, to the byte.
 

@@ -35,6 +35,7 @@ _PACKAGES = {
     "psql": "postgresql-client",
     "rclone": "rclone",
     "restic": "restic",
+    "samba-tool": "samba-common-bin",
     "slapadd": "slapd",
     "slapd": "slapd",
     "sqlite3": "sqlite3",

@@ -341,6 +341,7 @@ _ENGINES: Mapping[str, Callable[[str, Copy], tuple[str, ...]]] = {
     "sqlite": _sqlite,
     "firebird": _firebird,
     "openldap": _openldap,
+    "samba-ad": _samba_ad,
     "files": _files,
     "instance": _instance,
 }
