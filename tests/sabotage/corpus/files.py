@@ -133,6 +133,30 @@ def _one_byte(path: Path) -> None:
     path.write_bytes(CANARY.replace(b"nobody", b"nobodi"))
 
 
+def _listed(root: Path) -> None:
+    """The site's own job lists the digests of what it saves."""
+    files = sorted(path for path in root.rglob("*") if path.is_file())
+    (root / "SHA256SUMS").write_text("".join(
+        f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(root)}\n"
+        for path in files
+    ))  # fmt: skip
+
+
+def _altered(root: Path) -> None:
+    """Somebody changed a letter, of the same length, and put its time back."""
+    _listed(root)
+    path = root / "notes" / "7.txt"
+    status, content = path.stat(), path.read_bytes()
+    path.write_bytes(content.replace(b"compte", b"conte ", 1))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def _one_left_out(root: Path) -> None:
+    _listed(root)
+    (root / "notes" / "7.txt").unlink()
+
+
+_MANIFEST = {"manifests": ["SHA256SUMS"]}
 _FAMILY = Family(engine="files", before=yesterday, twin=today)
 case = _FAMILY.case
 
@@ -172,6 +196,12 @@ CASES = [
     case("canary-gone", "it was excluded", after(Path.unlink, "canari.bin"),
          settings={"checks": [CHECKS["canary"]]},
          speaks="canari:check_no_answer canari:check_failed tables-lost:tables_lost"),
+    case("altered-in-silence", "one letter was rewritten, of the same length and time",
+         whole(_altered), twin=whole(_listed), settings=_MANIFEST,
+         speaks="site-manifest:manifest_differs", words="manifeste"),
+    case("one-file-left-out", "one letter was excluded by its name", whole(_one_left_out),
+         twin=whole(_listed), settings=_MANIFEST, speaks="site-manifest:manifest_differs",
+         words="manifeste"),
     case("stale-by-a-check", "no message for two months", whole(_old),
          settings={"checks": [CHECKS["recent"]]}, speaks="messages:stale_data", words="anciennes"),
     case("stale", "the same, without a check", whole(_old), says=Verdict.PASSED,
