@@ -108,8 +108,9 @@ def _matches(pattern: str, path: Path) -> bool:
     )
 
 
-def _gone(_before: Any, after: Any) -> bool:
-    return after is None
+def _gone(before: Any, after: Any) -> bool:
+    # A list whose last table went is an empty list.
+    return after is None or (bool(before) and after == [])
 
 
 def _changed_or_gone(before: Any, _after: Any) -> bool:
