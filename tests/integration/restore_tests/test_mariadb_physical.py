@@ -15,6 +15,7 @@ import pytest
 
 from backupguard.model import Fingerprint, RestoreTestResult, Verdict
 from backupguard.sandbox import SandboxLimits
+from restore_tests.breaking import break_artifact, harms_of
 from restore_tests.mariadb_physical import MARIADB_PHYSICAL
 from restore_tests.settings import MariadbSettings
 from tests.integration.restore_tests.harness import Trials
@@ -275,6 +276,15 @@ def test_settings_and_links_of_the_copy_do_nothing(
     result = restored(trials, copy, baseline=accepted(shape))
     assert judged(result) == (Verdict.PASSED, None), result
     assert result.fingerprint == shape
+
+
+def test_the_self_test_breaks_what_is_looked_at(
+    trials: Trials, copies: Copies, tmp_path: Path
+) -> None:
+    tree = copies.tree(tmp_path / "all", ("full", "inc-1"))
+    (harm,) = harms_of(MARIADB_PHYSICAL.name, tree)
+    break_artifact(tree, harm)
+    assert restored(trials, tree).verdict is Verdict.FAILED
 
 
 def test_an_unfinished_copy_beside_a_sound_one_is_told(
