@@ -1,14 +1,18 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.integration.survival.engines import Backups
 from tests.integration.survival.places import PASSWORD, Place, Source
 from tests.postgres import start_cluster
+from tests.sabotage.corpus.sources import opened
 
 #: Text that does not compress, so that a limited bandwidth makes fetching it slow.
 HOSPITAL = """
@@ -72,3 +76,40 @@ def place(source: Source, tmp_path: Path) -> Iterator[Place]:
     made = Place(tmp_path, source)
     yield made
     made.end()
+
+
+@pytest.fixture(scope="session")
+def backups() -> Iterator[Backups]:
+    """One small sound backup per engine; its source is started when it is first asked for."""
+    root = Path(tempfile.mkdtemp(prefix="backupguard-engines-"))
+    (root / "password").touch(mode=0o600)
+    (root / "password").write_text(PASSWORD + "\n")
+    try:
+        with opened(root / "sources") as sources:
+            yield Backups(sources=sources, root=root, password=root / "password")
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
+
+
+@pytest.fixture
+def listener() -> Iterator[tuple[int, list[str]]]:
+    """A port of this host, and who called."""
+    callers: list[str] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def accept() -> None:
+            while True:
+                try:
+                    connection, address = server.accept()
+                except OSError:
+                    return
+                callers.append(str(address))
+                connection.close()
+
+        thread = threading.Thread(target=accept)
+        thread.start()
+        try:
+            yield server.getsockname()[1], callers
+        finally:
+            server.shutdown(socket.SHUT_RDWR)
+            thread.join()

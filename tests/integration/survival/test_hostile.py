@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import socket
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,30 +11,6 @@ from tests.integration.daemon.living import wait_for
 from tests.integration.survival.places import DPI, PASSWORD, Place, Source
 
 MARKER = "--\n-- PostgreSQL database dump complete"
-
-
-@pytest.fixture
-def listener() -> Iterator[tuple[int, list[str]]]:
-    """A port of this host, and who called."""
-    callers: list[str] = []
-    with socket.create_server(("127.0.0.1", 0)) as server:
-
-        def accept() -> None:
-            while True:
-                try:
-                    connection, address = server.accept()
-                except OSError:
-                    return
-                callers.append(str(address))
-                connection.close()
-
-        thread = threading.Thread(target=accept)
-        thread.start()
-        try:
-            yield server.getsockname()[1], callers
-        finally:
-            server.shutdown(socket.SHUT_RDWR)
-            thread.join()
 
 
 def with_attack(source: Source, attack: str) -> bytes:

@@ -125,7 +125,7 @@ def test_everything_killed_at_once_leaves_nothing_and_the_slot_is_due_again(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("phase", ["select", "fetch", "load", "discard"])
+@pytest.mark.parametrize("phase", ["fetch", "load", "discard"])
 def test_a_killed_daemon_has_its_runner_end_in_order(
     source: Source, tmp_path: Path, phase: str
 ) -> None:
@@ -155,7 +155,7 @@ def test_a_killed_daemon_has_its_runner_end_in_order(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("phase", ["prepare", "load", "discard"])
+@pytest.mark.parametrize("phase", ["load", "discard"])
 def test_a_killed_runner_is_closed_by_the_daemon_which_goes_on(
     source: Source, tmp_path: Path, phase: str
 ) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
 import os
-import re
 import sqlite3
 import subprocess
 import threading
@@ -18,11 +16,9 @@ import pytest
 
 from backupguard.daemon import client
 from backupguard.model import Verdict, application_subject
+from tests.integration.survival.engines import Backups, EnginesPlace
+from tests.integration.survival.patients import EVERY, TOKEN, value
 from tests.integration.survival.places import Place, Source
-
-#: No two values are the same; any of these parts of one gives it away. A value never stands in the
-#: configuration, so that wherever one is found it came out of a database.
-TOKEN = re.compile(rb"Xv\d{5}|\d{5}Jh|90706050\d{3}", re.IGNORECASE)
 
 SCHEMA = """
 create schema clinic;
@@ -41,13 +37,6 @@ create function clinic.told() returns trigger language plpgsql as $body$
 create trigger told before insert on clinic.patients for each row execute function clinic.told();
 alter table clinic.patients enable always trigger told;
 """
-
-_serial = itertools.count(10_000)
-
-
-def value() -> str:
-    """Return a value that no other is."""
-    return f"Xv{next(_serial):05d}Jh{next(_serial):05d}Jh"
 
 
 def literal(*values: str) -> str:
@@ -239,26 +228,62 @@ DUMPS = {
 }
 
 
-@pytest.mark.slow
-def test_no_value_of_a_patient_is_anywhere(place: Place, patients: Source) -> None:
+@pytest.fixture
+def clinic(patients: Source, backups: Backups, tmp_path: Path) -> Iterator[EnginesPlace]:
+    """A site whose applications are backups full of patients, sound and broken, of every engine."""
+    place = EnginesPlace(tmp_path, backups)
+    place.manager.settimeout(120)
+    kept: list[tuple[str, str, Path, str]] = []
     for name, (dump, _, _) in DUMPS.items():
         checks = {"asked": CHECKS, "passing": PASSING}.get(name, "").format(application=name)
-        place.add(dump, application=name, repository=name, checks=checks)
-    told: list[tuple[str, bytes]] = []
+        kept.append((name, "postgresql", patients.dump(dump), checks))
+    copy = tmp_path / "made" / "base"
+    copy.parent.mkdir()
+    patients.cluster.run("pg_basebackup", "-D", str(copy), "-Ft", "-z", "-X", "fetch", "-c", "fast")
+    asked = 'database = "patients"\n' + CHECKS.format(application="physical")
+    kept.append(("physical", "postgresql-physical", copy, asked))
+    for one in EVERY:
+        made = tmp_path / "made" / one.name
+        made.mkdir()
+        content = one.make(backups.sources, made)
+        kept.append((one.name, one.engine, content, one.checks.format(application=one.name)))
+    place.keep("clinic", *dict.fromkeys(content for _, _, content, _ in kept))
+    for name, engine, content, checks in kept:
+        place.restore(name, engine, "clinic", content, checks)
+        place.parts[-1] = place.parts[-1].replace(
+            str(backups.place("command")), str(tmp_path / "made" / name)
+        )
+    place.write()
+    yield place
+    place.end()
+
+
+@pytest.mark.slow
+def test_no_value_of_a_patient_is_anywhere(clinic: EnginesPlace, patients: Source) -> None:
+    place, told = clinic, list[tuple[str, bytes]]()
+    temporary = place.directory / "tmp"
+    temporary.mkdir()
     with watching() as watcher:
-        place.start()
+        place.start(more={"TMPDIR": str(temporary)})
         place.closed("inventory", 1)
         settings = place.settings
         runs = {
             name: client.enqueue(settings, "restore-test", application_subject(name))
-            for name in DUMPS
+            for name in (*DUMPS, "physical", *(one.name for one in EVERY))
         }
         for name, run in runs.items():
             ended = place.ended(run)
-            _, verdict, code = DUMPS[name]
-            assert ended.verdict is verdict, (name, ended, place.result(application_subject(name)))
+            _, verdict, code = DUMPS.get(name, ("", ended.verdict, None))
+            result = place.result(application_subject(name))
+            assert ended.verdict is verdict, (name, ended, result)
             assert code in (None, ended.code), (name, ended.code)
+            assert ended.code != "bug", (name, result)
+            told.append((f"result {name}", repr((ended.verdict, ended.code)).encode()))
             told.append((f"socket {name}", repr(client.run(settings, run)).encode()))
+        verdicts = {name: place.store.run(run).verdict for name, run in runs.items()}  # type: ignore[union-attr]
+        sound = {one.name for one in EVERY if one.passes} | {"passing"}
+        assert {name for name, verdict in verdicts.items() if verdict is Verdict.PASSED} >= sound
+        print(told)
         told.append(("socket", repr([client.about(settings), client.runs(settings)]).encode()))
         time.sleep(6)  # until everything has been judged and published
         pages = ("/metrics", "/", "/-/healthy", "/-/ready", "/reports/")
@@ -271,7 +296,11 @@ def test_no_value_of_a_patient_is_anywhere(place: Place, patients: Source) -> No
         assert done.returncode == 1, done
         told.append(("restore-test", (done.stdout + done.stderr).encode()))
     told += [("a process", seen) for seen in watcher.seen]
-    told += list(everything(place.state)) + list(table_contents(place.state / "store.sqlite3"))
+    told += (
+        list(everything(temporary))
+        + list(everything(place.state))
+        + list(table_contents(place.state / "store.sqlite3"))
+    )
     told += list(unpacked(place.directory / "bundle.tar.gz", place.directory / "unpacked"))
     told += [(str(path), path.read_bytes()) for path in (place.log, place.config)]
     found = {(where, match.group()) for where, text in told if (match := TOKEN.search(text))}

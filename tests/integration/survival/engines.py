@@ -1,0 +1,239 @@
+"""Every engine as survival tests meet it: a small sound backup and its settings.
+
+A new engine is one more line of `ENGINES`; kills, limits, wedges and second tests then try it as well.
+"""
+
+from __future__ import annotations
+
+import shutil
+import stat
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from backupguard.contracts import Engine, EngineSettings
+from backupguard.plugins import engines
+from tests.integration.restore_tests import physical
+from tests.integration.survival.places import REPOSITORY, Place, Restic, Source
+from tests.programs import program
+from tests.sabotage.corpus.files import tree
+from tests.sabotage.corpus.sources import Sources
+
+#: Makes a sound backup in an empty directory: a file or a tree.
+Maker = Callable[[Sources, Path], Path]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """One engine's backup.
+
+    `settings` are TOML values as a site writes them below `restore-test`; "{place}" in them stands for
+    the directory in which the backup was made.
+    """
+
+    engine: str
+    make: Maker
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def toml(self, place: Path) -> str:
+        """Return the settings as lines of a table."""
+        lines = [f'engine = "{self.engine}"']
+        for name, value in self.settings.items():
+            text = str(value).replace("{place}", str(place))
+            lines.append(f"{name} = {value}" if isinstance(value, int) else f'{name} = "{text}"')
+        return "\n".join(lines)
+
+    def read(self, place: Path, **more: Any) -> EngineSettings:
+        """Return the settings as the engine reads them."""
+        given = {
+            name: value.replace("{place}", str(place)) if isinstance(value, str) else value
+            for name, value in {**self.settings, **more}.items()
+        }
+        return self.plugin.settings.model_validate({"engine": self.engine, **given})
+
+    @property
+    def plugin(self) -> Engine:
+        """The engine itself."""
+        return engines()[self.engine]
+
+
+_SMALL = """
+create table patients (id int primary key, nom text not null);
+create table stays (id int primary key, patient_id int not null references patients,
+  admitted_at timestamptz not null, note text);
+insert into patients select i, 'Nom ' || i from generate_series(1, 200) i;
+insert into stays select i, 1 + i % 200, now() - i * interval '20 minutes', 'Séjour ordinaire ' || i
+  from generate_series(1, 4000) i;
+create index by_admission on stays (admitted_at);
+"""
+
+
+def _pg_dump(sources: Sources, into: Path) -> Path:
+    server = sources.postgresql
+    server.cluster.create("small")
+    server.sql("small", _SMALL)
+    server.cluster.run("pg_dump", "-Fc", "-f", str(into / "dpi.dump"), "small")
+    return into / "dpi.dump"
+
+
+def _base_backup(sources: Sources, into: Path) -> Path:
+    copies = physical.make(sources.place() / "server")
+    return Path(shutil.copytree(copies.place / "tar", into / "base"))
+
+
+def _sqlite(sources: Sources, into: Path) -> Path:
+    return sources.sqlite(into / "labo.db")
+
+
+def _ldif(sources: Sources, into: Path) -> Path:
+    path = into / "annuaire.ldif"
+    path.write_text(sources.ldif, encoding="utf-8")
+    return path
+
+
+def _mariadb_dump(sources: Sources, into: Path) -> Path:
+    return sources.mariadb_dump(into)
+
+
+def _tree(_sources: Sources, into: Path) -> Path:
+    return tree(into / "ged")
+
+
+def _site_program(_sources: Sources, into: Path) -> Path:
+    program = into / "site" / "look"
+    program.parent.mkdir()
+    program.write_text('#!/bin/sh -e\nsleep 0.3\nexec wc -c "$BACKUPGUARD_ARTIFACT" >/dev/null\n')
+    program.chmod(stat.S_IRWXU)
+    artifact = into / "export.bin"
+    artifact.write_bytes(b"what only the site's own program knows\n" * 50)
+    return artifact
+
+
+_MEMORY = {"memory": "300MB"}
+ENGINES = (
+    Subject(engine="postgresql", make=_pg_dump, settings=_MEMORY),
+    Subject(engine="postgresql-physical", make=_base_backup, settings=_MEMORY),
+    Subject(engine="mariadb", make=_mariadb_dump, settings=_MEMORY),
+    Subject(engine="sqlite", make=_sqlite),
+    Subject(engine="openldap", make=_ldif),
+    Subject(engine="files", make=_tree),
+    Subject(engine="command", make=_site_program, settings={"program": "{place}/site/look"}),
+)
+BY_NAME: Mapping[str, Subject] = {subject.engine: subject for subject in ENGINES}
+
+
+@dataclass(slots=True, kw_only=True)
+class Backups:
+    """The backups of the table, each made when it is first asked for, and its restic repository."""
+
+    sources: Sources
+    root: Path
+    password: Path
+
+    def place(self, name: str) -> Path:
+        """Return the directory in which an engine's backup lies."""
+        return self.root / "backups" / name
+
+    def artifact(self, name: str) -> Path:
+        """Return an engine's backup, as its job left it."""
+        place = self.place(name)
+        if not place.exists():
+            place.mkdir(parents=True)
+            made = BY_NAME[name].make(self.sources, place)
+            (place / "made").write_text(made.name, encoding="utf-8")
+        return place / (place / "made").read_text(encoding="utf-8")
+
+    def repository(self, name: str, *contents: Path) -> Path:
+        """Return a repository that holds an engine's backup, or `contents`, one snapshot each.
+
+        It is made once per name: most of what it costs is its key.
+        """
+        repository = self.root / "repositories" / name
+        if not repository.exists():
+            repository.parent.mkdir(parents=True, exist_ok=True)
+            restic = Restic(repository=repository, password=self.password)
+            restic.call("init")
+            for content in contents or (self.artifact(name),):
+                restic.call("backup", content)
+        return repository
+
+
+APPLICATION = """
+[applications.{application}]
+name = "Application {application}"
+criticality = "C2"
+rpo = "24h"
+[applications.{application}.backups.nuit]
+repository = "{repository}"
+select.paths = ["{path}"]
+every = "24h"
+[applications.{application}.restore-test]
+schedule = "{schedule}"
+{settings}
+"""
+
+
+class EnginesPlace(Place):
+    """A site with one application per engine, called as it, each in a repository of its own."""
+
+    def __init__(self, directory: Path, backups: Backups) -> None:
+        self.backups = backups
+        # by itself nothing starts but in one minute, days from now; what is asked for starts at once
+        later = datetime.now(UTC) + timedelta(days=3)
+        self.quiet = f'[daemon]\nwindows = ["{later:%a} 03:00-03:01"]\n'
+        source = Source(cluster=None, root=backups.root)  # type: ignore[arg-type]
+        super().__init__(directory, source)
+
+    def write(self, more: str = "", language: str = "fr") -> None:
+        """Write the configuration; nothing of it is due by itself."""
+        super().write(self.quiet + more, language)
+
+    def keep(self, repository: str, *contents: Path) -> None:
+        """Add a repository: a copy of the one with an engine's backup, or with other contents."""
+        shutil.copytree(self.backups.repository(repository, *contents), self.directory / repository)
+        values = {
+            "url": str(self.directory / repository),
+            "program": str(program("restic-0.18")),
+            "password": str(self.backups.password),
+            "timeout": "5m",
+        }
+        self.parts.append(REPOSITORY.format(repository=repository, **values))
+
+    def hold(self, engine: str) -> None:
+        """Add an application, called as its engine, with that engine's backup."""
+        self.keep(engine)
+        self.restore(engine, engine, engine, self.backups.artifact(engine))
+        self.write()
+
+    def restore(
+        self, application: str, engine: str, repository: str, content: Path, checks: str = ""
+    ) -> None:
+        """Add an application whose backup lies in a repository that was added before."""
+        settings = BY_NAME[engine].toml(self.backups.place(engine))
+        self.parts.append(
+            APPLICATION.format(
+                application=application,
+                repository=repository,
+                path=content,
+                schedule="0 0 29 2 *",
+                settings=f"{settings}\n{checks}",
+            )
+        )
+
+    def listing(self) -> dict[str, tuple[int, int]]:
+        """Return size and time of every file of the repositories, which nothing may change."""
+        return {
+            str(path): (path.stat().st_size, path.stat().st_mtime_ns)
+            for name in self.settings.repositories
+            for path in (self.directory / name).rglob("*")
+        }
+
+
+def sockets_of(directory: Path) -> Iterator[str]:
+    """Yield the paths of Unix sockets below a directory that somebody still listens on."""
+    for line in Path("/proc/net/unix").read_text(encoding="utf-8", errors="replace").splitlines():
+        path = line.rpartition(" ")[2]
+        if path.startswith(str(directory)):
+            yield path
