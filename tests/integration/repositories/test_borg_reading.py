@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from backupguard.contracts import Credentials, FetchRequest, VerifyPlan
+from backupguard.contracts import Credentials, FetchRequest, Part, VerifyPlan
 from backupguard.errors import AccessRefused, BackupDefect, ConfigurationError
 from backupguard.model import PointState, RecoveryPoint, VerifiedCoverage
 from backupguard.repositories.borg import BORG
@@ -220,3 +220,36 @@ def test_a_dead_runs_cache_lock_stops_nobody(borg_12: Borg, here: TestContext, t
     (cache / "lock.exclusive" / f"{os.uname().nodename}@1.2-0").touch()
     (here.cache / "borg-nas" / "archives.json").unlink()
     assert len(points(borg_12, context(tmp_path / "context"))) == 2
+
+
+def test_of_what_is_too_large_each_fetch_brings_another_part(
+    borg: Borg, here: TestContext, tmp_path: Path
+):
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    seen: set[str] = set()
+    read_at: dict[str, int] = {}
+    with BORG.open("nas", borg.settings(), here) as repository:
+        newest = max(repository.points([job()]), key=lambda point: point.files)
+        everything = repository.fetch(FetchRequest(point=newest, selector=job()), whole)
+        for turn in range(1, 9):
+            into = tmp_path / str(turn)
+            into.mkdir()
+            part = Part(max_bytes=1000, always=(), read_at=read_at, key=bytes(32))
+            request = FetchRequest(point=newest, selector=job(), part=part)
+            fetched = repository.fetch(request, into)
+            assert fetched.part is not None
+            assert fetched.part.total_bytes <= everything.bytes
+            seen |= files_below(into)
+            read_at = {**read_at, **dict.fromkeys(fetched.part.chosen, turn)}
+            if len(read_at) == len(fetched.part.shares):
+                break
+    assert files_below(whole) == seen
+
+
+def files_below(root: Path) -> set[str]:
+    return {
+        os.fsdecode(path)[len(str(root)) :]
+        for path in root.rglob("*")
+        if path.is_file() and not path.is_symlink()
+    }
