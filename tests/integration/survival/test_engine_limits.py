@@ -1,7 +1,7 @@
 """A disk that is full and a memory that is short are ours, whatever engine meets them.
 
-Each sound backup is restored within less than it needs: it passes or cannot be verified, with a code that
-says what was short, and is never accused.
+Each sound backup is restored within less than it needs: it passes or cannot be verified, with a code
+that says what was short, and is never accused.
 """
 
 from __future__ import annotations
