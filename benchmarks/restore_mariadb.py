@@ -8,6 +8,15 @@ open count. Ours with full verification (CHECK TABLE of everything) is printed t
 The dump is a hospital's: four long tables under two secondary indexes each, and one of patients that
 they refer to, in the form that mariadb-dump writes. It is written here, for filling a server takes
 longer than all that is measured.
+
+Where one client's time goes, in seconds of the server's processor for this dump (MariaDB 10.11, 560 MB,
+4.4 million rows, data in memory): 12 to read the statements (the same into BLACKHOLE), 11 more for the
+rows under their primary key, 30 more for two secondary indexes and a foreign key kept row by row, 54
+altogether; with default settings 60. Each table as one transaction, so that InnoDB builds its indexes
+in bulk, takes 56: nothing is gained. All secondary indexes and foreign keys built after the rows take
+42, but a foreign key needs its index from the start unless it is taken away as well, which would test
+another dump than the one that is kept. What settings save beyond that is waiting for the disk: a flush
+per statement, the doublewrite buffer, pages that leave a pool of 128 MB.
 """
 
 from __future__ import annotations
