@@ -11,6 +11,7 @@ from tests.sabotage.corpus import (
     mariadb_physical,
     openldap,
     postgresql,
+    postgresql_physical,
     repository,
     sqlite,
 )
@@ -22,6 +23,7 @@ _MADE: tuple[Case, ...] = tuple(
     case
     for module in (
         postgresql,
+        postgresql_physical,
         mariadb,
         mariadb_physical,
         sqlite,
@@ -52,6 +54,8 @@ _CHOSEN = frozenset(
     postgresql/sequence-behind postgresql/rows-break-their-key postgresql/a-column-lost
     postgresql/rights-left-out postgresql/rls-filters-rows postgresql/large-objects-left-out
     postgresql/empty-gzip-from-failed-pipe postgresql/backup-user-without-right-on-new-schema
+    postgresql/all-lost-a-database
+    postgresql-physical/a-segment-missing postgresql-physical/a-bit-without-manifest
     postgresql/ok-four-byte-letters postgresql/ok-roles-missing postgresql/ok-restrict
     mariadb/cut-between-tables mariadb/gzip-flipped mariadb/definitions-only mariadb/empty-database
     mariadb/events-left-out mariadb/rows-break-their-key mariadb/letters-encoded-twice
@@ -64,7 +68,15 @@ _CHOSEN = frozenset(
     restic/ok-future-dated-point restic/ok-stale-lock
     """.split()  # noqa: SIM905
 )
-_PROGRAMS = ("postgresql/", "mariadb/", "mariadb-physical/", "firebird/", "restic/", "borg/")
+_PROGRAMS = (
+    "postgresql/",
+    "postgresql-physical/",
+    "mariadb/",
+    "mariadb-physical/",
+    "firebird/",
+    "restic/",
+    "borg/",
+)
 
 
 def tested() -> tuple[Case, ...]:

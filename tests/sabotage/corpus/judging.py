@@ -19,6 +19,7 @@ from restore_tests.mariadb import MARIADB
 from restore_tests.mariadb_physical import MARIADB_PHYSICAL
 from restore_tests.openldap import OPENLDAP
 from restore_tests.postgresql import POSTGRESQL
+from restore_tests.postgresql_physical import POSTGRESQL_PHYSICAL
 from restore_tests.sqlite import SQLITE
 from tests.integration.repositories.borg_maker import Borg
 from tests.integration.restore_tests.harness import NOW, SELECTOR, Trials
@@ -26,11 +27,22 @@ from tests.sabotage.corpus.case import Case, Maker, Material
 from tests.sabotage.corpus.sources import Sources
 
 _ENGINES = {
-    e.name: e for e in (POSTGRESQL, MARIADB, MARIADB_PHYSICAL, SQLITE, FIREBIRD, OPENLDAP, FILES)
+    e.name: e
+    for e in (
+        POSTGRESQL,
+        POSTGRESQL_PHYSICAL,
+        MARIADB,
+        MARIADB_PHYSICAL,
+        SQLITE,
+        FIREBIRD,
+        OPENLDAP,
+        FILES,
+    )
 }
 #: Sizes that let several tests run beside each other.
 _OWN = {
     "postgresql": {"memory": "600MB", "jobs": 2},
+    "postgresql-physical": {"memory": "600MB", "jobs": 2},
     "mariadb": {"memory": "600MB"},
     "mariadb-physical": {"memory": "600MB"},
 }
@@ -109,6 +121,7 @@ class Bench:
         return shape
 
     def _perform(self, material: Material, plan: dict[str, Any]) -> RestoreTestResult:
+        self.trials.now = plan.pop("now", NOW)  # a server's own copies are of the day they are made
         if isinstance(material, Path):
             return self.trials.restore(material, **plan)
         here = new_context(self.sources.place(), run="run-0")

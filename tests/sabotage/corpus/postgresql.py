@@ -101,6 +101,22 @@ def _other(sources: Sources, into: Path) -> Path:
     return path
 
 
+def everything(sources: Sources, into: Path) -> Path:
+    return sources.pg_dumpall(into)
+
+
+def _all(change: Callable[[Path], Path]) -> Maker:
+    return lambda sources, into: change(sources.pg_dumpall(into))
+
+
+def _without_today(path: Path) -> Path:
+    text = path.read_bytes()
+    start = text.index(b'-- Database "dpi_today" dump')
+    end = text.index(b'-- Database "postgres" dump', start)
+    path.write_bytes(text[:start] + text[end:])
+    return path
+
+
 def _many_tables(lost: bool) -> Maker:
     script = (
         "do $$ begin for i in 1..1500 loop execute format('create table public.archive_%s"
@@ -192,6 +208,12 @@ BYTES = [
 ]  # fmt: skip
 
 CONTENT = [
+    case("all-cut", "pg_dumpall was killed within the application's database",
+         _all(lambda p: cut(p, 0.6)), twin=everything, settings={"database": "dpi_today"},
+         speaks="load:truncated", words=STOPS),
+    case("all-lost-a-database", "one database of all was left out for lack of rights",
+         _all(_without_today), twin=everything, settings={"database": "dpi_today"},
+         speaks="load:wrong_content", words="n’est pas celui"),
     case("definitions-only", "a job with --schema-only", dump(options=("--schema-only",)),
          speaks="rows:schema_only", words="seules les définitions"),
     case("definitions-only-nobody-knows", "the same, on the first test",

@@ -18,6 +18,8 @@ from zoneinfo import ZoneInfo
 from tests.firebird import Firebird, blood_bank
 from tests.integration.restore_tests import hospital
 from tests.integration.restore_tests.harness import NOW
+from tests.integration.restore_tests.physical import Copies
+from tests.integration.restore_tests.physical import make as make_copies
 from tests.mariadb import MariaDB, start_mariadb
 from tests.postgres import start_cluster
 
@@ -114,6 +116,17 @@ class Sources:
             source.cluster.run("dropdb", name)
         return path
 
+    def pg_dumpall(self, into: Path) -> Path:
+        """Dump all databases of the server, yesterday's and today's."""
+        path = into / "tout.sql"
+        path.write_bytes(self.postgresql.cluster.run("pg_dumpall").stdout)
+        return path
+
+    @cached_property
+    def physical(self) -> Copies:
+        """Physical copies of a server that is gone, and its log."""
+        return make_copies(self.directory / "physical")
+
     # -- MariaDB
 
     @cached_property
@@ -204,9 +217,7 @@ class Sources:
             path.with_name(f"{path.name}.delta").unlink(missing_ok=True)
         return path
 
-    def firebird_backup(
-        self, into: Path, *statements: str, options: tuple[str, ...] = ()
-    ) -> Path:
+    def firebird_backup(self, into: Path, *statements: str, options: tuple[str, ...] = ()) -> Path:
         """Have gbak back up the blood bank, or a copy of it that statements were run on."""
         programs, database = self.firebird
         if statements:
