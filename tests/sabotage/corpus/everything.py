@@ -13,6 +13,7 @@ from tests.sabotage.corpus import (
     postgresql,
     postgresql_physical,
     repository,
+    samba,
     sqlite,
 )
 from tests.sabotage.corpus.case import Case
@@ -29,6 +30,7 @@ _MADE: tuple[Case, ...] = tuple(
         sqlite,
         firebird,
         openldap,
+        samba,
         files,
         repository,
     )

@@ -20,6 +20,7 @@ from restore_tests.mariadb_physical import MARIADB_PHYSICAL
 from restore_tests.openldap import OPENLDAP
 from restore_tests.postgresql import POSTGRESQL
 from restore_tests.postgresql_physical import POSTGRESQL_PHYSICAL
+from restore_tests.samba_ad import SAMBA_AD
 from restore_tests.sqlite import SQLITE
 from tests.integration.repositories.borg_maker import Borg
 from tests.integration.restore_tests.harness import NOW, SELECTOR, Trials
@@ -36,6 +37,7 @@ _ENGINES = {
         SQLITE,
         FIREBIRD,
         OPENLDAP,
+        SAMBA_AD,
         FILES,
     )
 }

@@ -22,6 +22,7 @@ from tests.integration.restore_tests.physical import Copies
 from tests.integration.restore_tests.physical import make as make_copies
 from tests.mariadb import MariaDB, start_mariadb
 from tests.postgres import start_cluster
+from tests.samba import backed_up, provisioned
 
 #: When every copy was made, unless a case says otherwise; and the newest moment of its data.
 AT = NOW - timedelta(hours=4)
@@ -225,6 +226,13 @@ class Sources:
         made = into / "sang.fbk"
         programs.run("gbak", "-backup_database", "-nodbtriggers", *options, database, made)
         return made
+
+    # -- Samba
+
+    @cached_property
+    def samba(self) -> Path:
+        """What `samba-tool domain backup offline` makes of a small domain."""
+        return backed_up(provisioned(self.directory / "samba"), self.directory)
 
     # -- OpenLDAP
 
