@@ -31,7 +31,7 @@ from backupguard.errors import BackupGuardError
 from backupguard.model import Phase, Run, RunState, Verdict, application_subject
 from tests.integration.daemon.living import wait_for
 from tests.integration.survival.engines import BY_NAME, ENGINES, Backups, EnginesPlace, sockets_of
-from tests.integration.survival.places import PASSWORD, kill
+from tests.integration.survival.places import PASSWORD
 from tests.sabotage.corpus.sources import opened
 
 PHASES = [phase.value for phase in Phase]
@@ -105,7 +105,9 @@ class Siege:
         # whatever has ended by now may have been seen; what ends later may not pass
         before = self._phases(run_id)
         name = _name(found[0])
-        kill(*found)
+        if not _hit(found[0]):  # it had just ended by itself
+            self.place.ended(run_id)
+            return None
         after = self._phases(run_id)
         if victim == "daemon":
             assert self.daemon is not None
@@ -205,6 +207,16 @@ class Siege:
     def proved(self) -> bool:
         """Tell whether store and evidence still hold together."""
         return self.place.proved()
+
+
+def _hit(pid: int) -> bool:
+    """Kill a process; tell whether there was one that had not ended yet."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
+        os.kill(pid, signal.SIGKILL)
+    except OSError:
+        return False
+    return state not in "ZX"
 
 
 def _name(pid: int) -> str:

@@ -278,10 +278,7 @@ EVERY = (
         for name, entries in {
             "unknown": (_entry("u1", f"{value()}: {value()}"),),
             "twice": (_entry("same"), _entry("same")),
-            "no-class": (_entry("u2").replace("inetOrgPerson", value()),),
-            "no-parent": (_entry("u3").replace("ou=people", f"ou={value()}"),),
             "syntax": (_entry("u4", f"seeAlso: {value()}"),),
-            "no-dn": (f"dn: {value()}\nobjectClass: person\ncn: {value()}\n\n",),
         }.items()
     ),
     Told(name="openldap-store", engine="openldap", make=_mdb_wrong,

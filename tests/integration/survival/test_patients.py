@@ -259,6 +259,7 @@ def clinic(patients: Source, backups: Backups, tmp_path: Path) -> Iterator[Engin
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_no_value_of_a_patient_is_anywhere(clinic: EnginesPlace, patients: Source) -> None:
     place, told = clinic, list[tuple[str, bytes]]()
     temporary = place.directory / "tmp"
@@ -283,7 +284,6 @@ def test_no_value_of_a_patient_is_anywhere(clinic: EnginesPlace, patients: Sourc
         verdicts = {name: place.store.run(run).verdict for name, run in runs.items()}  # type: ignore[union-attr]
         sound = {one.name for one in EVERY if one.passes} | {"passing"}
         assert {name for name, verdict in verdicts.items() if verdict is Verdict.PASSED} >= sound
-        print(told)
         told.append(("socket", repr([client.about(settings), client.runs(settings)]).encode()))
         time.sleep(6)  # until everything has been judged and published
         pages = ("/metrics", "/", "/-/healthy", "/-/ready", "/reports/")
