@@ -66,7 +66,7 @@ def _mariadb_source(sources: Sources, into: Path) -> Path:
         for n in range(1, 40)
     ]
     speaks = (  # after the rows, as a dump has it
-        f"create trigger {name}.speaks before insert on {name}.stays for each row"
+        f"use {name}; create trigger speaks before insert on stays for each row"
         f" signal sqlstate '45000' set message_text = '{value()}';"
     )
     script = "\n".join((_MARIADB.format(name=name, **names), *rows, speaks))
@@ -259,7 +259,7 @@ def _program(_sources: Sources, into: Path) -> Path:
         'exec -a "$(head -c 20 /in/*)" sh -c "exit 3"\n'
     )
     program.chmod(stat.S_IRWXU)
-    path = into / f"export-{value()}"
+    path = into / "export.bin"
     path.write_text(value() + value())
     return path
 
