@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from backupguard.errors import (
     AccessRefused,
+    Busy,
     ConfigurationError,
     ConfigurationProblem,
     Misunderstood,
@@ -101,6 +102,8 @@ def _error(status: int, value: Mapping[str, Json]) -> Exception:
     if status in (404, 422):
         code = "unknown_subject" if value.get("code") == "unknown_subject" else "usage"
         return UsageError(code, message)
+    if status == 409 and value.get("code") == "already_running":
+        return Busy("already_running", message)
     return Unreachable("http_5xx", message)
 
 
@@ -135,7 +138,10 @@ def enqueue(
     options: Mapping[str, Json] | None = None,
     key: Secret | None = None,
 ) -> str:
-    """Ask the daemon for a run and return its id. Raises UsageError, Unreachable, AccessRefused.
+    """Ask the daemon for a run and return its id.
+
+    Raises UsageError, Unreachable, AccessRefused, and Busy (already_running) for a restore test of an
+    application of which one is being performed.
 
     `key` is the escrowed key for this run alone; the daemon remembers it nowhere.
     """

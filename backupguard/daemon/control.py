@@ -28,7 +28,7 @@ from backupguard.daemon.clock import utc_now
 from backupguard.daemon.requests import RESOURCES, author, run_json
 from backupguard.daemon.signatures import LONGEST
 from backupguard.daemon.statements import Statements
-from backupguard.errors import BackupGuardError, ConfigurationError, UsageError
+from backupguard.errors import BackupGuardError, Busy, ConfigurationError, UsageError
 from backupguard.evidence.statements import Statement
 from backupguard.model import Json, Run
 
@@ -124,6 +124,8 @@ def _guarded(endpoint: Endpoint) -> Endpoint:
             return _problem(422, error.code, problems=problems)
         except UsageError as error:
             return _problem(422, error.code, **_told(error.message))
+        except Busy as error:
+            return _problem(409, error.code, **_told(error.message))
         except BackupGuardError as error:
             return _problem(503, error.code, **_told(error.message))
 

@@ -17,10 +17,11 @@ from backupguard.daemon import configuration, escrow, pauses, requests
 from backupguard.daemon.clock import utc_now
 from backupguard.daemon.loop import Daemon
 from backupguard.daemon.statements import Statements
-from backupguard.errors import ConfigurationError, Unreachable, UsageError
+from backupguard.errors import Busy, ConfigurationError, Unreachable, UsageError
 from backupguard.model import (
     SITE,
     Json,
+    Message,
     Run,
     RunState,
     application_subject,
@@ -57,7 +58,11 @@ class DaemonOperations:
     async def enqueue(
         self, task: str, subject: str, options: Json, author: str, key: bytes | None = None
     ) -> Run:
-        """Insert a run, with the key a person brought for it; UsageError for an unknown subject."""
+        """Insert a run, with the key a person brought for it.
+
+        Raises UsageError for an unknown subject, Busy (already_running) for a second restore test of
+        an application.
+        """
         of_the_site = (
             *("inventory", "discovery", "offline", "isolation", "drift", "imports"),
             *("report", "plan", "self-test"),
@@ -73,6 +78,8 @@ class DaemonOperations:
             raise UsageError("unknown_subject", subject=subject)
         if self.daemon.stopping.is_set():
             raise Unreachable("refused")
+        if task == "restore-test":
+            await self._refuse_second(subject)
         options = {name: value for name, value in options.items() if name != escrow.HANDED}
         if key is not None:  # kept before the run exists, which may start at once
             options[escrow.HANDED] = self.daemon.keys.put(key)
@@ -81,6 +88,18 @@ class DaemonOperations:
         events.info("run.asked", run=run.id, task=task, subject=subject, author=author)
         self.daemon.wake()
         return run
+
+    async def _refuse_second(self, subject: str) -> None:
+        """Raise Busy (already_running) while a restore test of the application is performed.
+
+        It would wait for that test's end and then say the same of the same copy.
+        """
+        running = await self.daemon.in_pool(self.daemon.store.runs, states=[RunState.RUNNING])
+        for one in running:
+            if (one.request.task, one.request.subject) == ("restore-test", subject):
+                raise Busy(
+                    "already_running", Message(id="error.test_running", values={"run": one.id})
+                )
 
     async def run(self, run: str) -> Run | None:
         """Return a run."""

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from backupguard.daemon import agenda, cadence, client
-from backupguard.errors import EXIT_NOT_PROVED
+from backupguard.errors import EXIT_NOT_PROVED, Busy
 from backupguard.model import Phase, RunState, Status, Verdict, application_subject
 from tests.integration.daemon.living import PROGRAM, wait_for
 from tests.integration.restore_tests.harness import Trials
@@ -102,7 +102,7 @@ def wedged(backups: Backups, tmp_path: Path) -> Iterator[EnginesPlace]:
     place.end()
 
 
-def test_a_wedged_test_is_ended_by_the_sum_of_its_limits_and_a_second_one_waits(
+def test_a_wedged_test_is_ended_by_the_sum_of_its_limits_and_a_second_one_is_refused(
     wedged: EnginesPlace,
 ) -> None:
     subject = application_subject("command")
@@ -113,7 +113,9 @@ def test_a_wedged_test_is_ended_by_the_sum_of_its_limits_and_a_second_one_waits(
     began = time.monotonic()
 
     # asked for again meanwhile, by a person or by the agenda, none runs beside it
-    second = client.enqueue(wedged.settings, "restore-test", subject)
+    with pytest.raises(Busy) as refused:
+        client.enqueue(wedged.settings, "restore-test", subject)
+    assert refused.value.message.values["run"] == run
     (schedule,) = [one for one in cadence.schedules(wedged.settings) if one.task == "restore-test"]
     now = datetime.now(UTC)
     last = agenda.last_slot(wedged.store, schedule, now)
@@ -124,7 +126,8 @@ def test_a_wedged_test_is_ended_by_the_sum_of_its_limits_and_a_second_one_waits(
     assert (ended.verdict, ended.code) == (Verdict.COULD_NOT_VERIFY, "run_limit")
     wait_for(lambda: wedged.nothing_left(run), 60)
     assert wedged.judged()["RST-01", subject].status is Status.NOT_MEASURABLE
-    wait_for(lambda: running(wedged) == [second], 60)
+    # once it has ended, another one is taken
+    second = client.enqueue(wedged.settings, "restore-test", subject)
     client.cancel(wedged.settings, second)
     assert wedged.ended(second).verdict is not Verdict.FAILED
     assert wedged.proved()
