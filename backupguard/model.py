@@ -22,6 +22,9 @@ Subject = str
 
 SITE: Subject = "site"
 
+#: The channel of notifications that every installation has: the host's journal.
+JOURNAL = "events"
+
 _ID = re.compile(r"[a-z0-9][a-z0-9-]{0,62}\Z")
 
 

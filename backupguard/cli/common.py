@@ -111,6 +111,7 @@ def store(settings: Settings, *, replace_corrupt: bool = True) -> Store:
         settings.store.url,
         site=settings.site.name,
         timezone=settings.site.timezone,
+        channels=settings.channels,
         replace_corrupt=replace_corrupt,
     )
 

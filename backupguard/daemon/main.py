@@ -76,6 +76,7 @@ def run_daemon(path: Path | None = None, *, verbose: bool = False) -> int:
         settings.store.url,
         site=settings.site.name,
         timezone=settings.site.timezone,
+        channels=settings.channels,
     )
     try:
         with ExitStack() as held:

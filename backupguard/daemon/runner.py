@@ -96,6 +96,7 @@ def perform_run(run: str, settings_file: Path, *, parent: int | None = None) -> 
             settings.store.url,
             site=settings.site.name,
             timezone=settings.site.timezone,
+            channels=settings.channels,
         )
         try:
             found = store.run(run)

@@ -41,7 +41,7 @@ from backupguard.contracts import (
     Size,
 )
 from backupguard.databases import parse_database_pattern
-from backupguard.model import Criticality
+from backupguard.model import JOURNAL, Criticality
 from backupguard.settings.discovery import Discovery, Pattern, Reference
 from backupguard.settings.isolation import Isolation
 from backupguard.settings.media import Medium
@@ -312,6 +312,11 @@ class Settings(SettingsModel):
     def files(self) -> tuple[Path, ...]:
         """The files these settings were read from, in the order they were merged."""
         return self._files
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Who is told of events: the journal always, others where they are configured."""
+        return (JOURNAL,)
 
     @property
     def state_directory(self) -> Path:

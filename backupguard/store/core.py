@@ -12,16 +12,18 @@ from typing import Any
 from sqlalchemy import Connection, Engine, RowMapping, Select, insert, select, update
 
 from backupguard.errors import StoreError
+from backupguard.evidence.announced import is_announced
 from backupguard.evidence.kinds import check_payload
 from backupguard.evidence.records import Record, chain_hash, fact_of, record_body, sha256
 from backupguard.model import Closing, Fact, Observation, Origin, from_us, to_us
 from backupguard.store import derived
 from backupguard.store.engine import translated
-from backupguard.store.schema import chain_head, facts, runs
+from backupguard.store.schema import chain_head, facts, outbox, runs
 
 _CHUNK = 500
 _PAGE = 500
 _ENDABLE = ("waiting", "running")
+_WAITING = {"state": "waiting", "attempts": 0, "next_try": 0}  # of a new notification: at once
 _COLUMNS = (
     "author",
     "key",
@@ -79,6 +81,7 @@ class Core:
     site: str
     zone: tzinfo = UTC  # the site's: days are counted in its calendar
     suspect: Path | None = None  # where to note that the file turned out to be damaged
+    channels: tuple[str, ...] = ()  # who is told of new facts; each has its own line
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
@@ -157,7 +160,19 @@ class Core:
             connection.execute(insert(facts), rows)
             connection.execute(update(chain_head).values(seq=seq, hash=digest))
             derived.apply(connection, fresh, recorded_at, self.zone)
+            self._enqueue(connection, fresh)
         return tuple(known[observation.key] for observation in new)
+
+    def _enqueue(self, connection: Connection, fresh: Sequence[Fact]) -> None:
+        """Put new facts that have something to tell in line for every channel."""
+        rows = [
+            {"change_seq": fact.seq, "channel": channel, **_WAITING}
+            for fact in fresh
+            if is_announced(fact.observation)
+            for channel in self.channels
+        ]
+        if rows:
+            connection.execute(insert(outbox), rows)
 
     def append(
         self,

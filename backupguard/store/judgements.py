@@ -1,14 +1,13 @@
-"""Findings as they stand, and the notifications that their changes ask for."""
+"""Findings as they stand."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, insert, select, update
+from sqlalchemy import Connection, RowMapping, select
 
 from backupguard.contracts import FindingChange
 from backupguard.evidence.records import canonical
@@ -25,7 +24,7 @@ from backupguard.model import (
 )
 from backupguard.store.core import Core, check, lock_head
 from backupguard.store.engine import upsert
-from backupguard.store.schema import findings, outbox
+from backupguard.store.schema import findings
 
 
 def finding_from_row(row: RowMapping) -> Finding:
@@ -53,10 +52,8 @@ def standing(core: Core) -> tuple[Finding, ...]:
         return tuple(finding_from_row(row) for row in connection.execute(statement).mappings())
 
 
-def record(
-    core: Core, changes: Sequence[FindingChange], channels: Sequence[str]
-) -> tuple[Fact, ...]:
-    """Append one `finding.changed` per change, update the findings and fill the outbox, together.
+def record(core: Core, changes: Sequence[FindingChange]) -> tuple[Fact, ...]:
+    """Append one `finding.changed` per change and update the findings, together.
 
     What stands in the store is what a change is compared with: when two judges saw the same change
     at the same time, the second one records nothing.
@@ -65,13 +62,11 @@ def record(
     with core.write() as connection:
         lock_head(connection)
         for change in changes:
-            recorded.extend(_record_one(core, connection, change.after, channels))
+            recorded.extend(_record_one(core, connection, change.after))
     return tuple(recorded)
 
 
-def _record_one(
-    core: Core, connection: Connection, after: Finding, channels: Sequence[str]
-) -> tuple[Fact, ...]:
+def _record_one(core: Core, connection: Connection, after: Finding) -> tuple[Fact, ...]:
     row = (
         connection.execute(
             select(findings).where(
@@ -106,18 +101,6 @@ def _record_one(
     values = _row(after, seq)
     keys = ("control", "subject")
     upsert(connection, findings, [values], keys=keys, update=[n for n in values if n not in keys])
-    waiting = [
-        {
-            "change_seq": seq,
-            "channel": channel,
-            "state": "waiting",
-            "attempts": 0,
-            "next_try": to_us(core.now()),
-        }
-        for channel in channels
-    ]
-    if waiting:
-        connection.execute(insert(outbox), waiting)
     return recorded
 
 
@@ -151,35 +134,3 @@ def _row(finding: Finding, seq: int) -> dict[str, Any]:
         "waiver": finding.waiver,
         "change_seq": seq,
     }
-
-
-def undelivered(core: Core, channel: str, limit: int) -> tuple[int, ...]:
-    """Return the sequence numbers of changes that a channel has still to send and may try now."""
-    with core.read() as connection:
-        return tuple(
-            connection.execute(
-                select(outbox.c.change_seq)
-                .where(
-                    outbox.c.channel == channel,
-                    outbox.c.state == "waiting",
-                    outbox.c.next_try <= to_us(core.now()),
-                )
-                .order_by(outbox.c.change_seq)
-                .limit(limit)
-            ).scalars()
-        )
-
-
-def delivered(core: Core, seq: int, channel: str, next_try: datetime | None) -> None:
-    """Note that a change was sent, or (`next_try`) that it was not and when to try again."""
-    values: dict[str, Any] = {"attempts": outbox.c.attempts + 1}
-    if next_try is None:
-        values["state"] = "sent"
-    else:
-        values["next_try"] = to_us(next_try)
-    with core.write() as connection:
-        connection.execute(
-            update(outbox)
-            .where(outbox.c.change_seq == seq, outbox.c.channel == channel)
-            .values(**values)
-        )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ from ulid import ULID
 from backupguard.errors import StoreError
 from backupguard.evidence.kinds import StoreReplaced
 from backupguard.evidence.records import genesis
-from backupguard.model import SITE, Observation, to_us
+from backupguard.model import JOURNAL, SITE, Observation, to_us
 from backupguard.store import safekeeping, summaries
 from backupguard.store.core import Core
 from backupguard.store.engine import (
@@ -53,14 +53,15 @@ def open_store(
     site: str = "",
     timezone: str = "UTC",
     replace_corrupt: bool = True,
+    channels: Sequence[str] = (JOURNAL,),
 ) -> SqlStore:
     """Open the store, making it when there is none.
 
     Without `url` it is `state_directory/store.sqlite3`. The signing key lies in
     `state_directory/keys/` either way. `site` is written into every record; days are counted
-    in the calendar of its `timezone`. A damaged SQLite file is set aside
-    and a new store begun, unless `replace_corrupt` is false. Raises StoreError (network_filesystem,
-    unreadable, newer_schema, corrupt_store, full).
+    in the calendar of its `timezone`. `channels` are told of new facts (`store.outbox`). A damaged
+    SQLite file is set aside and a new store begun, unless `replace_corrupt` is false. Raises
+    StoreError (network_filesystem, unreadable, newer_schema, corrupt_store, full).
     """
     try:
         state_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -69,11 +70,12 @@ def open_store(
     key = signing_key(state_directory / "keys")
     zone = zone_of(timezone)
     if url is None or url.startswith("sqlite"):
-        store = _open_sqlite(state_directory, now, (site, zone), key, replace_corrupt)
+        store = _open_sqlite(state_directory, now, (site, zone), key, replace_corrupt, channels)
     else:
         core = Core(
             engine=postgresql_engine(url), place="postgresql", now=now, site=site, zone=zone
         )
+        core.channels = tuple(channels)
         try:
             _prepare(core)
             store = _finish(core, key, state_directory, None, None)
@@ -84,7 +86,12 @@ def open_store(
 
 
 def _open_sqlite(
-    directory: Path, now: Clock, site: _Site, key: SigningKey, replace_corrupt: bool
+    directory: Path,
+    now: Clock,
+    site: _Site,
+    key: SigningKey,
+    replace_corrupt: bool,
+    channels: Sequence[str],
 ) -> SqlStore:
     refuse_network_file_system(directory)
     files = safekeeping.Files(directory=directory)
@@ -98,6 +105,7 @@ def _open_sqlite(
         if not alone:
             fcntl.flock(users, fcntl.LOCK_SH)
         core, replaced = _sound_core(files, now, site, may_replace=alone and replace_corrupt)
+        core.channels = tuple(channels)
         if alone:
             fcntl.flock(users, fcntl.LOCK_SH)
         try:

@@ -43,6 +43,7 @@ from backupguard.store import (
     judgements,
     listings,
     losses,
+    outbox,
     safekeeping,
     sightings,
     summaries,
@@ -66,9 +67,6 @@ from backupguard.store.schema import (
     recovery_points,
     seals,
 )
-
-#: Who wants to hear of changed findings; each gets its own row in the outbox.
-CHANNELS = ("events",)
 
 _PAGE = 500
 
@@ -405,15 +403,33 @@ class SqlStore(Store):
 
     def record_findings(self, changes: Sequence[FindingChange]) -> tuple[Fact, ...]:
         """Append one `finding.changed` fact per change and update the findings, together."""
-        return judgements.record(self._core, changes, CHANNELS)
+        return judgements.record(self._core, changes)
 
-    def undelivered(self, channel: str, limit: int = 100) -> tuple[int, ...]:
-        """Return the `finding.changed` facts that a channel has still to send and may try now."""
-        return judgements.undelivered(self._core, channel, limit)
+    # -- notifications
 
-    def delivered(self, seq: int, channel: str, next_try: datetime | None = None) -> None:
-        """Note that a change was sent, or when to try again."""
-        judgements.delivered(self._core, seq, channel, next_try)
+    def listen(self, channels: Sequence[str]) -> int:
+        """Have these channels told of new facts from now on, and no other; return what was dropped.
+
+        What is still owed to a channel that is not among them is dropped.
+        """
+        self._core.channels = tuple(channels)
+        return outbox.keep_only(self._core, channels)
+
+    def waiting(self, channel: str, limit: int = 100) -> tuple[outbox.Waiting, ...]:
+        """Return what a channel has to be told next, in order; nothing while it has to wait."""
+        return outbox.waiting(self._core, channel, limit)
+
+    def sent(self, channel: str, seqs: Collection[int]) -> None:
+        """Note that a channel was told of these facts."""
+        outbox.sent(self._core, channel, seqs)
+
+    def postpone(self, channel: str, seqs: Collection[int], until: datetime) -> None:
+        """Note that telling a channel of these facts failed, and when to try again."""
+        outbox.postpone(self._core, channel, seqs, until)
+
+    def line(self, channel: str) -> outbox.Line:
+        """Return how much is owed to a channel, and since when."""
+        return outbox.line(self._core, channel)
 
     # -- locks
 

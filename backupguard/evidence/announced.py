@@ -1,0 +1,60 @@
+"""Which facts may have something to tell a SOC: those that a notification is put in line for.
+
+The store asks when it records a fact, so the answer must be quick and need nothing but the fact.
+What is told of them, if anything, is the affair of `backupguard.notify`.
+"""
+
+from __future__ import annotations
+
+from backupguard.model import Observation
+
+#: Kinds of fact from which events are derived.
+ANNOUNCED = frozenset(
+    {
+        "attestation.made",
+        "attestation.withdrawn",
+        "baseline.accepted",
+        "baseline.reset",
+        "clock.stepped",
+        "configuration.loaded",
+        "configuration.rejected",
+        "daemon.started",
+        "daemon.stopped",
+        "evidence.anchored",
+        "evidence.key-created",
+        "evidence.pruned",
+        "finding.changed",
+        "host.joined",
+        "immutability.attempt",
+        "immutability.tried",
+        "inventory.listed",
+        "isolation.seen",
+        "media.unknown",
+        "medium.moved",
+        "medium.seen",
+        "pause.ended",
+        "pause.started",
+        "policy.changed",
+        "report.issued",
+        "repository.inspected",
+        "repository.verified",
+        "restore-test.result",
+        "self-test.result",
+        "store.replaced",
+        "waiver.asked",
+        "waiver.confirmed",
+        "waiver.ended",
+    }
+)
+
+#: Kinds that say how something stands: what they tell depends on how it stood before.
+COMPARED = frozenset(
+    {"host.joined", "isolation.seen", "media.unknown", "medium.seen", "repository.inspected"}
+)
+
+
+def is_announced(observation: Observation) -> bool:
+    """Tell whether a notification belongs in line for this fact."""
+    if observation.kind == "inventory.listed":
+        return bool(observation.data["vanished"])
+    return observation.kind in ANNOUNCED
