@@ -11,10 +11,12 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from tests.integration.repositories.borg_maker import Borg
 from tests.integration.repositories.restic_maker import Restic
+from tests.postgres import SUPERUSER
 from tests.programs import program
 from tests.sabotage.corpus.case import Material
 from tests.sabotage.corpus.sources import SUFFIX, Sources
@@ -70,9 +72,12 @@ def script(sources: Sources, material: Material, engine: str) -> Word:
         return _fails("cp", "-a", material, place / "restored")
     return {
         "postgresql": _postgresql,
+        "postgresql-physical": _postgresql_physical,
         "mariadb": _mariadb,
         "mariadb-physical": _mariadb_physical,
+        "firebird": _firebird,
         "openldap": _openldap,
+        "samba-ad": _samba,
     }[engine](sources, material, place)
 
 
@@ -96,6 +101,60 @@ else opened "$1" | psql -q -X -v ON_ERROR_STOP=1 -d drill -f - >/dev/null
 fi
 """
     return _bash(_OPENED + text, path, env=cluster.environment())
+
+
+def _postgresql_physical(_sources: Sources, path: Path, place: Path) -> bool:
+    """Unpack it, link its tablespaces anew and start it with the log that lies beside it."""
+    text = """
+export PATH=/usr/lib/postgresql/15/bin:$PATH
+cp -r "$1" "$2/c"; cd "$2/c"; wal=$PWD/wal
+if [ -e base.tar.gz ]; then
+  mkdir data; tar -xzf base.tar.gz -C data; mkdir -p data/pg_wal data/pg_tblspc
+  [ ! -e pg_wal.tar.gz ] || tar -xzf pg_wal.tar.gz -C data/pg_wal
+  for each in [0-9]*.tar.gz; do
+    [ -e "$each" ] || continue
+    mkdir "s${each%%.*}"; tar -xzf "$each" -C "s${each%%.*}"
+    ln -sfn "$PWD/s${each%%.*}" "data/pg_tblspc/${each%%.*}"
+  done
+  rm -f data/tablespace_map
+else
+  for each in data/pg_tblspc/*; do ln -sfn "$PWD/spaces" "$each"; done
+fi
+chmod 700 data; mkdir "$2/k"
+[ ! -d "$wal" ] || touch data/recovery.signal
+settings="-c shared_preload_libraries= -c archive_mode=off -c listen_addresses="
+trap 'pg_ctl -D data -m immediate stop >/dev/null 2>&1' EXIT
+pg_ctl -D data -l "$2/log" -w -t 60 start -o "$settings -k $2/k -c restore_command='cp $wal/%f %p'"
+psql -h "$2/k" -U "$3" -d dpi -c 'select 1'
+"""
+    return _bash(text, path, place, SUPERUSER, stdin=subprocess.DEVNULL)
+
+
+def _firebird(sources: Sources, path: Path, place: Path) -> bool:
+    """Restore it with gbak; of a file, what gfix says."""
+    programs, _ = sources.firebird
+    if path.suffix == ".gz" and _bash('gzip -dc "$1" >"$2"', path, place / "sang.fbk"):
+        return True
+    copy = place / "copy.fdb"
+    try:
+        if path.suffix == ".fdb":
+            shutil.copy(path, copy)
+            with suppress(AssertionError):  # refused unless it was copied under nbackup's lock
+                programs.run("nbackup", "-F", copy)
+            return bool(programs.run("gfix", "-validate", "-full", copy))
+        unpacked = place / "sang.fbk" if path.suffix == ".gz" else path
+        programs.run("gbak", "-create_database", unpacked, copy)
+    except AssertionError:
+        return True
+    return False
+
+
+def _samba(_sources: Sources, path: Path, place: Path) -> bool:
+    text = """
+tar -xf "$1" -C "$2"
+samba-tool dbcheck --cross-ncs -H "tdb://$2/private/sam.ldb" --option="private dir=$2/private"
+"""
+    return _bash(text, path, place)
 
 
 def _mariadb(sources: Sources, path: Path, place: Path) -> bool:
