@@ -330,6 +330,11 @@ def _about_tests(text: _Text, assessment: Assessment) -> None:
         ((labels, str(t.level)) for labels, t in tests),
     )
     text.gauge(
+        "restore_test_program_missing",
+        "Whether the last restore test lacked a program, an extension or a version on this host.",
+        ((labels, str(int(t.program_missing))) for labels, t in tests),
+    )
+    text.gauge(
         "restore_test_data_ratio",
         "Part of the bytes that the last restore test restored; 1 unless the site declares less.",
         ((labels, str(t.percent / 100)) for labels, t in tests),

@@ -77,6 +77,7 @@ class TestPicture:
     data_loss_ms: int | None = None
     freshness_ms: int | None = None  # how much older than its point the newest data look
     outcomes: Mapping[str, int] = field(default_factory=dict)
+    program_missing: bool = False  # the last test lacked a program, an extension or a version of it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -38,6 +38,10 @@ from backupguard.settings import Settings
 
 _ENDED = (RunState.FINISHED, RunState.INTERRUPTED, RunState.CANCELLED)
 _SAW = frozenset({Verdict.PASSED, Verdict.FAILED})
+#: Why a restore test could not conclude, where the cure is to install something on this host.
+_TO_INSTALL = frozenset(
+    {"program_missing", "version_unsupported", "extension_missing", "sandbox_unavailable"}
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,6 +156,7 @@ def _test(history: History, key: TestKey, due_s: int) -> TestPicture:
         data_loss_ms=measured.get("data_loss_ms"),
         freshness_ms=_freshness_ms(measured),
         outcomes=dict(history.outcomes.get(key, {})),
+        program_missing=found.get("code") in _TO_INSTALL,
     )
 
 
