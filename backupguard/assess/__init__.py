@@ -1,6 +1,6 @@
 """Facts in, judgement out: builds views, calls controls, publishes what changed.
 
-assessor = Assessor(store, settings, load_catalogue())
+assessor = Assessor(store, settings, catalogue_of(settings))
 assessment = assessor.assess(now)              # everything; records, writes status.json
 assessment = assessor.assess(now, full=False)  # only subjects with new facts
 assessment = assessor.judge(now)               # only looks

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from backupguard.assess.history import History
 from backupguard.assess.views import Views
 from backupguard.contracts import Store
-from backupguard.controls import load_catalogue
+from backupguard.controls import catalogue_of
 from backupguard.controls.copies import Copy, Count, count, parts
 from backupguard.controls.copies import copies_of as copies_in
 from backupguard.model import application_subject
@@ -31,7 +31,7 @@ def copies_of(store: Store, settings: Settings) -> list[CopiesOf]:
     now = datetime.now(UTC)
     history = History(store)
     history.update()
-    views, catalogue = Views(store, settings, history, now), load_catalogue()
+    views, catalogue = Views(store, settings, history, now), catalogue_of(settings)
     found = []
     for name, owner in settings.applications.items():
         demanded = catalogue.policy("321-01", owner.criticality).thresholds

@@ -168,9 +168,9 @@ def _tasks(key: Secret | None) -> Mapping[str, Task]:
 def judge(settings: Settings, store: Store) -> None:
     """Judge everything now, as the daemon would, so that `status` knows."""
     from backupguard.assess import Assessor
-    from backupguard.controls import load_catalogue
+    from backupguard.controls import catalogue_of
 
-    Assessor(store, settings, load_catalogue()).assess(datetime.now(UTC))
+    Assessor(store, settings, catalogue_of(settings)).assess(datetime.now(UTC))
     store.seal()
 
 

@@ -239,7 +239,7 @@ class Explained:
 def explained(document: Json, finding: Json, words: Words) -> Explained:
     """Explain a finding; what only the store knows is left out when it cannot be opened."""
     from backupguard.cli.status import finding_json, said
-    from backupguard.controls import load_catalogue
+    from backupguard.controls import catalogue_of
 
     rows = [
         ("status.why.state", _state(finding, words)),
@@ -265,7 +265,7 @@ def explained(document: Json, finding: Json, words: Words) -> Explained:
     held = [line for fact in facts for line in locks.said(fact, words)]
     if held:
         rows.append(("status.why.locks", " ".join(held)))
-    entry = load_catalogue().entries.get(finding["control"])
+    entry = catalogue_of(common.settings()).entries.get(finding["control"])
     if entry is not None:
         criticality = Criticality(finding["criticality"])
         demands = [

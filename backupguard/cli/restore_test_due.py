@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 def show(settings: Settings, applications: Collection[str], *, as_json: bool) -> int:
     """Print the list; return the exit status of something not proved where anything is overdue."""
     from backupguard.assess import due
-    from backupguard.controls import load_catalogue
+    from backupguard.controls import catalogue_of
 
     with closing(common.store(settings, replace_corrupt=False)) as store:
-        every = due.of_store(store, settings, load_catalogue(), datetime.now(UTC))
+        every = due.of_store(store, settings, catalogue_of(settings), datetime.now(UTC))
     chosen = [one for one in every if one.application in applications]
     if as_json:
         common.print_json([asdict(one) for one in chosen])

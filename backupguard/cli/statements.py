@@ -45,13 +45,13 @@ def do(
 @contextmanager
 def _in_process(settings: Settings, *, changes: bool) -> Iterator[Statements]:
     from backupguard.cli.acting import judge
-    from backupguard.controls import load_catalogue
+    from backupguard.controls import catalogue_of
     from backupguard.daemon.log import configure
     from backupguard.daemon.statements import Statements
 
     configure(quiet=not common.options().verbose)
     with closing(common.store(settings)) as store:
-        yield Statements(store, settings, load_catalogue())
+        yield Statements(store, settings, catalogue_of(settings))
         if changes:
             judge(settings, store)
 

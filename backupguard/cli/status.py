@@ -108,12 +108,12 @@ def judged() -> dict[str, Json]:
 
     from backupguard.assess import Assessor
     from backupguard.assess.published import publish, status_json
-    from backupguard.controls import load_catalogue
+    from backupguard.controls import catalogue_of
     from backupguard.daemon.log import configure
 
     configure(quiet=True)  # what is wrong is said by the findings; output stays theirs
     with closing(common.store(settings, replace_corrupt=False)) as store:
-        assessment = Assessor(store, settings, load_catalogue()).judge(datetime.now(UTC))
+        assessment = Assessor(store, settings, catalogue_of(settings)).judge(datetime.now(UTC))
     with suppress(OSError):
         publish(assessment, settings)
     return status_json(assessment, settings)

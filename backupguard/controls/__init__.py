@@ -10,7 +10,7 @@ from backupguard.contracts import Control
 from backupguard.controls.acc_01 import PrivilegedAccess
 from backupguard.controls.ano_01 import BackupAnomaly
 from backupguard.controls.c321_01 import ThreeTwoOne
-from backupguard.controls.catalogue import Catalogue, CatalogueEntry, load_catalogue
+from backupguard.controls.catalogue import Catalogue, CatalogueEntry, catalogue_of, load_catalogue
 from backupguard.controls.cfg_01 import ConfigurationDrift
 from backupguard.controls.chf_01 import EncryptionAndEscrow
 from backupguard.controls.imm_01 import ImmutabilityConfigured
@@ -30,7 +30,7 @@ from backupguard.controls.rst_02 import RestoredContent
 from backupguard.controls.rst_03 import ForecastWithinRto
 from backupguard.controls.rst_04 import DirectoryRebuild
 
-__all__ = ["BUILT", "Catalogue", "CatalogueEntry", "controls_of", "load_catalogue"]
+__all__ = ["BUILT", "Catalogue", "CatalogueEntry", "catalogue_of", "controls_of", "load_catalogue"]
 
 #: The controls this version judges, by id.
 BUILT: Mapping[str, Control] = {

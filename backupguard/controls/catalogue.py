@@ -3,32 +3,30 @@
 from __future__ import annotations
 
 import hashlib
-import re
-import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from enum import StrEnum
-from functools import cached_property
-from typing import Any, Protocol, Self
+from functools import cache, cached_property
+from typing import TYPE_CHECKING, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from backupguard.contracts import parse_duration
+from backupguard.controls.documents import Bilingual, DataFile, Document, Part
+from backupguard.controls.maps import PATTERN, ReferenceMap, Row, read_map
 from backupguard.errors import ConfigurationError, ConfigurationProblem
 from backupguard.model import Criticality, Message, Policy, Scope, Severity
 from backupguard.resources import shipped
 
-#: The shipped catalogue, as `backupguard.resources` knows it.
-SHIPPED = "controls/care-d4.toml"
+if TYPE_CHECKING:
+    from backupguard.settings import Settings
+
+#: The catalogue's file, and where the shipped one lies, as `backupguard.resources` knows it.
+NAME = "care-d4.toml"
+PLACE = "controls"
 #: Languages every title is given in.
 LANGUAGES = ("fr", "en")
-
-
-class CatalogueFile(Protocol):
-    """What `load_catalogue` needs of a path: its bytes; its text form names it in errors."""
-
-    def read_bytes(self) -> bytes:
-        """Return the file's content; raises OSError."""
 
 
 class ValueOrigin(StrEnum):
@@ -47,11 +45,7 @@ class Unit(StrEnum):
     FLAG = "flag"
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class ThresholdValue(_Part):
+class ThresholdValue(Part):
     """One value, where it comes from, and the source that gives it (always, when origin is SRC)."""
 
     value: bool | int | str
@@ -65,7 +59,7 @@ class ThresholdValue(_Part):
         return self
 
 
-class Threshold(_Part):
+class Threshold(Part):
     """A threshold: one value for all, or one per criticality; a criticality left out has none."""
 
     unit: Unit
@@ -95,24 +89,25 @@ class Threshold(_Part):
                 return int(parse_duration(text).total_seconds())  # type: ignore[attr-defined]
             case Unit.FLAG, bool() as flag:
                 return flag
-            case ((Unit.PERCENT | Unit.COUNT), int() as number) if not isinstance(number, bool):
-                return number
+            case Unit.PERCENT, int() as number if not isinstance(number, bool) and number <= 100:
+                return _not_negative(number)
+            case Unit.COUNT, int() as number if not isinstance(number, bool):
+                return _not_negative(number)
         raise ValueError(f"{value.value!r} is no {self.unit.value}")
 
 
-class Title(_Part):
-    """A title in both languages."""
+def _not_negative(number: int) -> int:
+    if number < 0:
+        raise ValueError(f"{number} is less than nothing")
+    return number
 
-    fr: str = Field(min_length=1)
-    en: str = Field(min_length=1)
 
-
-class CatalogueEntry(_Part):
+class CatalogueEntry(Part):
     """One control: what it is called, whom it speaks about, what it demands, on whose authority."""
 
     id: str = Field(pattern=r"^[A-Z0-9]{3}-[0-9]{2}$")
     scope: Scope
-    title: Title
+    title: Bilingual
     built: bool
     severity: Mapping[Criticality, Severity]
     sources: tuple[str, ...] = Field(min_length=1)
@@ -125,9 +120,9 @@ class CatalogueEntry(_Part):
         return self
 
 
-class _File(_Part):
+class _File(Part):
     domain: str
-    name: Title
+    name: Bilingual
     control: tuple[CatalogueEntry, ...]
 
     @model_validator(mode="after")
@@ -142,16 +137,23 @@ class Catalogue:
     """A loaded catalogue. `sha256` is the hash of the file's bytes, in hexadecimal."""
 
     domain: str
-    name: Title
+    name: Bilingual
     entries: Mapping[str, CatalogueEntry]
     sha256: str
+    maps: tuple[ReferenceMap, ...] = ()
+
+    def references(self, control: str) -> tuple[tuple[ReferenceMap, Row], ...]:
+        """Return the clauses of all references that a control helps with."""
+        return tuple((one, row) for one in self.maps for row in one.of(control))
+
+    def map(self, name: str) -> ReferenceMap | None:
+        """Return a map by its id, whatever the case of its letters; None where there is none."""
+        return next((one for one in self.maps if one.id.casefold() == name.casefold()), None)
 
     def title(self, control: str, language: str) -> str:
         """Return a control's title in French ("fr") or English; an unknown id is its own title."""
         entry = self.entries.get(control)
-        if entry is None:
-            return control
-        return entry.title.fr if language == "fr" else entry.title.en
+        return control if entry is None else entry.title.of(language)
 
     def policy(self, control: str, criticality: Criticality) -> Policy:
         """Return what a control demands of a subject of that criticality."""
@@ -179,36 +181,80 @@ class Catalogue:
         }
 
 
-def load_catalogue(path: CatalogueFile | None = None) -> Catalogue:
-    """Read the catalogue at `path`, or the shipped one.
+def load_catalogue(path: DataFile | None = None) -> Catalogue:
+    """Read the catalogue at `path`, without maps; or the shipped one with the shipped maps.
 
     Raise ConfigurationError with every problem found, each with its line where it is known, when the
     file is no TOML, breaks the shape or names a control twice; OSError when it cannot be read.
     """
-    source = path if path is not None else shipped(SHIPPED)
-    content = source.read_bytes()
-    name = str(source)
-    try:
-        text = content.decode()
-        raw = tomllib.loads(text)
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        found = re.search(r"at line (\d+), column (\d+)", str(error))
-        line, column = (int(found[1]), int(found[2])) if found else (None, None)
-        raise ConfigurationError([_problem(name, line, "", str(error), column)]) from error
-    try:
-        file = _File.model_validate(raw)
-    except ValidationError as error:
-        raise ConfigurationError(
-            [
-                _problem(name, _line(text, part["loc"]), _key(raw, part["loc"]), part["msg"])
-                for part in error.errors()
-            ]
-        ) from error
+    return _shipped() if path is None else _read(str(path), path.read_bytes())
+
+
+def catalogue_of(settings: Settings) -> Catalogue:
+    """Return the catalogue that holds under these settings; raises as `catalogue_from`."""
+    return catalogue_from(settings.controls.files, settings.controls.place)
+
+
+def catalogue_from(own: Mapping[str, str], place: Callable[[str], str] = str) -> Catalogue:
+    """Return the catalogue made of a site's files, by name, and of the shipped ones.
+
+    A file of the site's takes the place of the shipped one of its name. In the catalogue, controls and
+    thresholds that it leaves out are as shipped, so that an older file of the site's is good after an
+    update. `place` gives a file's path, for errors. Raise ConfigurationError with every problem of
+    every file, each with its line.
+    """
+    if not own:
+        return _shipped()
+    problems: list[ConfigurationProblem] = []
+    catalogue = _shipped()
+    if NAME in own:
+        try:
+            catalogue = _completed(place(NAME), own[NAME].encode())
+        except ConfigurationError as error:
+            problems += error.problems
+    maps = {one.file: one for one in catalogue.maps}
+    for name in sorted(own.keys() - {NAME}):
+        try:
+            maps[name] = read_map(place(name), own[name].encode(), catalogue.entries)
+        except ConfigurationError as error:
+            problems += error.problems
+    twice = [i for i, n in Counter(one.id.casefold() for one in maps.values()).items() if n > 1]
+    if twice:
+        files = (file for file, one in maps.items() if one.id.casefold() in twice)
+        found = f"two maps have this id: {', '.join(files)}"
+        message = Message(id="controls.catalogue", values={"key": twice[0], "found": found})
+        problems.append(
+            ConfigurationProblem(
+                file=place(max(own)), line=None, column=None, key="id", message=message
+            )
+        )
+    if problems:
+        raise ConfigurationError(problems)
+    return replace(catalogue, maps=_in_order(maps.values()))
+
+
+@cache
+def _shipped() -> Catalogue:
+    """Return the shipped catalogue with its maps: read once, for these files come with the program."""
+    place = shipped(PLACE)
+    catalogue = _read(str(place / NAME), (place / NAME).read_bytes())
+    maps = (
+        read_map(str(path), path.read_bytes(), catalogue.entries) for path in place.glob(PATTERN)
+    )
+    return replace(catalogue, maps=_in_order(maps))
+
+
+def _in_order(maps: Iterable[ReferenceMap]) -> tuple[ReferenceMap, ...]:
+    return tuple(sorted(maps, key=lambda one: one.file))
+
+
+def _read(name: str, content: bytes) -> Catalogue:
+    document = Document(name, content, "control")
+    file = document.shaped(_File)
     entries: dict[str, CatalogueEntry] = {}
     for position, entry in enumerate(file.control):
         if entry.id in entries:
-            line = _line(text, ("control", position, "id"))
-            raise ConfigurationError([_problem(name, line, entry.id, "the control is given twice")])
+            document.refuse(("control", position, "id"), "the control is given twice")
         entries[entry.id] = entry
     return Catalogue(
         domain=file.domain,
@@ -218,34 +264,37 @@ def load_catalogue(path: CatalogueFile | None = None) -> Catalogue:
     )
 
 
-def _problem(
-    file: str, line: int | None, key: str, found: str, column: int | None = None
-) -> ConfigurationProblem:
-    message = Message(id="controls.catalogue", values={"key": key or "—", "found": found})
-    return ConfigurationProblem(file=file, line=line, column=column, key=key, message=message)
+def _completed(name: str, content: bytes) -> Catalogue:
+    """Return a site's catalogue with what it leaves out; raise when a control could not read it."""
+    document = Document(name, content, "control")
+    own, known = _read(name, content), _shipped()
+    problems = []
+    entries = dict(known.entries)
+    for position, (control, entry) in enumerate(own.entries.items()):
+        standard = known.entries.get(control)
+        if standard is None:
+            problems.append(document.problem(("control", position, "id"), "no such control"))
+            continue
+        if entry.scope is not standard.scope:
+            found = f"the scope of {control} is {standard.scope.value}"
+            problems.append(document.problem(("control", position, "scope"), found))
+        for threshold, given in entry.thresholds.items():
+            found = _unfit(given, standard.thresholds.get(threshold))
+            if found:
+                place = ("control", position, "thresholds", threshold)
+                problems.append(document.problem(place, found))
+        thresholds = {**standard.thresholds, **entry.thresholds}
+        entries[control] = entry.model_copy(update={"thresholds": thresholds})
+    if problems:
+        raise ConfigurationError(problems)
+    return replace(own, entries=entries, maps=known.maps)
 
 
-def _key(raw: Mapping[str, Any], loc: tuple[int | str, ...]) -> str:
-    """Return where a problem lies, with the control's id in the place of its number."""
-    parts = [str(part) for part in loc]
-    if len(loc) > 1 and loc[0] == "control" and isinstance(loc[1], int):
-        control = raw["control"][loc[1]]
-        named = control.get("id") if isinstance(control, dict) else None
-        parts[:2] = [str(named or f"control {loc[1] + 1}")]
-    return ".".join(parts)
-
-
-def _line(text: str, loc: tuple[int | str, ...]) -> int | None:
-    """Return the line of the innermost key of `loc` that can be found, counted from 1."""
-    lines = text.splitlines()
-    if len(loc) < 2 or loc[0] != "control" or not isinstance(loc[1], int):
-        wanted = rf"\s*\[*{re.escape(str(loc[0]))}\b" if loc else r"\Z"
-        return next((n for n, line in enumerate(lines, 1) if re.match(wanted, line)), None)
-    heads = [n for n, line in enumerate(lines, 1) if re.match(r"\s*\[\[control\]\]", line)]
-    if loc[1] >= len(heads):
-        return None
-    best, end = heads[loc[1]], (*heads, len(lines) + 1)[loc[1] + 1]
-    for part in loc[2:]:
-        key = rf"\s*(\[control\.([\w-]+\.)*)?{re.escape(str(part))}\b"
-        best = next((n for n in range(best, end) if re.match(key, lines[n - 1])), best)
-    return best
+def _unfit(given: Threshold, standard: Threshold | None) -> str:
+    """Return why a control could not read a threshold; nothing when it can."""
+    if standard is None:
+        return "no such threshold"
+    if given.unit is not standard.unit:
+        return f"the unit is {standard.unit.value}"
+    lost = [c.value for c in Criticality if standard.of(c) is not None and given.of(c) is None]
+    return f"no value for {', '.join(lost)}" if lost else ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,13 +15,16 @@ import structlog
 from backupguard import __version__
 from backupguard import settings as configuration
 from backupguard.contracts import Store
-from backupguard.controls import load_catalogue
+from backupguard.controls import catalogue_of
+from backupguard.controls.catalogue import catalogue_from
+from backupguard.controls.compare import catalogue_differences
 from backupguard.errors import ConfigurationError, ConfigurationProblem
 from backupguard.model import SITE, Json, Message, Observation, to_us
 from backupguard.settings.differences import differences
 
 if TYPE_CHECKING:
     from backupguard.controls import Catalogue
+    from backupguard.evidence.kinds import Difference
     from backupguard.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -67,7 +70,7 @@ def load(path: Path | None, holding: Settings | None = None) -> tuple[Settings, 
         ]
         if problems:
             raise ConfigurationError(problems)
-    return settings, load_catalogue()
+    return settings, catalogue_of(settings)
 
 
 def accept(
@@ -87,9 +90,11 @@ def accept(
     before = _before(store, directory)
     file = configuration.write_file(settings, directory)
     told = [dict(difference) for difference in differences(before, settings.dump())]
+    told += [dict(difference) for difference in _catalogue_changes(before, catalogue)]
     data = {
         "sha256": settings.sha256,
         "catalogue_sha256": catalogue.sha256,
+        "maps": {one.file: one.sha256 for one in catalogue.maps},
         "program_version": __version__,
         "files": [str(name) for name in settings.files],
         "differences": told,
@@ -126,6 +131,21 @@ def reject(store: Store, error: ConfigurationError, *, author: str, now: datetim
 def _observation(kind: str, data: Mapping[str, Json], now: datetime) -> Observation:
     key = f"{kind.replace('.', '/')}/{to_us(now)}"
     return Observation(kind=kind, subject=SITE, observed_at=now, data=dict(data), key=key)
+
+
+def _catalogue_changes(
+    before: Mapping[str, Json] | None, catalogue: Catalogue
+) -> Sequence[Difference]:
+    """Return what a load changed in the site's own catalogue and maps.
+
+    What an update of the program changed in the shipped ones is told by the version.
+    """
+    if before is None:
+        return ()
+    held = before.get("settings", {}).get("controls", {}).get("files", {})
+    with suppress(ConfigurationError):  # an older program may have accepted another shape
+        return catalogue_differences(catalogue_from(held), catalogue)
+    return ()
 
 
 def _before(store: Store, directory: Path) -> Mapping[str, Json] | None:

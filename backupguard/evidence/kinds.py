@@ -48,6 +48,7 @@ class ConfigurationLoaded(TypedDict):
 
     sha256: str
     catalogue_sha256: str
+    maps: NotRequired[dict[str, str]]  # the hash of each map of identifiers, by its file's name
     program_version: str
     files: list[str]
     differences: list[Difference]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backupguard.contracts import Store
-from backupguard.controls import load_catalogue
+from backupguard.controls import catalogue_of
 from backupguard.errors import UsageError
 from backupguard.language import LANGUAGES, Words
 from backupguard.model import SITE, Message, Observation
@@ -59,7 +59,7 @@ def issue_report(
     check_offered(languages, formats)
     directory = output or directory_of(settings)
     directory.mkdir(mode=0o750, parents=True, exist_ok=True)
-    catalogue = load_catalogue()
+    catalogue = catalogue_of(settings)
     issued = []
     for language in languages:
         report = monthly(store, settings, catalogue, month, language, now)
