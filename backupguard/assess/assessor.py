@@ -7,7 +7,7 @@ from datetime import datetime
 
 import structlog
 
-from backupguard.assess import due, media, pictures, published, settling, tampering, unproven
+from backupguard.assess import due, media, pictures, published, reach, settling, tampering, unproven
 from backupguard.assess.chain import ChainWatch
 from backupguard.assess.history import History
 from backupguard.assess.picture import (
@@ -237,6 +237,7 @@ class Assessor:
                     self._settings, self._history.tried, views.latest, self._catalogue, now
                 )
             ),
+            isolation=tuple(reach.pictures(self._settings, self._history.looks, now)),
             evidence=evidence,
             anchored_at=to_us(anchored.observation.observed_at) if anchored else None,
             **pictures.self_test(self._history),

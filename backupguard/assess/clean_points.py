@@ -383,6 +383,20 @@ def clean(
     )
 
 
+def ends(
+    store: Store, settings: Settings, application: str, tested: TestedPoints
+) -> tuple[int | None, int | None]:
+    """Return the times of the newest clean point, and of the oldest bad one that no clean one follows.
+
+    Points that are gone count too; reads no list of points.
+    """
+    promised = promises(settings, application)
+    judged = standing(tested, promised, accepted_at(store, application) if promised else None)
+    clean_at = max((one.at for one in judged if one.health is Health.CLEAN), default=None)
+    found = search(judged, ())
+    return clean_at, found.bad.at if found is not None else None
+
+
 def of_application(
     store: Store,
     settings: Settings,

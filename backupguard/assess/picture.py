@@ -76,6 +76,7 @@ class TestPicture:
     phases: Mapping[str, int] = field(default_factory=dict)
     data_loss_ms: int | None = None
     freshness_ms: int | None = None  # how much older than its point the newest data look
+    canary_at: int | None = None  # when the newest canary in the last good copy was written
     outcomes: Mapping[str, int] = field(default_factory=dict)
     program_missing: bool = False  # the last test lacked a program, an extension or a version of it
 
@@ -108,6 +109,8 @@ class ApplicationPicture:
     rto_s: int | None
     worst_exposure_ms: int | None = None  # of the last month, over all that it keeps
     forecast_ms: int | None = None  # when it would be back if everything had to be restored
+    clean_point_at: int | None = None  # the newest point found clean, gone or not
+    first_bad_point_at: int | None = None  # the oldest damaged one that no clean one follows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,6 +215,15 @@ class ImmutabilityPicture:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class IsolationPicture:
+    """What one vantage point reached. `verdicts`, by target: 2 nothing, 1 unknown, 0 something."""
+
+    vantage: str
+    looked_at: int | None
+    verdicts: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Assessment:
     """Everything that one assessment concluded and saw."""
 
@@ -231,6 +243,7 @@ class Assessment:
     probes: tuple[ProbePicture, ...] = ()
     media: tuple[MediumPicture, ...] = ()
     immutability: tuple[ImmutabilityPicture, ...] = ()
+    isolation: tuple[IsolationPicture, ...] = ()
     evidence: EvidenceState = EvidenceState()
     anchored_at: int | None = None
     self_tested_at: int | None = None  # the newest that came to a conclusion

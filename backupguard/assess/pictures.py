@@ -8,6 +8,7 @@ from datetime import UTC, datetime, time, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from backupguard.assess import clean_points
 from backupguard.assess.forecast import Forecast
 from backupguard.assess.history import History, TestKey, payload
 from backupguard.assess.picture import (
@@ -77,6 +78,7 @@ def applications(gathered: Gathered) -> Iterator[ApplicationPicture]:
         jobs = [gathered.views[job_subject(name, job)] for job in owner.backups]
         exposures = [worst_exposure_us(group) for group in by_selection(jobs)]
         worst = max((one for one in exposures if one is not None), default=None)
+        clean_at, bad_at = _of_points(gathered, name)
         yield ApplicationPicture(
             application=name,
             name=owner.name,
@@ -85,7 +87,17 @@ def applications(gathered: Gathered) -> Iterator[ApplicationPicture]:
             rto_s=int(owner.rto.total_seconds()) if owner.rto else None,
             worst_exposure_ms=worst // 1000 if worst is not None else None,
             forecast_ms=returns[name].end_ms if returns[name].measured else None,
+            clean_point_at=clean_at,
+            first_bad_point_at=bad_at,
         )
+
+
+def _of_points(gathered: Gathered, name: str) -> tuple[int | None, int | None]:
+    """Return the times of an application's newest clean point and of its first bad one."""
+    tested = gathered.history.tested.get(application_subject(name))
+    if tested is None:
+        return None, None
+    return clean_points.ends(gathered.store, gathered.settings, name, tested)
 
 
 def jobs(gathered: Gathered) -> Iterator[JobPicture]:
@@ -155,6 +167,7 @@ def _test(history: History, key: TestKey, due_s: int) -> TestPicture:
         phases=_phases(found),
         data_loss_ms=measured.get("data_loss_ms"),
         freshness_ms=_freshness_ms(measured),
+        canary_at=measured.get("canary_at"),
         outcomes=dict(history.outcomes.get(key, {})),
         program_missing=found.get("code") in _TO_INSTALL,
     )

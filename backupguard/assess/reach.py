@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from datetime import datetime
 from typing import Any
 
+from backupguard.assess.picture import IsolationPicture
 from backupguard.controls import reach
-from backupguard.model import Fact, Json, Subject
+from backupguard.model import Fact, Json, Subject, to_us
 from backupguard.settings import Settings
 from backupguard.settings.isolation import SELF, Target, media_behind, targets_of
 
 KINDS = ("isolation.seen", "host.joined")
 
 _SEEN = "isolation.seen"
+_ANSWERED, _UNKNOWN, _CLOSED = 0, 1, 2
 
 
 class Looks:
@@ -121,6 +124,15 @@ class Looks:
                     found.append((seen_at, seen_at + age_us))
         return max(found, key=lambda proof: proof[1], default=None)
 
+    def verdict(self, vantage: str, target: str, settings: Settings, since: datetime) -> int:
+        """Return 2 for a target found closed since then, 0 for one that answered, 1 for unknown."""
+        for _, look in self._settled(vantage, target, settings):
+            if reach.answers(look, target):
+                return _ANSWERED
+            if int(look["ended_at"]) >= to_us(since):
+                return _CLOSED
+        return _UNKNOWN
+
     def _settled(
         self, vantage: str, target: str, settings: Settings
     ) -> list[tuple[int, Mapping[str, Any]]]:
@@ -131,6 +143,28 @@ class Looks:
         look = fact.observation.data
         wanted = _asked(settings.isolation.targets[target])
         return [(fact.seq, look)] if wanted <= reach.asked(look, target) else []
+
+
+def pictures(settings: Settings, looks: Looks, now: datetime) -> Iterator[IsolationPicture]:
+    """Yield what each vantage point reached, this host's own first.
+
+    What answered stays so until it is settled otherwise; what was closed counts for the vantage
+    point's `max-age`, on this host for two of its probe's intervals.
+    """
+    isolation, asked = settings.isolation, settings.probes.get("isolation")
+    every = asked.every if asked is not None and asked.every is not None else None
+    holds = {SELF: 2 * (every or settings.daemon.cadences.isolation)}
+    holds |= {name: vantage.max_age for name, vantage in isolation.vantages.items()}
+    for vantage in holds if isolation.targets else ():
+        newest = looks.newest.get(vantage)
+        yield IsolationPicture(
+            vantage=vantage,
+            looked_at=to_us(newest.observation.observed_at) if newest is not None else None,
+            verdicts={
+                target: looks.verdict(vantage, target, settings, now - holds[vantage])
+                for target in isolation.targets
+            },
+        )
 
 
 def _asked(target: Target) -> set[tuple[str, int]]:
