@@ -77,8 +77,8 @@ class BackupDefect(BackupGuardError):
             "random_text",
             "files_encrypted",
             "files_renamed",
-            "files_changed",
             "base_missing",
+            "files_changed",
             "canary_altered",
             "canary_lost",
             "invariant_broken",
@@ -204,7 +204,13 @@ class Misunderstood(BackupGuardError):
     """A program said something that this version does not understand; never a pass."""
 
     codes = frozenset(
-        {"output_unparsable", "unknown_exit", "unclassified_stderr", "check_unanswered"}
+        {
+            "output_unparsable",
+            "unknown_exit",
+            "program_killed",
+            "unclassified_stderr",
+            "check_unanswered",
+        }
     )
 
 

@@ -85,6 +85,9 @@ def _last_document(lines: Sequence[bytes], program: str) -> Any:
 
 Version = tuple[int, ...]
 
+#: The status of a program that SIGKILL has ended.
+KILLED = 137
+
 
 def parse_version(text: str) -> Version:
     """Given text with a version in it, return its numbers: "restic 0.14.0 compiled" is (0, 14, 0).
@@ -182,6 +185,23 @@ class Ended(Protocol):
         """Whether it was killed for want of memory."""
 
 
+def unknown_ending(ended: Ended) -> str:
+    """Return the code of an ending that nothing else explains."""
+    return "program_killed" if ended.returncode == KILLED else "unknown_exit"
+
+
+def require_not_killed(ended: Ended, program: str, **values: int | str) -> None:
+    """Raise for a program that ended by SIGKILL, whose output says nothing then.
+
+    MissingMeans (no_memory) where the kernel killed it for want of memory, else Misunderstood
+    (program_killed).
+    """
+    if ended.oom:
+        raise MissingMeans("no_memory", None, None, program=program, **values)
+    if ended.returncode == KILLED:
+        raise Misunderstood("program_killed", None, None, program=program, **values)
+
+
 class ExitTable:
     """What the exit statuses of one program mean; the first row that applies decides.
 
@@ -204,13 +224,14 @@ class ExitTable:
         """Return SUCCESS or WARNING, or raise the error this ending stands for.
 
         Raises MissingMeans (no_memory) for a program killed for want of memory, Misunderstood
-        (unknown_exit) for an ending that no row names. `values` go into the
-        message beside `program` and `returncode`.
+        (program_killed) for one killed by whomever, (unknown_exit) for an ending that no row names.
+        `values` go into the message beside `program` and `returncode`.
         """
         if ended.oom:
             raise MissingMeans("no_memory", None, None, program=self.program, **values)
         meaning = self.meaning(ended, version)
         if meaning is None:
+            require_not_killed(ended, self.program, **values)
             raise Misunderstood(
                 "unknown_exit",
                 None,

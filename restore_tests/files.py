@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from backupguard.contracts import EngineSettings, Match, Program, Requirements, Sample, Trial
-from backupguard.errors import BackupDefect, MissingMeans, Misunderstood
+from backupguard.errors import BackupDefect, Misunderstood
 from backupguard.model import CheckResult, Fingerprint, Verdict, from_us, to_us
 from restore_tests import content, files_canary, files_earlier, inside, shape
 from restore_tests.settings import FilesCheck, FilesSettings
@@ -89,8 +89,6 @@ class Files:
             trial.memory["found"] = found
             trial.memory["survey"] = _survey(found)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            if done.oom or done.returncode == 137:
-                raise MissingMeans("no_memory") from error
             raise Misunderstood("output_unparsable", program="python3") from error
         if not found["files"] and not found["unreadable"]:
             raise BackupDefect("empty")

@@ -153,8 +153,6 @@ class SambaAd:
             environment={"PATH": "/usr/bin", "LC_ALL": "C.UTF-8", "HOME": "/tmp"},  # noqa: S108
             timeout_s=int(trial.memory.get("timeout_s", 3600)),
         )
-        if done.oom or done.returncode == 137:
-            raise MissingMeans("no_memory", program="python3")
         if done.returncode in _CRASHED and stage == "look":
             raise BackupDefect("corrupt")
         try:

@@ -136,8 +136,6 @@ class Sqlite:
         try:
             told = json.loads(done.stdout)
         except ValueError as error:
-            if done.oom or done.returncode == 137:
-                raise MissingMeans("no_memory") from error
             raise Misunderstood("output_unparsable", program="python3") from error
         if not isinstance(told, dict) or done.truncated:
             raise Misunderstood("output_unparsable", program="python3")

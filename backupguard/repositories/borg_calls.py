@@ -21,6 +21,7 @@ from threading import Lock
 from backupguard.contracts import Command, Completed, Context, LineSink, Secret
 from backupguard.errors import Busy, MissingMeans, TimedOut, Unreachable
 from backupguard.model import Message
+from backupguard.outputs import require_not_killed
 from backupguard.repositories.borg_errors import Version
 from backupguard.repositories.borg_settings import BorgSettings
 from backupguard.repositories.ssh import SSH_KEY, ssh_words
@@ -250,6 +251,7 @@ def probe_version(executable: Path, context: Context) -> str:
             done = context.tools.run(Command(argv=(str(executable), "--version"), timeout_s=60))
             match = _VERSION.search(done.stdout)
             if match is None:
+                require_not_killed(done, "borg")
                 raise _unsupported("?")
             version = ".".join(part.decode() for part in match.groups(b"0"))
             _probed[key] = version

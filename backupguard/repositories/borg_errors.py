@@ -25,6 +25,7 @@ from backupguard.errors import (
     Unreachable,
 )
 from backupguard.model import Message
+from backupguard.outputs import unknown_ending
 
 #: Major and minor version of borg.
 Version = tuple[int, int]
@@ -252,8 +253,8 @@ def failure(done: Completed, version: Version, repository: str) -> BackupGuardEr
         return _defect("missing_object", said, repository)
     if "Permission denied" in text:
         return AccessRefused("permission", repository=repository)
-    unclassified = "unclassified_stderr" if done.returncode in {1, 2} and said else "unknown_exit"
-    return Misunderstood(unclassified, repository=repository, status=done.returncode)
+    code = "unclassified_stderr" if done.returncode in {1, 2} and said else unknown_ending(done)
+    return Misunderstood(code, repository=repository, status=done.returncode)
 
 
 def extract_failure(done: Completed, version: Version, repository: str) -> BackupGuardError | None:

@@ -17,6 +17,7 @@ from threading import Lock
 from backupguard.contracts import Command, Completed, Context, LineSink, Secret
 from backupguard.errors import MissingMeans, TimedOut, Unreachable
 from backupguard.model import Message
+from backupguard.outputs import require_not_killed
 from backupguard.repositories.pgbackrest_config import REMOTE, configuration, place_of
 from backupguard.repositories.pgbackrest_settings import PgBackRestSettings
 
@@ -241,6 +242,7 @@ def probe_version(executable: Path, context: Context) -> str:
             done = context.tools.run(Command(argv=(str(executable), "version"), timeout_s=30))
             match = _VERSION.search(done.stdout)
             if match is None:
+                require_not_killed(done, "pgbackrest")
                 raise _unsupported("?")
             version = f"{match[1].decode()}.{match[2].decode()}"
             _probed[key] = version

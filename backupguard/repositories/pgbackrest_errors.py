@@ -21,6 +21,7 @@ from backupguard.errors import (
     Misunderstood,
     Unreachable,
 )
+from backupguard.outputs import unknown_ending
 
 _HOST_TROUBLE: tuple[tuple[re.Pattern[str], type[BackupGuardError], str], ...] = (
     (re.compile(r"\[28\] No space left|\[122\] Disk quota"), MissingMeans, "no_disk"),
@@ -95,5 +96,5 @@ def failure(done: Completed, repository: str, *, key_proved: bool = True) -> Bac
     error = understood(text, repository, key_proved=key_proved)
     if error is not None:
         return error
-    code = "unclassified_stderr" if _RECOGNISED.search(text) else "unknown_exit"
+    code = "unclassified_stderr" if _RECOGNISED.search(text) else unknown_ending(done)
     return Misunderstood(code, repository=repository, status=done.returncode)

@@ -20,6 +20,7 @@ from uuid import uuid4
 from backupguard.contracts import Command, Completed, Context, LineSink, Secret
 from backupguard.errors import MissingMeans, TimedOut, Unreachable
 from backupguard.model import Message
+from backupguard.outputs import require_not_killed
 from backupguard.repositories.restic_errors import Version
 from backupguard.repositories.restic_settings import (
     Backend,
@@ -274,6 +275,7 @@ def probe_version(executable: Path, context: Context) -> str:
             done = context.tools.run(Command(argv=(str(executable), "version"), timeout_s=30))
             match = _VERSION.search(done.stdout)
             if match is None:
+                require_not_killed(done, "restic")
                 raise _unsupported("?")
             version = ".".join(part.decode() for part in match.groups(b"0"))
             _probed[key] = version

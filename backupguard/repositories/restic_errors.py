@@ -25,6 +25,7 @@ from backupguard.errors import (
     Misunderstood,
     Unreachable,
 )
+from backupguard.outputs import unknown_ending
 
 #: Major and minor version of restic.
 Version = tuple[int, int]
@@ -249,5 +250,5 @@ def failure(done: Completed, version: Version, repository: str) -> BackupGuardEr
     found = defect(texts)
     if found is not None and done.returncode in {0, 1}:
         return defect_error(found, repository)
-    code = "unclassified_stderr" if done.returncode in {1, 3} and texts else "unknown_exit"
+    code = "unclassified_stderr" if done.returncode in {1, 3} and texts else unknown_ending(done)
     return Misunderstood(code, repository=repository, status=done.returncode)

@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 
 from backupguard.contracts import Cancel, Completed
 from backupguard.errors import BackupGuardError, MissingMeans, TimedOut
+from backupguard.outputs import KILLED, require_not_killed
 from backupguard.processes import Cancellation
 from backupguard.processes.bubblewrap import (
     Confinement,
@@ -52,7 +53,13 @@ _SHORT = {
 }
 #: Errors that something else may be behind.
 _UNEXPLAINED = frozenset(
-    {"server_refused", "unknown_exit", "unclassified_stderr", "output_unparsable"}
+    {
+        "server_refused",
+        "unknown_exit",
+        "program_killed",
+        "unclassified_stderr",
+        "output_unparsable",
+    }
 )
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ENVIRONMENT = {
@@ -115,7 +122,7 @@ class SandboxServer:
                     self._program.process.wait(timeout_s)
             self.end()
         passed = round((time.monotonic() - self._program.started) * 1000)
-        code = 137 if self._returncode is None else self._returncode
+        code = KILLED if self._returncode is None else self._returncode
         return Completed(returncode=code, stdout=b"", stderr=b"", duration_ms=passed)
 
     def end(self) -> int | None:
@@ -263,7 +270,8 @@ class Box:
         """Run a program inside to its end; see `contracts.Sandbox.run`.
 
         `stdin` is bytes, a regular file of the host (`Path`), or one below /in, /scratch or /shared
-        (`PurePosixPath`). An exit status of 128 + N stands for signal N.
+        (`PurePosixPath`). An exit status of 128 + N stands for signal N; SIGKILL raises Misunderstood
+        (program_killed) or MissingMeans (no_memory), but for a site's own program.
         """
         with self._input(stdin) as source:
             program = self._launch(
@@ -291,8 +299,10 @@ class Box:
             finally:
                 self.forget(program)
         self.raise_if_ended()  # a program the watcher has killed did not end by itself
-        if completed.returncode == 137 and self._group.killed():
+        if completed.returncode == KILLED and self._group.killed():
             raise MissingMeans("no_memory", limit=self.limits.memory_cap())
+        if site is None:  # a site's own program may well choose this very status
+            require_not_killed(completed, PurePosixPath(argv[0]).name)
         if completed.returncode == 128 + signal.SIGXFSZ:
             self._short = "scratch_limit"
         elif completed.returncode != 0:

@@ -89,6 +89,13 @@ def test_a_version_that_is_not_known(
     assert seen == {(MissingMeans, "version_unsupported")}
 
 
+def test_a_restic_that_is_killed_before_it_says_its_version_is_no_other_version(
+    restic_018: Restic, here: TestContext, tmp_path: Path
+):
+    seen = refusals(restic_018, here, tmp_path / "into", program=script(tmp_path, "kill -9 $$\n"))
+    assert seen == {(Misunderstood, "program_killed")}
+
+
 @pytest.mark.parametrize("status", [1, 2, 3, 77])
 def test_an_ending_that_nobody_explains(
     restic_018: Restic, here: TestContext, tmp_path: Path, status: int

@@ -168,6 +168,16 @@ def test_a_memory_hog_ends_the_run(opened, hog):
         assert raised.value.code == "no_memory"
 
 
+def test_a_killed_program_is_not_told_as_want_of_memory(box, tmp_path):
+    with pytest.raises(Misunderstood) as raised:
+        box.run(("sh", "-c", "kill -9 $$"), scratch=False, timeout_s=10)
+    assert raised.value.code == "program_killed"
+    # a site's own program says with its status what it likes
+    done = box.run(("sh", "-c", "kill -9 $$"), scratch=False, timeout_s=10, site=tmp_path)
+    assert done.returncode == 137
+    assert box.run(("sh", "-c", "exit 9"), scratch=False, timeout_s=10).returncode == 9
+
+
 def test_a_host_short_of_memory_ends_the_run(opened):
     with opened(memory_reserve_bytes=1 << 60) as box, pytest.raises(MissingMeans) as raised:
         box.run(("sleep", "50"), scratch=False, timeout_s=40)

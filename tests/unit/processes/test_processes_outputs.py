@@ -121,6 +121,12 @@ def test_a_program_killed_for_memory_accuses_the_host():
     assert raised.value.code == "no_memory"
 
 
+def test_a_program_that_was_killed_is_told_so_and_nobody_blames_the_memory():
+    with pytest.raises(Misunderstood) as raised:
+        TABLE.check(ended(137))
+    assert raised.value.code == "program_killed"
+
+
 def test_a_row_with_a_code_of_another_class_is_a_bug():
     with pytest.raises(ValueError, match="not a code"):
         rule(AccessRefused, "dns")

@@ -145,7 +145,7 @@ def ended(status: int, *lines: str) -> Completed:
         ),
         ((0, 18), ended(1, "Fatal: a sentence of tomorrow"), Misunderstood, "unclassified_stderr"),
         ((0, 18), ended(2, "panic: goroutine"), Misunderstood, "unknown_exit"),
-        ((0, 18), ended(137), Misunderstood, "unknown_exit"),
+        ((0, 18), ended(137), Misunderstood, "program_killed"),
         ((0, 18), ended(1), Misunderstood, "unknown_exit"),
     ],
 )
