@@ -113,6 +113,8 @@ class Sizes:
             "synchronous_commit": "off",
             "full_page_writes": "off",
             "autovacuum": "off",
+            # One of its processes killed, and it would start again by itself with whatever was there.
+            "restart_after_crash": "off",
             "jit": "off",
             "wal_level": "minimal",
             "max_wal_senders": "0",

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from backupguard.errors import BackupDefect, MissingMeans, Misunderstood, TimedOut
+from backupguard.model import Verdict
 from restore_tests.postgresql_messages import (
     CLIENT,
     RULES,
@@ -110,6 +111,19 @@ def test_a_line_of_a_client(line: str, said: str | None) -> None:
     *counted, refused = reduced(CLIENT, [line]).decode().splitlines()
     assert counted == ([f"{said} 1"] if said else [])
     assert refused == f"refused {int('ERROR:  ' in line)}"
+
+
+def test_a_process_of_the_server_that_was_killed_is_its_end() -> None:
+    lines = [
+        "BG|00000||LOG:  system logger process (PID 31) was terminated by signal 9: Killed",
+        "BG|00000||LOG:  database system is ready to accept connections",
+        "BG|00000|psql|LOG:  thing (PID 3) was terminated by signal 9: Killed",
+    ]
+    messages = parse(reduced(SERVER_LOG, lines))
+    error = judge(messages)
+    assert error is not None
+    assert (error.code, error.verdict) == ("server_refused", Verdict.COULD_NOT_VERIFY)
+    assert judge(parse(reduced(SERVER_LOG, lines[1:]))) is None
 
 
 def test_lines_of_our_own_queries_and_continuations_do_not_count() -> None:
