@@ -1,0 +1,1 @@
+"""Builds the Grafana dashboards of `config/grafana/`: plain dicts, one module per dashboard."""
