@@ -27,7 +27,6 @@ ANNOUNCED = frozenset(
         "host.joined",
         "immutability.attempt",
         "immutability.tried",
-        "inventory.listed",
         "isolation.seen",
         "media.unknown",
         "medium.moved",
@@ -55,6 +54,4 @@ COMPARED = frozenset(
 
 def is_announced(observation: Observation) -> bool:
     """Tell whether a notification belongs in line for this fact."""
-    if observation.kind == "inventory.listed":
-        return bool(observation.data["vanished"])
     return observation.kind in ANNOUNCED
