@@ -25,6 +25,9 @@ SITE: Subject = "site"
 #: The channel of notifications that every installation has: the host's journal.
 JOURNAL = "events"
 
+#: The channel of mail: it is told of notices only, each of which is one mail.
+MAIL = "mail"
+
 _ID = re.compile(r"[a-z0-9][a-z0-9-]{0,62}\Z")
 
 

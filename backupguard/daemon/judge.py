@@ -42,7 +42,7 @@ class Judge:
     """Judges when facts are new, and at least every `FULL_EVERY_S`.
 
     `since` is the monotonic time at which a judgement began that has not ended; `trouble` the code of
-    the error that the last one ended with.
+    the error that the last one ended with; `heard` is called with what each one concluded.
     """
 
     def __init__(
@@ -59,6 +59,7 @@ class Judge:
         self.catalogue = catalogue
         self.since: float | None = None
         self.trouble: str | None = None
+        self.heard: Callable[[Assessment], None] = lambda _assessment: None
         self._settings = settings
         self._assessor = Assessor(store, settings, catalogue)
         self._judged_head = -1
@@ -117,6 +118,7 @@ class Judge:
                 self._full_at = began
                 give_back()
             self.trouble = None
+            self.heard(assessment)
         except BackupGuardError as error:
             self.trouble = error.code
             log.exception("assessment.failed", code=error.code)

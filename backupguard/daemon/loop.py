@@ -23,7 +23,8 @@ from backupguard.daemon.agenda import Agenda
 from backupguard.daemon.clock import StepWatch, utc_now
 from backupguard.daemon.escrow import HandedKeys
 from backupguard.daemon.job_reports import JobReports
-from backupguard.daemon.judge import Judge
+from backupguard.daemon.judge import FULL_EVERY_S, Judge
+from backupguard.daemon.notices import Notices
 from backupguard.daemon.runner import EXIT_BUSY
 from backupguard.daemon.runners import Runners
 from backupguard.daemon.systemd import Notifier
@@ -125,6 +126,14 @@ class Daemon:
         self.judge = Judge(
             self.store, self.settings, self.effective.catalogue, self.outputs, utc_now
         )
+        self.notices = Notices(
+            self.store,
+            lambda: self.settings,
+            lambda: self.effective.catalogue,
+            utc_now,
+            self._judging,
+        )
+        self.judge.heard = self.notices.heard
         self.agenda = Agenda(
             self.store,
             lambda: self.settings,
@@ -171,6 +180,7 @@ class Daemon:
                     task.result()
             await asyncio.sleep(0.01)
         self.judge.start()
+        self.notices.start()
         self.agenda.start()
         self.tells.ready("ready")
         events.info("daemon.ready", version=__version__, listen=self.settings.http.listen)
@@ -186,6 +196,7 @@ class Daemon:
             await asyncio.wait([task], timeout=30)
         await self.in_pool(self._record_stop)
         await self.in_pool(self.judge.stop)
+        await self.in_pool(self.notices.stop)
         for one, _ in sockets:
             one.should_exit = True
         await asyncio.gather(*served, return_exceptions=True)
@@ -258,6 +269,13 @@ class Daemon:
         if stuck or not self.judge.alive():
             found.append(Message(id="daemon.assessment-stuck"))
         return tuple(found)
+
+    def _judging(self) -> bool:
+        """Tell whether judging works and its last conclusion is of now: somebody keeps watch."""
+        published = self.outputs.published
+        if published is None or self.judge.trouble is not None or self.unhealthy():
+            return False
+        return abs((utc_now() - published.judged_at).total_seconds()) < 2 * FULL_EVERY_S
 
     def unready(self) -> tuple[Message, ...]:
         """Return why the daemon cannot do its work."""

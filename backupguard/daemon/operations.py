@@ -190,5 +190,6 @@ class DaemonOperations:
         after = configuration.accept(
             self.daemon.store, settings, catalogue, author=author, now=utc_now(), keep=before.file
         )
+        self.daemon.store.listen(settings.channels)
         self.daemon.judge.use(settings, catalogue)
         self.daemon.effective = after

@@ -6,7 +6,7 @@ What is told of them, if anything, is the affair of `backupguard.notify`.
 
 from __future__ import annotations
 
-from backupguard.model import Observation
+from backupguard.model import MAIL, Observation
 
 #: Kinds of fact from which events are derived.
 ANNOUNCED = frozenset(
@@ -55,3 +55,10 @@ COMPARED = frozenset(
 def is_announced(observation: Observation) -> bool:
     """Tell whether a notification belongs in line for this fact."""
     return observation.kind in ANNOUNCED
+
+
+def wants(channel: str, observation: Observation) -> bool:
+    """Tell whether a notification for that channel belongs in line for this fact."""
+    if channel == MAIL:
+        return observation.kind == "notice.due"
+    return is_announced(observation)

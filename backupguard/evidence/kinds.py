@@ -729,6 +729,54 @@ class WaiverEnded(TypedDict):
     reason: str
 
 
+class NoticeEvent(TypedDict):
+    """One cause in a notice: that it began, got worse, lasts or ended; or that judging works."""
+
+    cause: str  # names it for as long as it stands: "INT-01/repository/nas"
+    event: str  # "opened", "worse", "reminder", "ended", "passed", "alive"
+    alert: str | None  # whose runbook says what to do
+    control: str | None
+    subject: str
+    severity: str
+    reason: MessageData
+    since_at: int
+    opened_by: str | None  # the key of the notice that it began with
+
+
+class NoticeDue(TypedDict):
+    """People are to be told of these by mail: written before the mail is sent, one per mail."""
+
+    events: list[NoticeEvent]
+
+
+class OverrideAsked(TypedDict):
+    """Another value for a threshold of a control, for a time, in the place of the catalogue's."""
+
+    control: str
+    threshold: str
+    value: int  # as the control counts it: seconds, percent, count
+    given: str  # as it was written: "45d"
+    reason: str
+    person: str | None
+    until_at: int
+    loosens: bool  # it demanded less than the catalogue did at the time
+    needs_confirmation: bool
+
+
+class OverrideConfirmed(TypedDict):
+    """A second person accepts another value for a threshold."""
+
+    override: int
+    person: str
+
+
+class OverrideEnded(TypedDict):
+    """Another value for a threshold that ends before its day."""
+
+    override: int
+    reason: str
+
+
 class ReportIssued(TypedDict):
     """A monthly report was written."""
 
@@ -848,6 +896,10 @@ KINDS: Mapping[str, Kind] = {
         Kind(name="waiver.asked", payload=WaiverAsked),
         Kind(name="waiver.confirmed", payload=WaiverConfirmed),
         Kind(name="waiver.ended", payload=WaiverEnded),
+        Kind(name="override.asked", payload=OverrideAsked),
+        Kind(name="override.confirmed", payload=OverrideConfirmed),
+        Kind(name="override.ended", payload=OverrideEnded),
+        Kind(name="notice.due", payload=NoticeDue),
         Kind(name="report.issued", payload=ReportIssued),
         Kind(name="plan.issued", payload=PlanIssued),
         Kind(name="plan.closed", payload=RunClosed),

@@ -17,7 +17,7 @@ from backupguard import plugins
 from backupguard.contracts import EngineSettings, ProbeSettings, RepositorySettings
 from backupguard.errors import ConfigurationError, ConfigurationProblem, MissingMeans
 from backupguard.model import Message
-from backupguard.settings import files, isolation, media, people, problems, rules
+from backupguard.settings import controls, files, http, isolation, media, people, problems, rules
 from backupguard.settings.files import Merged, Trouble
 from backupguard.settings.model import STATE_DIRECTORY, Settings, settings_type
 
@@ -74,7 +74,11 @@ def load_located(
     found = list(_rule_troubles(merged.data, today or datetime.now(UTC).date()))
     if check_secrets:
         found += rules.secret_files(merged.data, environ, _owners(merged.data))
+        of_the_port, in_its_file = http.access(merged.data)
+        found += of_the_port
+        merged.problems += in_its_file
     media.expand(merged.data)
+    found += controls.expand(merged.data)
     settings, by_type = _validated(merged.data)
     reported = {trouble.path for trouble in found}
     found += [trouble for trouble in by_type if trouble.path not in reported]
@@ -91,6 +95,7 @@ def _rule_troubles(data: Mapping[str, Any], today: date) -> Iterator[Trouble]:
     yield from rules.times(data)
     yield from rules.site(data, today)
     yield from rules.listen(data)
+    yield from http.rules(data)
     yield from rules.plugin_names(data)
     yield from rules.instance_accounts(data)
     yield from rules.texts(data)
@@ -111,6 +116,8 @@ def _absolute(data: dict[str, Any], base: Path) -> None:
         ("scratch", "directory"),
         ("daemon", "runtime-directory"),
         ("plan", "directory"),
+        ("controls", "directory"),
+        ("http", "web-config"),
     ]
     places.append(("reference", "file"))
     tables = [(rules.table(data, name), key) for name, key in places]
@@ -122,6 +129,10 @@ def _absolute(data: dict[str, Any], base: Path) -> None:
         tables += [(rules.table(credentials, use), "file") for use in credentials]
     for name in rules.table(data, "isolation", "vantages"):
         tables.append((rules.table(data, "isolation", "vantages", name, "key"), "file"))
+    notify = rules.table(data, "notify")
+    for use, secret in (("mail", "password"), ("dead-man", "url-from")):
+        tables.append((rules.table(notify, use), "ca"))
+        tables.append((rules.table(notify, use, secret), "file"))
     for table, key in tables:
         value = table.get(key)
         if isinstance(table, dict) and isinstance(value, str) and value and "\0" not in value:

@@ -41,11 +41,13 @@ from backupguard.contracts import (
     Size,
 )
 from backupguard.databases import parse_database_pattern
-from backupguard.model import JOURNAL, Criticality
+from backupguard.model import JOURNAL, MAIL, Criticality
+from backupguard.settings.controls import Controls
 from backupguard.settings.discovery import Discovery, Pattern, Reference
 from backupguard.settings.isolation import Isolation
 from backupguard.settings.media import Medium
 from backupguard.settings.people import Person
+from backupguard.settings.notify import Notify
 
 _MINUTE, _HOUR, _DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 
@@ -297,6 +299,8 @@ class Settings(SettingsModel):
     store: StoreSettings = StoreSettings()
     http: HttpSettings = HttpSettings()
     scratch: Scratch = Scratch()
+    controls: Controls = Controls()
+    notify: Notify = Notify()
     discovery: Discovery = Discovery()
     reference: Reference | None = None
     media: Mapping[str, Medium] = Field(default_factory=dict)
@@ -316,7 +320,7 @@ class Settings(SettingsModel):
     @property
     def channels(self) -> tuple[str, ...]:
         """Who is told of events: the journal always, others where they are configured."""
-        return (JOURNAL,)
+        return (JOURNAL, MAIL) if self.notify.mail is not None else (JOURNAL,)
 
     @property
     def state_directory(self) -> Path:

@@ -310,6 +310,10 @@ def references_to_secrets(data: Tables) -> Iterator[tuple[KeyPath, SecretReferen
         with contextlib.suppress(ValidationError):
             reference = SecretReference.model_validate(vantage.get("key"))
             yield ("isolation", "vantages", name, "key"), reference
+    for place in (("mail", "password"), ("dead-man", "url-from")):
+        with contextlib.suppress(ValidationError):
+            reference = SecretReference.model_validate(table(data, "notify", *place))
+            yield ("notify", *place), reference
 
 
 def instance_accounts(data: Tables) -> Iterator[Trouble]:

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, RowMapping, Select, insert, select, update
 
 from backupguard.errors import StoreError
-from backupguard.evidence.announced import is_announced
+from backupguard.evidence.announced import wants
 from backupguard.evidence.kinds import check_payload
 from backupguard.evidence.records import Record, chain_hash, fact_of, record_body, sha256
 from backupguard.model import Closing, Fact, Observation, Origin, from_us, to_us
@@ -168,8 +168,8 @@ class Core:
         rows = [
             {"change_seq": fact.seq, "channel": channel, **_WAITING}
             for fact in fresh
-            if is_announced(fact.observation)
             for channel in self.channels
+            if wants(channel, fact.observation)
         ]
         if rows:
             connection.execute(insert(outbox), rows)
