@@ -1,6 +1,7 @@
 """Cases of our own families that really happened elsewhere: which, and who told it.
 
-"trade": known to whoever restores such backups for a living, without one report to name.
+Each names where it was told: an address, or a title that finds it. What is only known to whoever
+restores such backups for a living is no case of this directory.
 """
 
 from __future__ import annotations
@@ -8,57 +9,143 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 _FIREDRILL = "firedrill's README, measured again here"
-_CONTI = "HSE Ireland, 2021, Conti: PwC's post-incident review"
-_PARTIAL = "intermittent encryption: Sophos on LockFile, 2021; SentinelLabs on BlackCat, 2022"
-_GLIBC = "Crunchy Data on glibc 2.28: duplicates behind an index in another order"
+_CONTI = ("copies of what was encrypted", "HSE Ireland, 2021, Conti: PwC's post-incident review")
+_PARTIAL = "Sophos on LockFile, 2021; SentinelLabs on BlackCat, 2022"
+_GLIBC = "Crunchy Data on glibc 2.28"
 
-RETOLD: Mapping[str, str] = {
-    "postgresql/plain-cut-in-a-copy": f"psql restores it and exits 0: {_FIREDRILL}",
-    "postgresql/plain-cut-within-a-row": f"the same within a row: {_FIREDRILL}",
-    "postgresql/custom-cut-in-the-middle": f"`pg_restore --list` exits 0: {_FIREDRILL}",
-    "postgresql/unknown-extension": "databasus#732: not in the image, called a broken backup",
-    "postgresql/unknown-collation": "PostgreSQL wiki, Locale data changes",
-    "postgresql/duplicate-keys": _GLIBC,
-    "postgresql/materialised-view-empty": "firedrill's finding MATVIEW_UNPOPULATED",
-    "postgresql/sequence-behind": "firedrill's finding SEQUENCE_BEHIND, from field tests",
-    "postgresql/rights-left-out": "trade: `-x` because the restore complained about roles",
-    "postgresql/training-copy-instead": "trade: the job was copied from the training server",
-    "postgresql/stale-heartbeat-fresh": "trade: replication of one table went on",
-    "postgresql/no-file-at-all": "GitLab.com, 2017: the bucket of dumps was empty",
-    "postgresql/all-cut": "trade: the pipe's status is gzip's, and pg_dumpall's is lost",
-    "postgresql/all-lost-a-database": "trade: --exclude-database with a pattern that was too wide",
-    "postgresql-physical/first-segment-missing": "trade: pg_archivecleanup, told of the wrong segment",
-    "postgresql-physical/a-segment-missing": "pgBackRest's archive-push-queue-max: said and dropped",
-    "postgresql-physical/another-timeline": "trade: the history of a promotion was never archived",
-    "postgresql-physical/label-lost": "PostgreSQL's documentation: a backup_label that was removed",
-    "postgresql-physical/tablespace-missing": "trade: links were copied, and not what they name",
-    "firebird/file-copied-plainly": "Firebird's FAQ: the file of a database in use is not to be copied",
-    "firebird/cut-near-the-end": "trade: nobody looked at gbak's exit status, the disk was full",
-    "firebird/definitions-only": "trade: `-m` left in the job after a migration",
-    "firebird/another-database": "trade: an alias of databases.conf led to another database",
-    "firebird/gzip-cut": "trade: the pipe's status is gzip's, and gbak's is lost",
-    "firebird/empty-file": "trade: the account may not open the database, the shell made the file",
-    "firebird/triggers-and-routines-lost": "trade: a data pump copied the tables only",
-    "firebird/stale-by-a-check": "trade: the job went on with the copy of before the migration",
-    "firebird/file-cut": "trade: the copy was interrupted, and nobody compared sizes",
-    "firebird/a-table-missing": "trade: an upgrade dropped what it had not moved",
-    "samba-ad/partition-missing": "Samba's wiki: what lies in sam.ldb.d is the database",
-    "samba-ad/key-missing": "trade: a script from before Samba 4.8 knows no encrypted_secrets.key",
-    "samba-ad/secrets-missing": "trade: a copy of sam.ldb by hand leaves secrets.tdb behind",
-    "samba-ad/cut": "trade: the share was full, and nobody looked at what samba-tool said",
-    "samba-ad/users-deleted": "trade: a script for leavers ran with an empty list of who stays",
-    "mariadb/definer-missing": "trade: error 1449 on the day of the restore",
-    "mariadb/letters-encoded-twice": "trade: UTF-8 in latin1 tables since MySQL 4.1",
-    "mariadb/letters-became-question-marks": "trade: utf8 is three bytes in MySQL",
-    "mariadb/a-broken-view-dumped-by-force": "trade: error 1356, and --force so that it goes on",
-    "mariadb/lost-its-trailer": "trade: mysqldump was killed with its shell",
-    "mariadb/cut-between-tables": "mysqldump stops at error 2013 between two tables",
-    "sqlite/half-copied": "neotoma#2075 and audiobook-studio#246",
-    "sqlite/script-rolled-back": "SQLite's forum: `.dump` ends with ROLLBACK -- due to errors",
-    "openldap/ldapsearch-in-its-place": "trade: passwords and operational attributes are missing",
+
+def _github(place: str) -> str:
+    return f"https://github.com/{place}"
+
+
+_TOLD: Mapping[str, tuple[str, str]] = {
+    "postgresql/plain-cut-in-a-copy": (
+        "a full disk cut the dumps for months, the script went on",
+        f"{_github('k0lter/autopostgresqlbackup/issues/2')}; {_FIREDRILL}",
+    ),
+    "postgresql/plain-cut-within-a-row": ("psql restores it and exits 0", _FIREDRILL),
+    "postgresql/custom-cut-in-the-middle": ("`pg_restore --list` exits 0", _FIREDRILL),
+    "postgresql/custom-cut-near-the-end": (
+        "pg_dump lost its server, the pipe closed the object: the newest dump is cut",
+        _github("cagriekin/charts/issues/159"),
+    ),
+    "postgresql/unknown-extension": (
+        "not in the image, called a broken backup",
+        "databasus#732",
+    ),
+    "postgresql/unknown-collation": ("another system", "PostgreSQL wiki, Locale data changes"),
+    "postgresql/duplicate-keys": ("duplicates behind an index in another order", _GLIBC),
+    "postgresql/materialised-view-empty": ("never filled", "firedrill, MATVIEW_UNPOPULATED"),
+    "postgresql/sequence-behind": (
+        "the first write after the restore fails",
+        _github("DeliciousBuding/metapi-go/issues/1217"),
+    ),
+    "postgresql/no-keys-nor-indexes": (
+        "keys and indexes are gone after a restore, in silence",
+        _github("timescale/timescaledb/issues/1548"),
+    ),
+    "postgresql/no-file-at-all": ("the bucket of dumps was empty", "GitLab.com, 2017"),
+    "postgresql/all-cut": (
+        "`pg_dumpall | gzip`, killed: a sound archive of half a dump",
+        _github("Security-Onion-Solutions/securityonion/pull/15896"),
+    ),
+    "postgresql-physical/first-segment-missing": (
+        "the tool that keeps the log deleted what the newest copy begins with",
+        _github("EnterpriseDB/barman/issues/42"),
+    ),
+    "postgresql-physical/a-segment-missing": (
+        "archive-push-queue-max: said and dropped",
+        "https://pgbackrest.org/configuration.html",
+    ),
+    "postgresql-physical/another-timeline": (
+        "the archive went over to a timeline that the copy is no part of",
+        _github("pgbackrest/pgbackrest/issues/2669"),
+    ),
+    "postgresql-physical/label-lost": (
+        "the server's own hint says to remove backup_label",
+        _github("ossc-db/pg_rman/issues/136"),
+    ),
+    "postgresql-physical/tablespace-missing": (
+        "the tool did not pick tablespaces",
+        _github("wal-g/wal-g/issues/31"),
+    ),
+    "postgresql-physical/tablespace-tar-missing": (
+        "only base.tar.gz and pg_wal.tar.gz are looked at",
+        _github("apecloud/kubeblocks/issues/4632"),
+    ),
+    "mariadb/a-table-missing": (
+        "a table that is asked for and not found is left out without a word",
+        _github("ifsnop/mysqldump-php/pull/46"),
+    ),
+    "mariadb/empty-database": (
+        "a dump may be empty and nobody notices",
+        _github("ifsnop/mysqldump-php/pull/46"),
+    ),
+    "mariadb/definer-missing": (
+        "the definer is not on the new server: no data in the client, and no error",
+        _github("chris2511/xca/issues/268"),
+    ),
+    "mariadb/letters-became-question-marks": (
+        "mysqldump without utf8mb4",
+        _github("spatie/laravel-backup/issues/411"),
+    ),
+    "mariadb/lost-its-trailer": (
+        "something kills mysqldump, and nobody can tell",
+        _github("xibodevelopment/backupwordpress/issues/979"),
+    ),
+    "mariadb/cut-between-tables": (
+        "error 2013 in mid-dump, then `completed successfully`",
+        _github("nfrastack/db-backup/issues/398"),
+    ),
+    "mariadb-physical/one-in-the-middle-missing": (
+        "an increment failed, the next was taken upon another LSN",
+        _github("dotmanila/pyxbackup/issues/1"),
+    ),
+    "mariadb-physical/never-finished": (
+        "the copy ended with an error, its job as completed",
+        _github("mariadb-operator/mariadb-operator/issues/27"),
+    ),
+    "mariadb-physical/log-missing": (
+        "the redo log was not copied, the copy completed all the same",
+        _github("percona/percona-xtrabackup/pull/81"),
+    ),
+    "mariadb-physical/log-of-an-increment-cut": (
+        "the log was not applied to the intended LSN: a warning, no error",
+        _github("percona/percona-xtrabackup/pull/3"),
+    ),
+    "sqlite/half-copied": (
+        "a copy without its log, `verified: true`",
+        _github("senigami/audiobook-studio/issues/246"),
+    ),
+    "sqlite/script-rolled-back": ("`.dump` ends with ROLLBACK", "SQLite's forum"),
+    "firebird/file-copied-plainly": (
+        "no file of a running database is to be copied",
+        "https://firebirdsql.org/file/documentation/reference_manuals/user_manuals/html/"
+        "qsg25-safety.html",
+    ),
+    "firebird/cut-near-the-end": (
+        "the application said success, gbak asks for the second disk",
+        _github("FirebirdSQL/NETProvider/issues/1108"),
+    ),
+    "firebird/triggers-and-routines-lost": (
+        "a restore that stopped left a database without them; its backups are of that",
+        _github("FirebirdSQL/firebird/issues/9003"),
+    ),
+    "openldap/ldapsearch-in-its-place": (
+        "no UUIDs and nobody's dates",
+        "https://serverfault.com/questions/577356/ldap-backup-with-slapcat-vs-ldapsearch",
+    ),
+    "samba-ad/secrets-missing": (
+        "secrets.tdb is missing from the backup set",
+        _github("NethServer/dev/issues/5228"),
+    ),
     "files/encrypted-names-kept": _CONTI,
     "files/renamed": _CONTI,
-    "files/encrypted-in-part": _PARTIAL,
-    "files/zeroes": "trade: XFS after a power cut",
-    "restic/pack-missing": "restic's forum: a sync that was told to skip large files",
+    "files/encrypted-in-part": ("intermittent encryption", _PARTIAL),
+    "files/zeroes": (
+        "files copied in the wrong moment hold zeroes",
+        _github("openzfs/zfs/issues/15526"),
+    ),
+    "restic/pack-missing": ("a sync that was told to skip large files", "restic's forum"),
 }
+RETOLD: Mapping[str, str] = {name: f"{what}: {where}" for name, (what, where) in _TOLD.items()}
