@@ -22,7 +22,6 @@ def variable(name: str, label: str, query: str, **changed: Any) -> Json:
         "name": name,
         "label": label,
         "datasource": dict(SOURCE),
-        "definition": query,
         "query": {"qryType": 1, "query": query, "refId": "PrometheusVariableQueryEditor-VariableQuery"},
         "refresh": 2,
         "sort": 1,

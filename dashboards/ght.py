@@ -206,5 +206,5 @@ def build(say: Say) -> Json:
     site = made["templating"]["list"][1]
     # From what was ever seen: a site that is silent stays in the list.
     query = f"label_values({SEEN}, site)"
-    site |= {"definition": query, "query": site["query"] | {"query": query}}
+    site["query"] |= {"query": query}
     return made
