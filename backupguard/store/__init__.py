@@ -6,10 +6,12 @@ library is imported only when a store is opened.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from backupguard.model import JOURNAL
 
 if TYPE_CHECKING:
     from backupguard.store.sql import SqlStore
@@ -28,13 +30,14 @@ def open_store(
     site: str = "",
     timezone: str = "UTC",
     replace_corrupt: bool = True,
+    channels: Sequence[str] = (JOURNAL,),
 ) -> SqlStore:
     """Open the store of a state directory, or of a PostgreSQL `url`; make it when there is none.
 
-    `site` is the site's name, written into every record; days are those of its `timezone`. A damaged
-    SQLite file is set aside and a new store begun, unless `replace_corrupt` is false. Raises
-    StoreError (network_filesystem, unreadable, newer_schema, corrupt_store, full) and Busy
-    (store_busy).
+    `site` is the site's name, written into every record; days are those of its `timezone`;
+    `channels` are told of new facts. A damaged SQLite file is set aside and a new store begun,
+    unless `replace_corrupt` is false. Raises StoreError (network_filesystem, unreadable,
+    newer_schema, corrupt_store, full) and Busy (store_busy).
     """
     from backupguard.store.opening import open_store as open_it
 
@@ -45,4 +48,5 @@ def open_store(
         site=site,
         timezone=timezone,
         replace_corrupt=replace_corrupt,
+        channels=channels,
     )
