@@ -16,7 +16,7 @@ from backupguard.contracts import (
 from backupguard.errors import BackupDefect, MissingMeans
 from backupguard.model import CheckResult, Fingerprint
 from restore_tests import mariadb_checks, mariadb_load
-from restore_tests.mariadb_server import MariadbServer, of, program, stop_quietly
+from restore_tests.mariadb_server import DATABASE, MariadbServer, of, program, stop_quietly
 from restore_tests.mariadb_survey import consistency, survey
 from restore_tests.settings import MariadbSettings
 
@@ -24,6 +24,11 @@ ENGINE = "mariadb"
 _MIB = 1 << 20
 _HEAD = re.compile(rb"^-- (MariaDB|MySQL) dump ", re.MULTILINE)
 _SERVER = re.compile(rb"^-- Server version\t(\d+)\.(\d+)", re.MULTILINE)
+#: The one database of a dump that creates none itself; one that does names each where it begins.
+_DATABASE = re.compile(rb"^-- Host: [^\n]* Database: ([^\r\n]+)\r?$", re.MULTILINE)
+_CREATES = re.compile(rb"^-- Current Database: `", re.MULTILINE)
+_NAME = re.compile(r"[\w$-]{1,64}\Z")
+_SERVERS_OWN = frozenset({"mysql", "sys", "information_schema", "performance_schema"})
 #: MariaDB reads what MySQL wrote up to 5.7; MySQL 8 went its own way.
 _MYSQL_APART = (8, 0)
 
@@ -61,6 +66,7 @@ class Mariadb:
         settings = trial.settings
         memory = settings.memory if isinstance(settings, MariadbSettings) else None
         server = MariadbServer(sandbox=trial.sandbox, trial=trial, memory=memory)
+        server.database = trial.match.extra.get("database", DATABASE)
         trial.memory["mariadb"] = server
         server.find_version()
         made_by = _version(trial.match)
@@ -116,8 +122,20 @@ def _match(file: SampledFile) -> Match | None:
         extra={
             "path": str(file.path),
             "maker": "MariaDB" if b"MariaDB" in file.head[:4096] else head[1].decode(),
+            "database": _database(file.head),
         },
     )
+
+
+def _database(head: bytes) -> str:
+    """Return what the database is called into which the dump is loaded.
+
+    It keeps the name it had: triggers, views and routines may name the tables with it.
+    """
+    found = _DATABASE.search(head[:4096])
+    name = found[1].decode("utf-8", "replace") if found and not _CREATES.search(head) else ""
+    usable = _NAME.match(name) and max(name) <= "\uffff" and name.lower() not in _SERVERS_OWN
+    return name if usable else DATABASE
 
 
 def _version(match: Match) -> tuple[int, int]:

@@ -17,7 +17,7 @@ import structlog
 from backupguard.contracts import Completed, Trial
 from backupguard.errors import BackupDefect, BackupGuardError, MissingMeans, Misunderstood
 from restore_tests import inside
-from restore_tests.mariadb_server import DATABASE, MariadbServer, of
+from restore_tests.mariadb_server import MariadbServer, of
 from restore_tests.unpacking import READ
 
 log = structlog.get_logger(__name__)
@@ -70,7 +70,7 @@ _REFUSED = frozenset({
 def load(trial: Trial) -> None:
     """Load the dump; raise what its messages amount to."""
     server = of(trial)
-    server.query(f"create database {DATABASE} character set utf8mb4")
+    server.query(f"create database `{server.database}` character set utf8mb4")
     path = trial.match.extra["path"]
     source = trial.artifact if path in {".", ""} else trial.artifact / path
     facts, errors = _read(_load(trial, server, source))
@@ -115,7 +115,9 @@ def concluded(
 
 def _load(trial: Trial, server: MariadbServer, source: PurePosixPath) -> Completed:
     # One that connects again in silence has lost the settings of the dump's head.
-    client = server.argv("--sandbox", "--force", "--skip-reconnect", f"--database={DATABASE}")
+    client = server.argv(
+        "--sandbox", "--force", "--skip-reconnect", f"--database={server.database}"
+    )
     arguments: Sequence[str] = (
         trial.match.compression or "none",
         str(source),

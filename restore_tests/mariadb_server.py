@@ -21,7 +21,7 @@ from restore_tests.empty_server import put_empty_server
 SOCKETS = "my"  # the shared directory
 SOCKET = f"/shared/{SOCKETS}/socket"
 DATA = PurePosixPath("/scratch/data")
-#: Where a dump that names no database goes.
+#: Where a dump goes that names no database, or several.
 DATABASE = "restored"
 ENVIRONMENT: Mapping[str, str] = {
     "PATH": "/usr/sbin:/usr/bin:/bin",
@@ -63,6 +63,7 @@ class MariadbServer:
     server: Server | None = field(default=None)
     version: tuple[int, int] = (0, 0)
     programs: Path = field(default_factory=directory)
+    database: str = DATABASE  # in which a dump of one database is loaded
     superuser: str = "root"  # who may do everything
 
     @property

@@ -82,6 +82,7 @@ class Table:
     name: str
     kind: str
     columns: list[tuple[str, str]]
+    shown: str  # the schema's name in a shape
 
     @property
     def quoted(self) -> str:
@@ -91,7 +92,7 @@ class Table:
     @property
     def key(self) -> str:
         """Its name in a shape."""
-        return f"{self.schema}.{self.name}"
+        return f"{self.shown}.{self.name}"
 
 
 def _quoted(name: str) -> str:
@@ -126,7 +127,7 @@ def _listing(
     made = trial.memory.get("listing")
     if made is None:
         found = of(trial).query(_LISTING)
-        made = trial.memory["listing"] = (found, *_listed(found))
+        made = trial.memory["listing"] = (found, *_listed(found, of(trial).database))
     listing: tuple[list[list[str]], list[Table], dict[str, int], dict[str, int]] = made
     return listing
 
@@ -153,20 +154,31 @@ def _survey(trial: Trial, server: MariadbServer) -> Survey:
             objects=objects,
             columns={table.key: len(table.columns) for table in base},
         ),
-        relations=frozenset(table.key for table in tables),
+        relations=frozenset(
+            name for table in tables for name in (table.key, f"{table.schema}.{table.name}")
+        ),
         counts=counts,
         newest=newest,
     )
 
 
-def _listed(found: Sequence[Sequence[str]]) -> tuple[list[Table], dict[str, int], dict[str, int]]:
+def _listed(
+    found: Sequence[Sequence[str]], loaded: str
+) -> tuple[list[Table], dict[str, int], dict[str, int]]:
+    """Return the tables, the objects and the counts of a listing.
+
+    The one database of a dump has the same name in every shape: what was renamed is not lost.
+    """
     tables: dict[tuple[str, str], Table] = {}
     objects: dict[str, int] = {}
     counts: dict[str, int] = {}
     for row in found:
         if row[0] == "table":
             schema, name = _text(row[1]), _text(row[2])
-            tables[schema, name] = Table(schema=schema, name=name, kind=row[3], columns=[])
+            shown = DATABASE if schema == loaded else schema
+            tables[schema, name] = Table(
+                schema=schema, name=name, kind=row[3], columns=[], shown=shown
+            )
         elif row[0] == "column":
             tables[_text(row[1]), _text(row[2])].columns.append((_text(row[3]), row[4].lower()))
         elif row[0] == "object":
@@ -214,7 +226,8 @@ def _rows(
 
 
 def _names(table: Table, column: str) -> set[str]:
-    return {table.name, table.key, f"{table.name}.{column}", f"{table.key}.{column}"}
+    names = {table.name, table.key, f"{table.schema}.{table.name}"}
+    return names | {f"{name}.{column}" for name in names}
 
 
 def _seconds(column: str) -> str:
@@ -286,7 +299,7 @@ def consistency(trial: Trial, *, servers_own: bool = False) -> CheckResult:
     tables = list(base_tables(trial))
     if servers_own:
         tables += [
-            Table(schema="mysql", name=_text(row[0]), kind="BASE TABLE", columns=[])
+            Table(schema="mysql", name=_text(row[0]), kind="BASE TABLE", columns=[], shown="mysql")
             for row in of(trial).query(_SERVERS_OWN)
         ]
     script = "".join(
@@ -310,7 +323,7 @@ def database_of(trial: Trial, wanted: str | None) -> str:
     if wanted is not None:
         return wanted
     names = databases(trial)
-    return names[0] if len(names) == 1 else DATABASE
+    return names[0] if len(names) == 1 else of(trial).database
 
 
 def databases(trial: Trial) -> Sequence[str]:

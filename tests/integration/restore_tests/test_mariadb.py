@@ -143,6 +143,25 @@ def test_a_sound_dump_proves_its_content(trials: Trials, dump: Path, shape: Fing
     assert b"ZZSECRETZZ" not in told
 
 
+def test_a_trigger_that_names_its_database_finds_it(trials: Trials, clinic: Clinic) -> None:
+    clinic.database(
+        "named_2026",
+        "create trigger named_2026.kept before update on named_2026.codes"
+        " for each row set new.label = coalesce(new.label, old.label)",
+        "create function labels() returns int return (select count(*) from named_2026.codes)",
+    )
+    path = clinic.dump("named_2026")
+    clinic.server.run("drop database named_2026")  # a test counts what all databases hold
+    result = restored(trials, path, settings=settings(RECENT, MANY))
+    assert judged(result) == (Verdict.PASSED, None), result
+    assert result.fingerprint is not None
+    assert result.fingerprint.objects["trigger"] == 2
+    # what a trigger names is not there where the dump is another database's
+    text = path.read_text(encoding="utf-8").replace("Database: named_2026", "Database: other")
+    path.write_text(text, encoding="utf-8")
+    assert judged(restored(trials, path)) == (Verdict.FAILED, "load_refused")
+
+
 def test_all_databases_of_a_server(trials: Trials, clinic: Clinic) -> None:
     path = clinic.dump("--all-databases", "--flush-privileges")
     result = restored(trials, path, settings=settings(MANY, RECENT))

@@ -42,6 +42,27 @@ def test_the_server_decides_whose_dump_it_is() -> None:
 
 
 @pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        ("-- Host: localhost    Database: dpi", "dpi"),
+        ("-- Host: db1.chu.example    Database: Résultats-2026\r", "Résultats-2026"),
+        ("-- Host: localhost    Database: ", "restored"),
+        ("-- Host: localhost    Database: mysql", "restored"),
+        ("-- Host: localhost    Database: a`; drop database mysql", "restored"),
+        (f"-- Host: localhost    Database: {'x' * 65}", "restored"),
+        ("-- Host: localhost    Database: \U0001d400", "restored"),
+        ("-- Host: localhost    Database: dpi\n--\n-- Current Database: `dpi`", "restored"),
+    ],
+    ids=["plain", "accents", "all", "own", "hostile", "long", "beyond", "creates"],
+)
+def test_a_dump_of_one_database_is_loaded_under_its_name(line: str, name: str) -> None:
+    head = DUMP.replace(b"-- Host: localhost    Database: dpi", line.encode())
+    match = MARIADB.recognise(sample_of(head))
+    assert match is not None
+    assert match.extra["database"] == name
+
+
+@pytest.mark.parametrize(
     ("errors", "kind", "code"),
     [
         ([(1062, "23000")], BackupDefect, "load_refused"),
