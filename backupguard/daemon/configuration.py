@@ -38,6 +38,8 @@ _FIXED: tuple[tuple[str, Callable[[Settings], object]], ...] = (
     ("store.url", lambda settings: settings.store.url),
     ("daemon.runtime-directory", lambda settings: settings.runtime_directory),
     ("http.listen", lambda settings: settings.http.listen),
+    ("http.web-config", lambda settings: settings.http.web_config),
+    ("http.proxy", lambda settings: settings.http.proxy),
 )
 
 

@@ -21,6 +21,7 @@ from backupguard import __version__, runs
 from backupguard.daemon import cadence, configuration, dispatch
 from backupguard.daemon.agenda import Agenda
 from backupguard.daemon.clock import StepWatch, utc_now
+from backupguard.daemon.couriers import couriers
 from backupguard.daemon.escrow import HandedKeys
 from backupguard.daemon.job_reports import JobReports
 from backupguard.daemon.judge import FULL_EVERY_S, Judge
@@ -134,6 +135,7 @@ class Daemon:
             self._judging,
         )
         self.judge.heard = self.notices.heard
+        self.couriers = couriers(self.store, lambda: self.settings, utc_now)
         self.agenda = Agenda(
             self.store,
             lambda: self.settings,
@@ -181,6 +183,8 @@ class Daemon:
             await asyncio.sleep(0.01)
         self.judge.start()
         self.notices.start()
+        for courier in self.couriers:
+            courier.start()
         self.agenda.start()
         self.tells.ready("ready")
         events.info("daemon.ready", version=__version__, listen=self.settings.http.listen)
@@ -197,6 +201,8 @@ class Daemon:
         await self.in_pool(self._record_stop)
         await self.in_pool(self.judge.stop)
         await self.in_pool(self.notices.stop)
+        for courier in self.couriers:
+            await self.in_pool(courier.stop)
         for one, _ in sockets:
             one.should_exit = True
         await asyncio.gather(*served, return_exceptions=True)
@@ -289,6 +295,11 @@ class Daemon:
         if not self._has_room():
             found.append(Message(id="daemon.no-room"))
         return tuple(found)
+
+    def figures(self) -> dict[str, float]:
+        """Return the metrics that are read at each scrape, for no assessment can tell of itself."""
+        ago = time.monotonic() - self.agenda.ticked_at
+        return {"scheduler_last_tick_timestamp_seconds": round(time.time() - ago, 3)}
 
     def _has_room(self) -> bool:
         return shutil.disk_usage(self.settings.state_directory).free >= ROOM_BYTES

@@ -22,6 +22,7 @@ from backupguard.errors import EXIT_DONE, Busy, Unreachable
 from backupguard.model import SITE, Message
 from backupguard.processes.owner import become_owner
 from backupguard.store import open_store
+from backupguard.web.access import Access
 from backupguard.web.app import create_app
 from backupguard.web.server import server
 
@@ -71,6 +72,7 @@ def run_daemon(path: Path | None = None, *, verbose: bool = False) -> int:
     settings, catalogue = configuration.load(path)
     become_owner(settings.state_directory)
     os.umask(0o077)
+    access = Access(settings.http)
     store = open_store(
         settings.state_directory,
         settings.store.url,
@@ -89,22 +91,22 @@ def run_daemon(path: Path | None = None, *, verbose: bool = False) -> int:
             effective = configuration.accept(
                 store, settings, catalogue, author=requests.author(), now=utc_now()
             )
-            asyncio.run(
-                _main(Place(settings_path=path, effective=effective, store=store), listener)
-            )
+            place = Place(settings_path=path, effective=effective, store=store)
+            asyncio.run(_main(place, listener, access))
     finally:
         store.close()
     return EXIT_DONE
 
 
-async def _main(place: Place, listener: socket.socket) -> None:
+async def _main(place: Place, listener: socket.socket, access: Access) -> None:
     daemon = Daemon(place, notifier())
+    daemon.outputs.living = lambda: {**daemon.figures(), **access.figures()}
     operations = DaemonOperations(daemon)
     operators = control.listen(daemon.settings.runtime_directory)
     try:
         await daemon.live(
             [
-                (server(create_app(daemon.outputs)), listener),
+                (server(create_app(daemon.outputs, access), tls=access.context()), listener),
                 (server(control.create_app(operations)), operators),
             ],
             operations.reload_soon,

@@ -18,8 +18,12 @@ def render(site: str, now: Mapping[str, float]) -> bytes:
     """
     page = Page(site)
     for name, value in now.items():
-        page.one(name, floatToGoString(value))
+        page.one(name, _number(value))
     return page.encoded() + "".join(_process(site)).encode()
+
+
+def _number(value: float) -> str:
+    return str(floatToGoString(value))  # type: ignore[no-untyped-call]
 
 
 def _process(site: str) -> Iterator[str]:
@@ -32,4 +36,4 @@ def _process(site: str) -> Iterator[str]:
                 continue  # when a counter began: not of this format
             pairs = {SITE: site, **sample.labels}
             labels = ",".join(f'{key}="{escaped(value)}"' for key, value in pairs.items())
-            yield f"{name}{{{labels}}} {floatToGoString(sample.value)}\n"
+            yield f"{name}{{{labels}}} {_number(sample.value)}\n"

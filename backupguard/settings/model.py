@@ -44,6 +44,7 @@ from backupguard.databases import parse_database_pattern
 from backupguard.model import JOURNAL, MAIL, Criticality
 from backupguard.settings.controls import Controls
 from backupguard.settings.discovery import Discovery, Pattern, Reference
+from backupguard.settings.http import HttpSettings
 from backupguard.settings.isolation import Isolation
 from backupguard.settings.media import Medium
 from backupguard.settings.people import Person
@@ -251,12 +252,6 @@ class StoreSettings(SettingsModel):
 
     directory: Path = STATE_DIRECTORY
     url: str | None = None
-
-
-class HttpSettings(SettingsModel):
-    """The port of metrics, pages and health."""
-
-    listen: str = "127.0.0.1:9789"
 
 
 class Scratch(SettingsModel):

@@ -9,7 +9,6 @@ import stat
 from pathlib import Path
 
 import anyio.to_thread
-from prometheus_client import REGISTRY, generate_latest
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -19,8 +18,11 @@ from starlette.staticfiles import StaticFiles
 
 from backupguard.job_reports import REPORT_LIMIT as JOB_REPORT_LIMIT
 from backupguard.language import Words
+from backupguard.metrics import living
 from backupguard.model import Message
 from backupguard.web import pages
+from backupguard.web.access import Access
+from backupguard.web.guard import Guard
 from backupguard.web.middleware import POSTED, VANTAGE, Bounded, ReadOnly
 from backupguard.web.published import Outputs, compress
 
@@ -118,7 +120,7 @@ class _Pages:
         published = self.outputs.published
         if published is None:
             return PlainTextResponse("not judged yet\n", status_code=503)
-        own = generate_latest(REGISTRY)
+        own = living.render(published.site, self.outputs.living())
         headers = {"vary": "accept-encoding"}
         if _accepts_gzip(request):
             headers["content-encoding"] = "gzip"
@@ -222,8 +224,8 @@ class _Pages:
         return PlainTextResponse(line + "\n", status_code=status)
 
 
-def create_app(outputs: Outputs) -> Starlette:
-    """Return the application that serves `outputs`."""
+def create_app(outputs: Outputs, access: Access | None = None) -> Starlette:
+    """Return the application that serves `outputs` to whom `access` lets in; left out: to everybody."""
     served = _Pages(outputs)
     return Starlette(
         routes=[
@@ -238,5 +240,9 @@ def create_app(outputs: Outputs) -> Starlette:
             Route("/reports/{name}", served.report),
             Mount("/static", StaticFiles(directory=pages.STATIC)),
         ],
-        middleware=[Middleware(ReadOnly), Middleware(Bounded)],
+        middleware=[
+            Middleware(ReadOnly),
+            *([Middleware(Guard, access=access)] if access is not None else []),
+            Middleware(Bounded),
+        ],
     )

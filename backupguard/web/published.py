@@ -42,14 +42,19 @@ def _nothing() -> tuple[Message, ...]:
     return ()
 
 
+def _no_figures() -> Mapping[str, float]:
+    return {}
+
+
 @dataclass(slots=True, kw_only=True)
 class Outputs:
     """What the pages stand on. The daemon swaps `published`; the pages only read.
 
     `unhealthy` says why the daemon's threads do not move, `unready` why it cannot do its work; both
-    are empty when all is well. `take_report` takes what a backup job posts of its own run, with the
-    bearer token, and answers with an HTTP status and a line; `take_vantage` the same of what a vantage
-    point saw, with its id and its signature. None where nothing is taken.
+    are empty when all is well. `living` gives the metrics that are read at each scrape. `take_report`
+    takes what a backup job posts of its own run, with the bearer token, and answers with an HTTP status
+    and a line; `take_vantage` the same of what a vantage point saw, with its id and its signature. None
+    where nothing is taken.
     """
 
     reports: Path
@@ -57,5 +62,6 @@ class Outputs:
     published: Published | None = None
     unhealthy: Callable[[], tuple[Message, ...]] = field(default=_nothing)
     unready: Callable[[], tuple[Message, ...]] = field(default=_nothing)
+    living: Callable[[], Mapping[str, float]] = field(default=_no_figures)
     take_report: Callable[[str | None, bytes], tuple[int, str]] | None = None
     take_vantage: Callable[[str | None, str | None, bytes], tuple[int, str]] | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 import struct
 from collections.abc import Generator
 from typing import Any
@@ -17,6 +18,10 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 #: Seconds in which a connection must have sent a complete request.
 REQUEST_WITHIN_S = 10.0
 
+#: Seconds in which somebody who reads an answer must have taken at least so many bytes of it.
+READ_WITHIN_S = 20.0
+READ_AT_LEAST = 64 * 1024
+
 #: Bytes a request line with its headers may have.
 HEADERS_LIMIT = 16 * 1024
 
@@ -24,13 +29,15 @@ _PEER = struct.Struct("3i")
 
 
 class BoundedProtocol(H11Protocol):
-    """Closes a connection that has not sent a complete request in time.
+    """Closes a connection that has not sent a complete request in time, or does not read its answer.
 
     Over a Unix socket the peer's uid stands in `scope["client"]` as ("uid", 1000): the kernel's word,
     not the client's.
     """
 
     _deadline: asyncio.TimerHandle | None = None
+    _reading: asyncio.TimerHandle | None = None
+    _unread = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the clock, and ask the kernel who calls where that can be asked."""
@@ -42,8 +49,9 @@ class BoundedProtocol(H11Protocol):
         self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the clock."""
+        """Forget the clocks."""
         self._forget()
+        self._is_read()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -53,6 +61,39 @@ class BoundedProtocol(H11Protocol):
             self._watch()
         else:
             self._forget()
+
+    def pause_writing(self) -> None:
+        """Start the clock of an answer that is not taken as fast as it is given."""
+        super().pause_writing()
+        if self._reading is None:
+            self._unread = self.transport.get_write_buffer_size()
+            self._reading = self.loop.call_later(READ_WITHIN_S, self._see_whether_read)
+
+    def resume_writing(self) -> None:
+        """Stop it: nearly everything was taken."""
+        self._is_read()
+        super().resume_writing()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """End an idle connection, but not one whose answer is still on its way."""
+        if self._reading is None:
+            super().timeout_keep_alive_handler()
+            return
+        again = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+        self.timeout_keep_alive_task = again
+
+    def _see_whether_read(self) -> None:
+        left = self.transport.get_write_buffer_size()
+        if self._unread - left < READ_AT_LEAST:
+            self._give_up()
+            return
+        self._unread = left
+        self._reading = self.loop.call_later(READ_WITHIN_S, self._see_whether_read)
+
+    def _is_read(self) -> None:
+        if self._reading is not None:
+            self._reading.cancel()
+            self._reading = None
 
     def _watch(self) -> None:
         if self._deadline is None:
@@ -77,7 +118,9 @@ class QuietServer(uvicorn.Server):
         yield
 
 
-def server(app: ASGIApp, *, keep_alive_s: int = 5) -> QuietServer:
+def server(
+    app: ASGIApp, *, keep_alive_s: int = 5, tls: ssl.SSLContext | None = None
+) -> QuietServer:
     """Return a server for `app`; the caller binds the sockets and awaits `serve(sockets=…)`."""
     options: dict[str, Any] = {
         "http": BoundedProtocol,
@@ -93,4 +136,7 @@ def server(app: ASGIApp, *, keep_alive_s: int = 5) -> QuietServer:
         "timeout_graceful_shutdown": 3,
         "backlog": 64,
     }
-    return QuietServer(uvicorn.Config(app, **options))
+    config = uvicorn.Config(app, **options)
+    config.load()
+    config.ssl = tls
+    return QuietServer(config)
