@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,26 @@ def test_a_sound_tree_proves_its_content(trials: Trials, tmp_path: Path) -> None
     assert again.data_loss_ms == 0
     told = repr((again, trials.facts))
     assert "letter-" not in told
+
+
+def test_what_stands_behind_a_dot_may_be_a_patient_and_does_not_leave(
+    trials: Trials, tmp_path: Path
+) -> None:
+    root = tree(tmp_path / "ged")
+    for name in ("IRM.DUPONT", "scanner.8001234567", "compte-rendu.Lefèvre"):
+        (root / name).write_bytes(b"what nobody knows " * 40)
+    first = restored(trials, root)
+    assert judged(first) == (Verdict.PASSED, None), first
+    assert first.fingerprint is not None
+    kinds = set(first.fingerprint.tables) - {"pdf", "dcm", "hl7", "txt", "bin"}
+    assert all(re.fullmatch(r"other-[0-9a-f]{2}", kind) for kind in kinds), kinds
+    told = repr((first, trials.facts)).lower().encode() + trials.traces.lower()
+    for word in (b"dupont", b"8001234567", "lefèvre".encode()):
+        assert word not in told
+    # and an extension that nobody knows is still one that there was none of before
+    spoil(root, "renamed")
+    again = restored(trials, root, baseline=accepted(first.fingerprint))
+    assert "files_renamed" in {check.code for check in again.checks}
 
 
 def spoil(root: Path, change: str) -> None:

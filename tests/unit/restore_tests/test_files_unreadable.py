@@ -12,13 +12,16 @@ from typing import Any
 import pytest
 
 from backupguard.model import Baseline, Fingerprint, Verdict
-from restore_tests import inside
+from restore_tests import files_earlier, inside
 from restore_tests.files import FILES
 from restore_tests.settings import FilesSettings
 
 
 def looked_at(root: Path) -> dict[str, Any]:
-    request = {"root": str(root), "limit": 1 << 62, "floor": 0, "checks": []}
+    request = {
+        **files_earlier.request(None), "part": False, "manifests": [],
+        "root": str(root), "limit": 1 << 62, "floor": 0, "checks": [],
+    }  # fmt: skip
     done = subprocess.run(
         [sys.executable, "-I", "-S", "-c", inside.text("files_look.py")],
         input=json.dumps(request),
