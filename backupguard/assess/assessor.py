@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from datetime import datetime
 
 import structlog
@@ -68,6 +69,7 @@ class Assessor:
         self._history = History(store)
         self._seq = 0
         self._fresh: dict[_Key, Finding] = {}
+        self._overridden: frozenset[int] = frozenset()
 
     def assess(self, now: datetime, *, full: bool = True) -> Assessment:
         """Judge, record what changed, write `status.json`, and return everything.
@@ -99,7 +101,12 @@ class Assessor:
         self._history.update()
         evidence = self._evidence(now)
         views = Views(self._store, self._settings, self._history, now, evidence)
-        wanted = None if full or not self._fresh else touched(self._settings, changed)
+        latest = self._latest(now)
+        overridden = self._history.overrides.standing(latest)
+        # another demand, or the catalogue's again: of whom, each control decides
+        full = full or not self._fresh or overridden != self._overridden
+        self._overridden = overridden
+        wanted = None if full else touched(self._settings, changed)
         if wanted is not None:  # what a waiver covered comes back the moment its day has passed
             wanted |= self._history.waivers.over(now)
         found = self._judged(views, standing, wanted, now)
@@ -123,9 +130,7 @@ class Assessor:
         now: datetime,
     ) -> dict[_Key, Finding]:
         found: dict[_Key, Finding] = {}
-        # A clock that is set back makes no exception good again whose day has passed.
-        newest = self._history.clock.newest()
-        latest = now if newest is None else max(now, newest)
+        latest = self._latest(now)
         for subject in subjects(self._settings):
             scope = _scope(subject)
             if wanted is not None and subject not in wanted:
@@ -148,12 +153,20 @@ class Assessor:
                 found[key] = settling.settle(before, *key, judgement, now, waiver=waiver)
         return found
 
+    def _latest(self, now: datetime) -> datetime:
+        """Return the time that exceptions end by: a clock that is set back makes none good again."""
+        newest = self._history.clock.newest()
+        return now if newest is None else max(now, newest)
+
     def _ask(self, control: str, view: View, criticality: Criticality, now: datetime) -> Judgement:
         """Return a control's judgement; one that fails is a defect of ours, and measures nothing."""
-        policy = self._catalogue.policy(control, criticality)
+        policy, changed = self._history.overrides.policy(
+            self._catalogue, control, criticality, view.subject, self._latest(now)
+        )
         chosen = next(c for c in self._controls if c.id == control)
         try:
             judgement = chosen.judge(unproven.evidence(control, view), policy, now)
+            judgement = replace(judgement, facts=(*judgement.facts, *changed))
             return unproven.capped(control, judgement, view)
         except Exception:  # one control's defect must not silence all the others
             log.exception("control.bug", control=control, subject=view.subject)
@@ -229,12 +242,17 @@ class Assessor:
             applications=tuple(pictures.applications(gathered)),
             jobs=tuple(pictures.jobs(gathered)),
             tests=tuple(pictures.tests(gathered)),
-            due=tuple(due.pictures(views, self._settings, self._catalogue, now)),
+            due=tuple(due.pictures(views, self._settings, self._catalogue, self._history, now)),
             probes=tuple(pictures.probes(gathered)),
             media=tuple(media.pictures(self._settings, views.latest, views.media_looked_at, now)),
             immutability=tuple(
                 tampering.pictures(
-                    self._settings, self._history.tried, views.latest, self._catalogue, now
+                    self._settings,
+                    self._history.tried,
+                    self._history.overrides,
+                    views.latest,
+                    self._catalogue,
+                    now,
                 )
             ),
             isolation=tuple(reach.pictures(self._settings, self._history.looks, now)),
@@ -248,6 +266,7 @@ class Assessor:
             care_domain=self._catalogue.domain,
             attestations=self._history.attestations.standing(now),
             waivers=self._waivers(views, found, now),
+            overrides=self._history.overrides.told(self._latest(now), self._catalogue),
             forecast=views.forecast,
         )
 

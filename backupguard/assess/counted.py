@@ -34,8 +34,10 @@ def copies_of(store: Store, settings: Settings) -> list[CopiesOf]:
     views, catalogue = Views(store, settings, history, now), catalogue_of(settings)
     found = []
     for name, owner in settings.applications.items():
-        demanded = catalogue.policy("321-01", owner.criticality).thresholds
-        for part, copies in parts(copies_in(views.of(application_subject(name)))).items():
+        subject = application_subject(name)
+        policy, _ = history.overrides.policy(catalogue, "321-01", owner.criticality, subject, now)
+        demanded = policy.thresholds
+        for part, copies in parts(copies_in(views.of(subject))).items():
             counted = count(
                 copies, owner.failure_domain, now, attested_s=int(demanded["attestation"])
             )

@@ -16,12 +16,13 @@ from backupguard.settings import Settings
 
 
 def pictures(
-    views: Views, settings: Settings, catalogue: Catalogue, now: datetime
+    views: Views, settings: Settings, catalogue: Catalogue, history: History, now: datetime
 ) -> Iterator[DuePicture]:
     """Yield what every application can be restored from, and when it is due again."""
     for name, owner in settings.applications.items():
-        policy = catalogue.policy("RST-01", owner.criticality)
-        for one in due_tests(views.of(application_subject(name)), policy, now):
+        subject = application_subject(name)
+        policy, _ = history.overrides.policy(catalogue, "RST-01", owner.criticality, subject, now)
+        for one in due_tests(views.of(subject), policy, now):
             yield DuePicture(
                 application=name,
                 of=one.of.value,
@@ -39,4 +40,4 @@ def of_store(
     """Return the same, read from a store."""
     history = History(store)
     history.update()
-    return tuple(pictures(Views(store, settings, history, now), settings, catalogue, now))
+    return tuple(pictures(Views(store, settings, history, now), settings, catalogue, history, now))

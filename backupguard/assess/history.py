@@ -10,6 +10,7 @@ from typing import Any
 from backupguard.assess import (
     attestations,
     declared,
+    overrides,
     protections,
     reach,
     record_clock,
@@ -47,6 +48,7 @@ _KINDS = (
     *protections.KINDS,
     *weakenings.KINDS,
     *waivers.KINDS,
+    *overrides.KINDS,
 )
 _CONCLUSIVE = frozenset({Verdict.PASSED, Verdict.FAILED})
 
@@ -135,6 +137,7 @@ class History:
         self.protections = protections.Protections()
         self.weakenings = weakenings.Weakenings()
         self.waivers = waivers.Waivers()
+        self.overrides = overrides.Overrides()
         self.clock = record_clock.RecordClock(store)
         self.declared = declared.DeclaredTests()
         self.tested: dict[Subject, TestedPoints] = {}
@@ -153,6 +156,8 @@ class History:
                 self.protections.learn(fact)
             elif kind in waivers.KINDS:
                 self.waivers.learn(fact)
+            elif kind in overrides.KINDS:
+                self.overrides.learn(fact)
             elif kind in weakenings.KINDS:
                 self.weakenings.learn(fact)
             elif kind == "self-test.result" and payload(fact).get("noticed") is not None:

@@ -197,6 +197,28 @@ class WaiverPicture:
     ended_for: str | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OverridePicture:
+    """Another value for a threshold: whose wish it is, who confirmed or ended it, until when."""
+
+    seq: int
+    control: str
+    threshold: str
+    given: str
+    subject: Subject
+    reason: str
+    person: str | None
+    author: str | None
+    asked_at: int
+    until_at: int
+    loosens: bool
+    state: WaiverState
+    confirmed_by: str | None = None  # the person
+    confirmed_author: str | None = None
+    ended_by: str | None = None
+    ended_for: str | None = None
+
+
 #: What neither stands nor waits any more is in the records and in the lists, not in the picture.
 STANDING_WAIVERS = frozenset({WaiverState.IN_FORCE, WaiverState.WAITING})
 
@@ -255,6 +277,7 @@ class Assessment:
     care_domain: str = "D4"
     attestations: tuple[AttestationPicture, ...] = ()
     waivers: tuple[WaiverPicture, ...] = ()
+    overrides: tuple[OverridePicture, ...] = ()
     forecast: Forecast | None = None
 
     def finding(self, control: str, subject: Subject) -> Finding | None:

@@ -66,6 +66,7 @@ def status_json(assessment: Assessment, settings: Settings) -> dict[str, Json]:
         "due": [asdict(one) for one in assessment.due],
         "attestations": [asdict(one) for one in assessment.attestations],
         "waivers": [asdict(one) for one in assessment.waivers],
+        "overrides": [asdict(one) for one in assessment.overrides],
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 
+from backupguard.assess.overrides import Overrides
 from backupguard.assess.picture import ImmutabilityPicture
 from backupguard.controls import Catalogue, facts
 from backupguard.controls.imm_02 import CONCLUDED, PROVED, UNTESTED, ImmutabilityTried
@@ -54,6 +55,7 @@ class Tried:
 def pictures(
     settings: Settings,
     tried: Tried,
+    overrides: Overrides,
     latest: Mapping[Subject, Mapping[str, Fact]],
     catalogue: Catalogue,
     now: datetime,
@@ -61,7 +63,9 @@ def pictures(
     """Yield one picture per repository; a proof counts as long as the control lets it."""
     for name in settings.repositories:
         subject = repository_subject(name)
-        policy = catalogue.policy(ImmutabilityTried.id, settings.criticality_of(name))
+        policy, _ = overrides.policy(
+            catalogue, ImmutabilityTried.id, settings.criticality_of(name), subject, now
+        )
         holds = timedelta(seconds=facts.allowed_s(policy))
         verdicts = {_WRITER: tried.verdict(subject, now, holds)}
         verdicts |= dict.fromkeys(UNTESTED, _INCONCLUSIVE)

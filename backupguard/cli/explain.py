@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from backupguard.cli import common, locks, weakenings
 from backupguard.errors import StoreError
-from backupguard.model import Criticality, Fact, Json, Message, to_us
+from backupguard.evidence.statements import override_told
+from backupguard.model import SITE, Criticality, Fact, Json, Message, to_us
 
 if TYPE_CHECKING:
     from backupguard.contracts import Store
@@ -276,6 +277,11 @@ def explained(document: Json, finding: Json, words: Words) -> Explained:
         ]
         if demands:
             rows.append(("status.why.demand", ", ".join(demands)))
+        rows += [
+            ("status.why.override", words.say(override_told(row)))
+            for row in document.get("overrides", ())
+            if row["control"] == finding["control"] and row["subject"] in (SITE, finding["subject"])
+        ]
         rows.append(("status.why.sources", ", ".join(entry.sources)))
     title = document["titles"].get(finding["control"], {}).get(words.language, "")
     name = document["names"].get(finding["subject"], "")

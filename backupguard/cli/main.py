@@ -82,6 +82,12 @@ COMMANDS = (
         "attest", f"{_CLI}.attest:app", "State something, signed, until a day; list, withdraw."
     ),
     Command("waive", f"{_CLI}.waive:app", "Accept an exception until a day; list, confirm, end."),
+    Command(
+        "override",
+        f"{_CLI}.override:app",
+        "Change a threshold for a time; list, confirm, end.",
+    ),
+    Command("controls", f"{_CLI}.controls:controls", "The catalogue, its sources and its maps."),
     Command("media", f"{_CLI}.media:app", "Where each offline medium is; who took it where."),
     Command("demo", f"{_CLI}.demo:demo", "A small real hospital, and everything above run on it."),
     Command(

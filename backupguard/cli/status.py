@@ -12,7 +12,7 @@ import typer
 
 from backupguard.cli import common, status_file
 from backupguard.errors import BackupGuardError, ConfigurationError, UsageError
-from backupguard.evidence.statements import attestation_told, waiver_told
+from backupguard.evidence.statements import attestation_told, override_told, waiver_told
 from backupguard.model import Json, Message, from_us
 
 if TYPE_CHECKING:
@@ -229,9 +229,16 @@ def _lines(document: Json, findings: Sequence[Json], words: Words) -> list[str]:
     return lines
 
 
+_FAMILIES = (
+    ("waivers", waiver_told),
+    ("overrides", override_told),
+    ("attestations", attestation_told),
+)
+
+
 def _statements(document: Json, words: Words) -> Iterator[str]:
-    """Yield the exceptions that hold or wait and the statements that stand, whose they are."""
-    for family, told in (("waivers", waiver_told), ("attestations", attestation_told)):
+    """Yield exceptions, changed thresholds and statements that stand, and whose they are."""
+    for family, told in _FAMILIES:
         rows = document.get(family) or ()
         if rows:
             yield from ("", words.text(f"status.{family}"))
@@ -260,6 +267,7 @@ def _as_json(document: Json, findings: Sequence[Json], words: Words) -> Json:
         "exit_code": exit_code(findings),
         "counts": _counts(findings),
         "waivers": list(document.get("waivers", ())),
+        "overrides": list(document.get("overrides", ())),
         "attestations": list(document.get("attestations", ())),
         "findings": [finding_json(document, finding, words) for finding in findings],
     }

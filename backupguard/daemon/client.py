@@ -245,6 +245,28 @@ def move_medium(settings: Settings, medium: str, body: Mapping[str, Json]) -> Js
     return _ask(settings, "POST", f"/media/{medium}/moves", body)
 
 
+def overrides(settings: Settings) -> list[Json]:
+    """Return the thresholds that people changed, as `overrides.every` tells them."""
+    found: list[Json] = _ask(settings, "GET", "/overrides")
+    return found
+
+
+def override(settings: Settings, body: Mapping[str, Json]) -> tuple[int, bool]:
+    """Ask for another threshold; return its number, and whether it waits for a second person."""
+    made = _ask(settings, "POST", "/overrides", body)
+    return int(made["seq"]), bool(made["needs_confirmation"])
+
+
+def confirm_override(settings: Settings, seq: int) -> None:
+    """Confirm another threshold as the second person. Raises UsageError for who may not."""
+    _ask(settings, "POST", f"/overrides/{seq}/confirm")
+
+
+def end_override(settings: Settings, seq: int, reason: str) -> None:
+    """End another threshold before its day. Raises UsageError for one that is over."""
+    _ask(settings, "POST", f"/overrides/{seq}/end", {"reason": reason})
+
+
 def waivers(settings: Settings) -> list[Json]:
     """Return the exceptions that were asked for, as `Statements.waivers` tells them."""
     found: list[Json] = _ask(settings, "GET", "/waivers")

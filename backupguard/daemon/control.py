@@ -23,7 +23,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from backupguard.contracts import Tools
-from backupguard.daemon import custody, declared_tests
+from backupguard.daemon import custody, declared_tests, overrides
 from backupguard.daemon.clock import utc_now
 from backupguard.daemon.requests import RESOURCES, author, run_json
 from backupguard.daemon.signatures import LONGEST
@@ -376,6 +376,34 @@ class _Control:
         await self.operations.state(lambda s: s.end(seq, reason, uid=uid, now=utc_now()))
         return JSONResponse({"ended": seq})
 
+    async def overrides(self, _request: Request) -> Response:
+        """List the thresholds that people changed."""
+        return JSONResponse(await self.operations.state(lambda s: overrides.every(s, utc_now())))
+
+    async def override(self, request: Request) -> Response:
+        """Take the wish for another threshold."""
+        body, uid = await _body(request), _uid(request)
+        names = ("control", "threshold", "value", "subject", "reason")
+        said = {name: _text(body, name) for name in names}
+        until = _day(body, "until")
+        seq, waits = await self.operations.state(
+            lambda s: overrides.override(s, **said, until=until, uid=uid, now=utc_now())
+        )
+        return JSONResponse({"seq": seq, "needs_confirmation": waits}, status_code=201)
+
+    async def confirm_override(self, request: Request) -> Response:
+        """Take a second person's word for another threshold."""
+        seq, uid = request.path_params["seq"], _uid(request)
+        await self.operations.state(lambda s: overrides.confirm(s, seq, uid=uid, now=utc_now()))
+        return JSONResponse({"confirmed": seq})
+
+    async def end_override(self, request: Request) -> Response:
+        """End another threshold before its day."""
+        reason, uid = _text(await _body(request), "reason"), _uid(request)
+        seq = request.path_params["seq"]
+        await self.operations.state(lambda s: overrides.end(s, seq, reason, uid=uid, now=utc_now()))
+        return JSONResponse({"ended": seq})
+
 
 def create_app(operations: Operations) -> Starlette:
     """Return the application behind the control socket."""
@@ -398,6 +426,12 @@ def create_app(operations: Operations) -> Starlette:
             Route("/restore-tests/text", _guarded(control.declared_text), methods=["POST"]),
             Route("/media", _guarded(control.media), methods=["GET"]),
             Route("/media/{medium}/moves", _guarded(control.move_medium), methods=["POST"]),
+            Route("/overrides", _guarded(control.overrides), methods=["GET"]),
+            Route("/overrides", _guarded(control.override), methods=["POST"]),
+            Route(
+                "/overrides/{seq:int}/confirm", _guarded(control.confirm_override), methods=["POST"]
+            ),
+            Route("/overrides/{seq:int}/end", _guarded(control.end_override), methods=["POST"]),
             Route("/waivers", _guarded(control.waivers), methods=["GET"]),
             Route("/waivers", _guarded(control.waive), methods=["POST"]),
             Route("/waivers/{seq:int}/confirm", _guarded(control.confirm), methods=["POST"]),

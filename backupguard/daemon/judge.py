@@ -18,7 +18,7 @@ from backupguard.assess import Assessment, Assessor
 from backupguard.contracts import Store
 from backupguard.daemon.memory import give_back
 from backupguard.errors import BackupGuardError
-from backupguard.evidence.statements import attestation_told, waiver_told
+from backupguard.evidence.statements import attestation_told, override_told, waiver_told
 from backupguard.model import Message, application_subject, from_us
 from backupguard.web.published import Outputs, Published, compress
 
@@ -144,6 +144,7 @@ class Judge:
             paused_until=from_us(until) if until is not None else None,
             statements={
                 "waivers": tuple(waiver_told(asdict(one)) for one in assessment.waivers),
+                "overrides": tuple(override_told(asdict(one)) for one in assessment.overrides),
                 "attestations": tuple(
                     attestation_told(asdict(one)) for one in assessment.attestations
                 ),

@@ -16,6 +16,8 @@ from zoneinfo import ZoneInfo
 
 from backupguard.assess.attestations import KINDS as ATTESTATIONS
 from backupguard.assess.attestations import Attestations
+from backupguard.assess.overrides import KINDS as OVERRIDES
+from backupguard.assess.overrides import Overrides
 from backupguard.assess.picture import WaiverState
 from backupguard.assess.views import subjects
 from backupguard.assess.waivers import KINDS as WAIVERS
@@ -137,7 +139,7 @@ class Statements:
             "expires_at": to_us(expires),
             "signature": signature,
         }
-        return self._record("attestation.made", statement.subject, data, uid, now)
+        return self.record("attestation.made", statement.subject, data, uid, now)
 
     def text(self, statement: Statement, *, uid: int, now: datetime) -> str:
         """Return the exact text that the person of that account signs. Raises UsageError."""
@@ -149,12 +151,12 @@ class Statements:
 
     def withdraw(self, seq: int, reason: str, *, uid: int, now: datetime) -> None:
         """Take a statement back; raises UsageError for one that does not stand."""
-        _one_line("reason", reason)
+        one_line_or_refused("reason", reason)
         made = next((one for one in self.attestations(now) if one["seq"] == seq), None)
         if made is None or made["state"] == "withdrawn":
             raise refused("no-attestation", seq=seq)
         data = {"attestation": seq, "reason": reason}
-        self._record("attestation.withdrawn", str(made["subject"]), data, uid, now)
+        self.record("attestation.withdrawn", str(made["subject"]), data, uid, now)
 
     def attestations(self, now: datetime) -> list[dict[str, Json]]:
         """Return every statement ever made, as JSON values."""
@@ -168,16 +170,20 @@ class Statements:
             raise refused("no-topic", topic=statement.topic[:80], known=", ".join(sorted(TOPICS)))
         if statement.subject not in self._subjects(topic.scope):
             raise refused("no-subject", topic=statement.topic, subject=statement.subject[:80])
-        _one_line("text", statement.text)
+        one_line_or_refused("text", statement.text)
         _values(statement.values)
         self._name(statement, topic)
-        self._until(statement.until, self.longest(statement.topic, statement.subject), now)
+        self.check_until(
+            statement.until, self.longest(statement.topic, statement.subject, now), now
+        )
 
-    def longest(self, topic: str, subject: Subject) -> timedelta:
+    def longest(self, topic: str, subject: Subject, now: datetime) -> timedelta:
         """Return for how long a statement on a topic may stand: its control's threshold."""
         control, threshold = TOPICS[topic].limit
-        seconds = self.catalogue.period(control, self._criticality(subject), threshold)
-        return timedelta(seconds=seconds or 0)
+        overrides = Overrides(self.store.facts(kinds=OVERRIDES))
+        criticality = self.criticality(subject)
+        policy, _ = overrides.policy(self.catalogue, control, criticality, subject, now)
+        return timedelta(seconds=int(policy.thresholds.get(threshold, 0)))
 
     def _subjects(self, scope: Scope) -> tuple[Subject, ...]:
         if scope is Scope.SITE:
@@ -242,10 +248,10 @@ class Statements:
             raise refused("no-control", control=control[:80])
         if subject not in subjects(self.settings) or subject.partition("/")[0] != entry.scope:
             raise refused("not-of-control", control=control, subject=subject[:80])
-        _one_line("reason", reason)
-        _one_line("owner", owner)
+        one_line_or_refused("reason", reason)
+        one_line_or_refused("owner", owner)
         waits = self._needs_second(control, subject)
-        self._until(until, LONGEST_VITAL if waits else LONGEST, now)
+        self.check_until(until, LONGEST_VITAL if waits else LONGEST, now)
         data = {
             "control": control,
             "reason": reason,
@@ -254,7 +260,7 @@ class Statements:
             "until_at": to_us(end_of(until, self.settings.site.timezone)),
             "needs_confirmation": waits,
         }
-        return self._record("waiver.asked", subject, data, uid, now), waits
+        return self.record("waiver.asked", subject, data, uid, now), waits
 
     def confirm(self, seq: int, *, uid: int, now: datetime) -> None:
         """Record that a second person accepts an exception. Raises UsageError when he may not."""
@@ -271,15 +277,13 @@ class Statements:
         longest = end_of(asked_on + LONGEST_VITAL, self.settings.site.timezone)
         if waiver.until_at > to_us(longest):
             raise refused("too-long", days=LONGEST_VITAL.days)
-        self._record(
-            "waiver.confirmed", waiver.subject, {"waiver": seq, "person": person}, uid, now
-        )
+        self.record("waiver.confirmed", waiver.subject, {"waiver": seq, "person": person}, uid, now)
 
     def end(self, seq: int, reason: str, *, uid: int, now: datetime) -> None:
         """Record that an exception ends before its day; raises UsageError for one that is over."""
-        _one_line("reason", reason)
+        one_line_or_refused("reason", reason)
         waiver = self._waiver(seq, now, WaiverState.WAITING, WaiverState.IN_FORCE)
-        self._record("waiver.ended", waiver.subject, {"waiver": seq, "reason": reason}, uid, now)
+        self.record("waiver.ended", waiver.subject, {"waiver": seq, "reason": reason}, uid, now)
 
     def waivers(self, now: datetime) -> list[dict[str, Json]]:
         """Return every exception ever asked for, as JSON values."""
@@ -303,7 +307,7 @@ class Statements:
 
         What could become critical counts as what is.
         """
-        criticality = self._criticality(subject)
+        criticality = self.criticality(subject)
         severity = self.catalogue.policy(control, criticality).severity
         return needs_second(criticality, severity) or self._demands(control, subject)
 
@@ -317,11 +321,12 @@ class Statements:
             ),
             Severity.INFO,
         )
-        return needs_second(self._criticality(subject), severity)
+        return needs_second(self.criticality(subject), severity)
 
     # --------------------------------------------------------------------------------- details
 
-    def _criticality(self, subject: Subject) -> Criticality:
+    def criticality(self, subject: Subject) -> Criticality:
+        """Return how critical a subject is, as the settings say."""
         family, _, name = subject.partition("/")
         owner = self.settings.applications.get(name.partition(".")[0])
         if family in ("application", "job"):
@@ -331,18 +336,21 @@ class Statements:
         every = (one.criticality for one in self.settings.applications.values())
         return min(every, default=Criticality.C3)
 
-    def _until(self, until: date, longest: timedelta, now: datetime) -> None:
+    def check_until(self, until: date, longest: timedelta, now: datetime) -> None:
+        """Raise UsageError for a last day that is past, or further away than `longest`."""
         today = now.astimezone(ZoneInfo(self.settings.site.timezone)).date()
         if until < today:
             raise refused("past", until=until.isoformat())
         if until - today > longest:
             raise refused("too-long", days=longest.days)
 
-    def _record(
+    def record(
         self, kind: str, subject: Subject, data: Mapping[str, Json], uid: int, now: datetime
     ) -> int:
+        """Record and seal what somebody said; return the number of the record."""
         # What becomes of a statement happens once; statements alike at one moment are two.
-        number = data.get("attestation") or data.get("waiver") or uuid4().hex
+        named = (data.get(family) for family in ("attestation", "waiver", "override"))
+        number = next(filter(None, named), None) or uuid4().hex
         recorded = self.store.append(
             [
                 Observation(
@@ -360,7 +368,8 @@ class Statements:
         return recorded[0].seq
 
 
-def _one_line(what: str, text: str) -> None:
+def one_line_or_refused(what: str, text: str) -> None:
+    """Raise UsageError unless a text is one line that people can read."""
     if not one_line(text) or len(text) > LONGEST_TEXT or text.startswith("@"):
         raise refused("not-one-line", what=f"@statements.part.{what}", longest=LONGEST_TEXT)
 
@@ -369,7 +378,7 @@ def _values(values: Mapping[str, int | str]) -> None:
     for name, value in values.items():
         if not _VALUE_NAME.match(name):
             raise refused("value-name", name=name[:80])
-        _one_line("value", str(value))
+        one_line_or_refused("value", str(value))
     if len(values) > _MOST_VALUES:
         raise refused("too-many-values", most=_MOST_VALUES)
 

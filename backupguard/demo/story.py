@@ -18,7 +18,7 @@ from backupguard import metrics, plugins, runs, settings
 from backupguard.assess import Assessment, Assessor
 from backupguard.assess.counted import CopiesOf, copies_of
 from backupguard.contracts import Capability
-from backupguard.controls import Catalogue, load_catalogue
+from backupguard.controls import Catalogue, catalogue_of
 from backupguard.daemon import configuration, custody
 from backupguard.daemon.requests import author, request
 from backupguard.daemon.tasks import TASKS
@@ -234,7 +234,7 @@ def _cancelled_by_signals() -> Iterator[Cancellation]:
 
 def _steps(stage: _Stage) -> None:
     chosen, store, tell = stage.settings, stage.store, stage.tell
-    catalogue = load_catalogue()
+    catalogue = catalogue_of(chosen)
     configuration.accept(store, chosen, catalogue, author=author(), now=datetime.now(UTC))
     tell(Message(id="demo.step.inventory"))
     stage.perform("inventory", SITE)

@@ -93,6 +93,27 @@ def waiver_told(row: Mapping[str, Json]) -> Message:
     )
 
 
+def override_told(row: Mapping[str, Json]) -> Message:
+    """Return the line about another threshold: the fields of an `OverridePicture`, by name."""
+    way = "looser" if row["loosens"] else "stricter"
+    return Message(
+        id="status.override",
+        values={
+            "seq": row["seq"],
+            "control": row["control"],
+            "subject": row["subject"],
+            "threshold": f"@threshold.{row['threshold']}",
+            "given": row["given"],
+            "way": f"@override.{way}",
+            "until_at": row["until_at"],
+            "state": f"@override.state.{row['state']}",
+            "who": said_by(row["person"], row["author"]),
+            "second": said_by(row["confirmed_by"], row["confirmed_author"]),
+            "reason": row["reason"],
+        },
+    )
+
+
 def said_by(person: str | None, author: str | None) -> str:
     """Return who spoke: the person with the account, or the account alone; "—" for nobody."""
     return " — ".join(filter(None, (person, author))) or "—"

@@ -87,6 +87,10 @@ class Words:
             moment.astimezone(UTC), pattern, tzinfo=self.timezone, locale=self._locale
         )
 
+    def quoted(self, text: str) -> str:
+        """Return a text between quotation marks."""
+        return f"«\u00a0{text}\u00a0»" if self.language == "fr" else f"“{text}”"
+
     def day(self, day: date | None) -> str:
         """Return a day: "5 mars 2026", "5 March 2026"; "—" for none."""
         if day is None:

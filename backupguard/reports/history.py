@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from backupguard.assess.attestations import KINDS as ATTESTATIONS
+from backupguard.assess.overrides import KINDS as OVERRIDES
 from backupguard.assess.waivers import KINDS as WAIVERS
 from backupguard.contracts import Store
 from backupguard.errors import UsageError
@@ -25,6 +26,7 @@ LONG = (
     "evidence.anchored",
     *ATTESTATIONS,
     *WAIVERS,
+    *OVERRIDES,
 )
 #: No record for longer than this is a gap: a daemon at work records at least once a day.
 SILENCE = timedelta(hours=36)

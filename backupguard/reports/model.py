@@ -230,6 +230,57 @@ class WaiverRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OverrideRow:
+    """Another value for a threshold, for a time, or the wish for one."""
+
+    seq: int
+    control: str
+    threshold: str
+    given: str
+    subject: str
+    reason: str
+    person: str | None
+    author: str | None
+    asked_at: datetime
+    until: datetime
+    loosens: bool
+    state: str  # as `WaiverRow.state`
+    confirmed_by: str | None
+    confirmed_author: str | None
+    ended_by: str | None
+    ended_for: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReferenceRow:
+    """A clause that a control is aligned on; `confidence` is of identifier and text."""
+
+    reference: str
+    identifier: str | None
+    text: str
+    confidence: str  # "verified", "quoted", "deduced"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlRow:
+    """A control of the catalogue: how many of its findings stand how, and what it is aligned on."""
+
+    control: str
+    title: str
+    counts: Mapping[Status, int]
+    references: tuple[ReferenceRow, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alignment:
+    """The annex on controls; `notes` are id, version and what is to be known of each reference."""
+
+    name: str
+    controls: tuple[ControlRow, ...]
+    notes: tuple[tuple[str, str, str], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EventRow:
     """Something that happened to BackupGuard itself: a pause, a stop, a baseline, an anchor."""
 
@@ -264,6 +315,7 @@ class EvidenceData:
     settings_sha256: str
     recorded_settings_sha256: str | None
     catalogue_sha256: str | None
+    maps_sha256: Mapping[str, str]
     program_version: str
 
 
@@ -298,6 +350,8 @@ class MonthlyReport:
     copies: tuple[CopyRow, ...]
     attestations: tuple[AttestationRow, ...]
     waivers: tuple[WaiverRow, ...]
+    overrides: tuple[OverrideRow, ...]
+    alignment: Alignment
     events: tuple[EventRow, ...]
     gaps: tuple[Gap, ...]
     evidence: EvidenceData

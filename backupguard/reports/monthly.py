@@ -20,7 +20,8 @@ from backupguard.model import (
     from_us,
     repository_subject,
 )
-from backupguard.reports import catalogued, rows
+from backupguard.reports import rows
+from backupguard.reports.catalogued import Demands, alignment
 from backupguard.reports.copies import copy_rows
 from backupguard.reports.history import History, read, silences, span_of
 from backupguard.reports.model import (
@@ -37,7 +38,12 @@ from backupguard.reports.model import (
     Standing,
     TestRow,
 )
-from backupguard.reports.statements import attestation_rows, waiver_rows
+from backupguard.reports.statements import (
+    attestation_rows,
+    override_rows,
+    overrides_of,
+    waiver_rows,
+)
 
 if TYPE_CHECKING:
     from backupguard.controls import Catalogue
@@ -95,7 +101,8 @@ def monthly(
     history = read(store, span, now)
     names = {identifier: a.name for identifier, a in settings.applications.items()}
     tests = [rows.test_row(fact, names) for fact in history.long.get("restore-test.result", ())]
-    applications = _applications(settings, catalogue, tests, history.as_of)
+    demands = Demands(catalogue=catalogue, overrides=overrides_of(history), as_of=history.as_of)
+    applications = _applications(settings, demands, tests)
     changes = rows.change_rows(history.long.get("configuration.loaded", ()))
     findings = _findings(history, settings, catalogue, language)
     repositories = _repositories(store, settings, history)
@@ -116,8 +123,8 @@ def monthly(
         applications=applications,
         removed=_removed(settings, tests, changes, history.as_of),
         tests=tuple(rows.test_row(fact, names) for fact in history.of("restore-test.result")),
-        due=_due(settings, catalogue, applications),
-        copies_due=_copies_due(settings, catalogue, tests, history.as_of),
+        due=_due(demands, applications),
+        copies_due=_copies_due(settings, demands, tests),
         undecided=tuple(rows.undecided_rows(history.of(*CLOSING_KINDS))),
         finding_counts=Counter(row.status for row in findings),
         findings=tuple(
@@ -129,6 +136,8 @@ def monthly(
         copies=copy_rows(settings, repositories),
         attestations=attestation_rows(history),
         waivers=waiver_rows(history, findings),
+        overrides=override_rows(history, catalogue),
+        alignment=alignment(catalogue, findings, language),
         events=tuple(rows.event_rows(history.of(*EVENT_KINDS))),
         gaps=tuple(Gap(start=start, end=end) for start, end in silences(history)),
         evidence=_evidence(store, settings, history),
@@ -145,15 +154,15 @@ def _milliseconds(duration: timedelta | None) -> int | None:
 
 
 def _applications(
-    settings: Settings, catalogue: Catalogue, tests: list[TestRow], as_of: datetime
+    settings: Settings, demands: Demands, tests: list[TestRow]
 ) -> tuple[ApplicationRow, ...]:
     result = [
         _application_row(
             identifier,
             application,
             [test for test in tests if test.application == identifier],
-            as_of,
-            catalogued.period(catalogue, application.criticality),
+            demands.as_of,
+            demands.period(identifier, application.criticality),
         )
         for identifier, application in settings.applications.items()
     ]
@@ -236,14 +245,12 @@ def _counts(
     }
 
 
-def _due(
-    settings: Settings, catalogue: Catalogue, applications: tuple[ApplicationRow, ...]
-) -> tuple[DueRow, ...]:
+def _due(demands: Demands, applications: tuple[ApplicationRow, ...]) -> tuple[DueRow, ...]:
     result = []
     for row in applications:
         if row.standing is not Standing.DUE or row.criticality is None:
             continue
-        period = catalogued.period(catalogue, settings.applications[row.application].criticality)
+        period = demands.period(row.application, row.criticality)
         last_at = row.copies[0].at if row.copies else None
         result.append(
             DueRow(
@@ -259,12 +266,12 @@ def _due(
 
 
 def _copies_due(
-    settings: Settings, catalogue: Catalogue, tests: list[TestRow], as_of: datetime
+    settings: Settings, demands: Demands, tests: list[TestRow]
 ) -> tuple[CopyDueRow, ...]:
     """Return the copies that can be restored from and were not within their period."""
     result = []
     for identifier, application in settings.applications.items():
-        period = catalogued.copy_period(catalogue, application.criticality)
+        period = demands.copy_period(identifier, application.criticality)
         for repository in settings.fetchable(identifier):
             own = [
                 test.at
@@ -275,7 +282,7 @@ def _copies_due(
                 and test.verdict in (Verdict.PASSED, Verdict.FAILED)
             ]
             last_at = max(own, default=None)
-            if last_at is None or last_at + period < as_of:
+            if last_at is None or last_at + period < demands.as_of:
                 result.append(
                     CopyDueRow(
                         application=identifier,
@@ -418,5 +425,6 @@ def _evidence(store: Store, settings: Settings, history: History) -> EvidenceDat
         settings_sha256=settings.sha256,
         recorded_settings_sha256=loaded.observation.data["sha256"] if loaded else None,
         catalogue_sha256=loaded.observation.data["catalogue_sha256"] if loaded else None,
+        maps_sha256=loaded.observation.data.get("maps", {}) if loaded else {},
         program_version=backupguard.__version__,
     )

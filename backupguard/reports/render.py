@@ -150,6 +150,8 @@ def render_html(report: MonthlyReport, words: Words) -> str:
             size=words.size,
             number=words.number,
             label=labels.label,
+            threshold=lambda name: words.text(f"threshold.{name}"),
+            quoted=words.quoted,
             mark=labels.mark,
             outcome=labels.outcome,
             counted=labels.counted,

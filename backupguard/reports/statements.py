@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from backupguard.assess.attestations import KINDS as ATTESTATIONS
 from backupguard.assess.attestations import Attestations
+from backupguard.assess.overrides import KINDS as OVERRIDES
+from backupguard.assess.overrides import Overrides
 from backupguard.assess.picture import AttestationState, WaiverState
 from backupguard.assess.waivers import KINDS as WAIVERS
 from backupguard.assess.waivers import Waivers, needs_second
 from backupguard.model import Criticality, Fact, Severity, from_us, to_us
 from backupguard.reports.history import History
-from backupguard.reports.model import AttestationRow, FindingRow, WaiverRow
+from backupguard.reports.model import AttestationRow, FindingRow, OverrideRow, WaiverRow
+
+if TYPE_CHECKING:
+    from backupguard.controls import Catalogue
 
 
 def attestation_rows(history: History) -> tuple[AttestationRow, ...]:
@@ -80,6 +86,43 @@ def waiver_rows(history: History, findings: list[FindingRow]) -> tuple[WaiverRow
             )
         )
     return tuple(rows)
+
+
+def override_rows(history: History, catalogue: Catalogue) -> tuple[OverrideRow, ...]:
+    """Return the thresholds that stand changed at the end of the month, or were within it."""
+    over = _named(history.of("override.ended"), "override")
+    rows = []
+    for one in overrides_of(history).pictures(history.as_of, catalogue):
+        gone = one.state is WaiverState.ENDED and one.seq not in over
+        old = one.state is WaiverState.EXPIRED and one.until_at < to_us(history.span.start)
+        if gone or old:
+            continue
+        rows.append(
+            OverrideRow(
+                seq=one.seq,
+                control=one.control,
+                threshold=one.threshold,
+                given=one.given,
+                subject=one.subject,
+                reason=one.reason,
+                person=one.person,
+                author=one.author,
+                asked_at=from_us(one.asked_at),
+                until=from_us(one.until_at),
+                loosens=one.loosens,
+                state=one.state.value,
+                confirmed_by=one.confirmed_by,
+                confirmed_author=one.confirmed_author,
+                ended_by=one.ended_by,
+                ended_for=one.ended_for,
+            )
+        )
+    return tuple(rows)
+
+
+def overrides_of(history: History) -> Overrides:
+    """Return the thresholds that people changed, as the records up to the end of the month say."""
+    return Overrides(_in_order(history, *OVERRIDES))
 
 
 def _named(facts: list[Fact], name: str) -> set[int]:
