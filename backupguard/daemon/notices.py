@@ -41,6 +41,7 @@ log = structlog.get_logger(__name__)
 #: Seconds between two looks at what waits.
 LOOK_EVERY_S = 5.0
 _PING_PATIENCE_S = 10
+_HOUR = timedelta(hours=1)
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 60, 900
 
 T = TypeVar("T")
@@ -70,7 +71,7 @@ class Notices:
         self._composed: Assessment | None = None
         self._silent_since: dict[str, int] = {}
         self._held: dict[str, NoticeEvent] = {}
-        self._sent_at: deque[float] = deque()
+        self._sent_at: deque[datetime] = deque()
         self._pinged_at = float("-inf")
         self._ping_failed = False
         self._wake = threading.Event()
@@ -194,8 +195,8 @@ class Notices:
 
     def _full(self, mail: Mail) -> bool:
         """Tell whether as many mails were sent in the last hour as may be."""
-        now = time.monotonic()
-        while self._sent_at and now - self._sent_at[0] >= 3600:
+        now = self._clock()
+        while self._sent_at and abs(now - self._sent_at[0]) >= _HOUR:
             self._sent_at.popleft()
         return len(self._sent_at) >= mail.per_hour
 
@@ -228,7 +229,7 @@ class Notices:
         message, to = letter(waiting.fact, desk)
         password = read_secret(mail.password) if mail.password is not None else None
         refused = post(mail, password, message, to)
-        self._sent_at.append(time.monotonic())
+        self._sent_at.append(self._clock())
         self._store.sent(MAIL, [waiting.fact.seq])
         log.info("mail.sent", notice=waiting.fact.observation.key, refused=refused)
 
