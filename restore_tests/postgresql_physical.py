@@ -21,6 +21,7 @@ from restore_tests.postgresql_physical_server import PhysicalServer
 from restore_tests.postgresql_server import Sizes, program, programs_directory, stop_quietly
 from restore_tests.postgresql_survey import survey
 from restore_tests.settings import PostgresqlPhysicalSettings
+from restore_tests.survey import Survey
 
 _MIB = 1 << 20
 #: What a tar unpacks to, by its own size: text of a hospital, packed, had 3 to 8 times as much room.
@@ -96,7 +97,7 @@ class PostgresqlPhysical:
             yield shape.result(
                 "databases", "database_unnamed", wrong=unnamed and server.databases > 1
             )
-            survey(trial)
+            yield _unlogged(survey(trial))
             yield from postgresql_checks.unconfigured(trial)
         if level >= 3:
             yield from questions.configured(trial)
@@ -108,6 +109,12 @@ class PostgresqlPhysical:
     def close(self, trial: Trial) -> None:
         """Stop the server, whatever state it is in."""
         stop_quietly(trial)
+
+
+def _unlogged(seen: Survey) -> CheckResult:
+    """Tables without a log are empty in every physical copy: sound, and their rows are nowhere."""
+    tables = seen.counts["unlogged"]
+    return shape.result("unlogged", "unlogged_tables", wrong=tables > 0, numbers={"tables": tables})
 
 
 def _of(trial: Trial) -> PhysicalServer:

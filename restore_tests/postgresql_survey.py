@@ -25,7 +25,7 @@ from restore_tests.survey import (
 )
 
 #: What is answered for every database, be it empty.
-_COUNTS = {"row-security", "invalid-index"}
+_COUNTS = {"row-security", "invalid-index", "unlogged"}
 _OBJECTS = {"routine", "trigger", "constraint", "policy", "extension", "large-object", "type"}
 
 

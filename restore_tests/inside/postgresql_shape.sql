@@ -31,6 +31,8 @@ select 'object', 'type', count(*) from pg_type where typnamespace in (select oid
 select 'object', 'grant', count(*) from pg_class c join mine m on m.oid = c.oid,
   aclexplode(c.relacl) a where a.grantee <> c.relowner;
 select 'count', 'row-security', count(*) from mine where relrowsecurity;
+select 'count', 'unlogged', count(*) from mine m join pg_class c on c.oid = m.oid
+  where c.relpersistence = 'u' and c.relkind = 'r';
 select 'count', 'invalid-index', count(*) from pg_index i join mine m on m.oid = i.indexrelid where not i.indisvalid;
 select 'view', nspname, relname from mine where relkind in ('v', 'm', 'w', 'p', 'f');
 select 'columns', m.nspname, m.relname, count(a.attnum)

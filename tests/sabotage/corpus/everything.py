@@ -17,7 +17,7 @@ from tests.sabotage.corpus import (
     sqlite,
 )
 from tests.sabotage.corpus.case import Case
-from tests.sabotage.foreign import incidents, ransomed, reports
+from tests.sabotage.foreign import incidents, physical, ransomed, reports
 from tests.sabotage.foreign.retold import RETOLD
 
 _MADE: tuple[Case, ...] = tuple(
@@ -41,6 +41,7 @@ FOREIGN: tuple[Case, ...] = (
     *incidents.CASES,
     *ransomed.CASES,
     *reports.CASES,
+    *physical.CASES,
     *(replace(case, story=RETOLD[case.name]) for case in _MADE if case.name in RETOLD),
 )
 ALL = (*OURS, *FOREIGN)

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 _FIREDRILL = "firedrill's README, measured again here"
 _CONTI = ("copies of what was encrypted", "HSE Ireland, 2021, Conti: PwC's post-incident review")
 _PARTIAL = "Sophos on LockFile, 2021; SentinelLabs on BlackCat, 2022"
+_QUICK_START = "https://firebirdsql.org/file/documentation/reference_manuals/user_manuals/html"
 _GLIBC = "Crunchy Data on glibc 2.28"
 
 
@@ -120,8 +121,7 @@ _TOLD: Mapping[str, tuple[str, str]] = {
     "sqlite/script-rolled-back": ("`.dump` ends with ROLLBACK", "SQLite's forum"),
     "firebird/file-copied-plainly": (
         "no file of a running database is to be copied",
-        "https://firebirdsql.org/file/documentation/reference_manuals/user_manuals/html/"
-        "qsg25-safety.html",
+        f"{_QUICK_START}/qsg25-safety.html",
     ),
     "firebird/cut-near-the-end": (
         "the application said success, gbak asks for the second disk",
