@@ -39,7 +39,7 @@ from backupguard.contracts import (
     Store,
     Tools,
 )
-from backupguard.errors import Busy, Cancelled, verdict_of
+from backupguard.errors import Busy, Cancelled, TimedOut, verdict_of
 from backupguard.http import BoundedHttp
 from backupguard.model import (
     Closing,
@@ -338,6 +338,20 @@ def _progress_sink(store: Store, run: str, follower: ProgressSink | None) -> Pro
             store.report_progress(run, {"done": done, "total": total, "unit": unit})
 
     return report
+
+
+def limited(task: Task, expired: Callable[[], bool]) -> Task:
+    """Return the task, whose end by the deadline is told as such: a limit of ours, nobody's wish."""
+
+    def perform(context: TaskContext) -> tuple[Verdict, str | None]:
+        try:
+            return task(context)
+        except Cancelled as error:
+            if expired():
+                raise TimedOut("run_limit") from error
+            raise
+
+    return perform
 
 
 def perform(

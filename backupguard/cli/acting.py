@@ -4,27 +4,32 @@ from __future__ import annotations
 
 import signal
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING
 
 from backupguard.cli import common
-from backupguard.daemon import client
+from backupguard.daemon import cadence, client
 from backupguard.daemon.requests import author, request, run_json
 from backupguard.errors import EXIT_DONE, EXIT_FAILED, EXIT_NOT_PROVED, Busy
 from backupguard.model import Json, Subject, Verdict
 
 if TYPE_CHECKING:
-    from backupguard.contracts import Cancel, Secret, Store
+    from backupguard.contracts import Secret, Store
+    from backupguard.processes import Cancellation
     from backupguard.runs import Task
     from backupguard.settings import Settings
 
 #: Where the short sentences of codes are: of errors, and of checks of restored content.
 _KINDS = ("code", "check")
+
+#: Why a run ends at its deadline; nobody at a terminal says so.
+_DEADLINE = "by_stop"
 
 RunJson = Mapping[str, Json]
 
@@ -127,7 +132,7 @@ def _in_process(settings: Settings, store: Store, wanted: Sequence[Wanted]) -> l
     runs.recover(settings, store)
     ended: list[RunJson] = []
     cancel = Cancellation()
-    with _cancelled_by_signals(cancel):
+    with _cancelled_by_signals(cancel) as followers:
         for one in wanted:
             if cancel.is_set():
                 break
@@ -142,7 +147,9 @@ def _in_process(settings: Settings, store: Store, wanted: Sequence[Wanted]) -> l
             )
             progress = _Progress(one)
             try:
-                runs.perform(run, settings, store, cancel, _tasks(one.key), follower=progress)
+                with _deadline(cadence.deadline(settings, one.task), followers) as own:
+                    tasks = _tasks(one.key, own)
+                    runs.perform(run, settings, store, own, tasks, follower=progress)
             except Busy:
                 # What excludes it is being performed by somebody else: this request is withdrawn.
                 store.cancel(run.id, author())
@@ -156,13 +163,36 @@ def _in_process(settings: Settings, store: Store, wanted: Sequence[Wanted]) -> l
     return ended
 
 
-def _tasks(key: Secret | None) -> Mapping[str, Task]:
+def _tasks(key: Secret | None, cancel: Cancellation) -> Mapping[str, Task]:
     """Return the table of tasks; a restore test is handed the key that was brought for it."""
+    from backupguard import runs
     from backupguard.daemon.tasks import TASKS, restore_test
 
-    if key is None:
-        return TASKS
-    return {**TASKS, "restore-test": partial(restore_test, handed=lambda: key)}
+    tasks = dict(TASKS)
+    if key is not None:
+        tasks["restore-test"] = partial(restore_test, handed=lambda: key)
+    return {
+        name: runs.limited(task, lambda: cancel.reason == _DEADLINE) for name, task in tasks.items()
+    }
+
+
+@contextmanager
+def _deadline(limit: timedelta, followers: list[Cancellation]) -> Iterator[Cancellation]:
+    """Yield what ends one run: whoever ends the command, or the deadline a daemon would set it."""
+    from backupguard.processes import Cancellation
+
+    own = Cancellation()
+    followers.append(own)
+    clock = threading.Timer(limit.total_seconds(), own.set, [_DEADLINE])
+    clock.daemon = True
+    clock.start()
+    try:
+        if followers[0].is_set():  # while this one was made
+            own.set()
+        yield own
+    finally:
+        clock.cancel()
+        followers.remove(own)
 
 
 def judge(settings: Settings, store: Store) -> None:
@@ -175,15 +205,20 @@ def judge(settings: Settings, store: Store) -> None:
 
 
 @contextmanager
-def _cancelled_by_signals(cancel: Cancel) -> Iterator[None]:
-    """Turn SIGINT and SIGTERM into a cancel, so that the sandbox is discarded and the run closed."""
+def _cancelled_by_signals(cancel: Cancellation) -> Iterator[list[Cancellation]]:
+    """Turn SIGINT and SIGTERM into a cancel, so that the sandbox is discarded and the run closed.
+
+    Yields all that is cancelled with it.
+    """
+    followers = [cancel]
 
     def wanted(_number: int, _frame: FrameType | None) -> None:
-        cancel.set("by_operator")  # type: ignore[attr-defined]
+        for one in followers:
+            one.set("by_operator")
 
     before = {number: signal.signal(number, wanted) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        yield followers
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

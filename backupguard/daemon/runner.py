@@ -24,13 +24,10 @@ from backupguard.errors import (
     EXIT_NOT_PROVED,
     BackupGuardError,
     Busy,
-    Cancelled,
-    TimedOut,
 )
 
 if TYPE_CHECKING:
-    from backupguard.model import Verdict
-    from backupguard.runs import Task, TaskContext
+    from backupguard.runs import Task
 
 PR_SET_PDEATHSIG = 1
 
@@ -107,7 +104,10 @@ def perform_run(run: str, settings_file: Path, *, parent: int | None = None) -> 
                 **TASKS,
                 "restore-test": partial(restore_test, handed=partial(read_key, 0)),
             }
-            tasks = {name: _limited(task, heard) for name, task in known.items()}
+            tasks = {
+                name: runs.limited(task, lambda: heard[:1] == [DEADLINE])
+                for name, task in known.items()
+            }
             runs.perform(found, settings, store, cancel, tasks)
         finally:
             store.close()
@@ -118,20 +118,6 @@ def perform_run(run: str, settings_file: Path, *, parent: int | None = None) -> 
         log.exception("run.not-performed", code=error.code)
         return EXIT_NOT_PROVED
     return EXIT_DONE
-
-
-def _limited(task: Task, heard: Sequence[int]) -> Task:
-    """Return the task, whose end by the deadline is told as such: a limit of ours, nobody's wish."""
-
-    def perform(context: TaskContext) -> tuple[Verdict, str | None]:
-        try:
-            return task(context)
-        except Cancelled as error:
-            if heard and heard[0] == DEADLINE:
-                raise TimedOut("run_limit") from error
-            raise
-
-    return perform
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

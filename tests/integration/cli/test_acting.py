@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from backupguard.cli.main import main
 from backupguard.cli.probe import PROBES
+from backupguard.daemon import cadence
 from backupguard.daemon.requests import request
 from backupguard.model import RunState
 from backupguard.runs import run_directory
@@ -106,6 +109,40 @@ def test_each_run_is_closed_once_and_leaves_nothing(call: Call, tmp_path: Path) 
     assert sorted(closed) == sorted(f"{name}.closed" for name in PROBES)
     assert list((tmp_path / "state" / "runs").iterdir()) == []
     store.close()
+
+
+@pytest.mark.parametrize(
+    ("limit", "verdict", "code"),
+    [(1, "could_not_verify", "run_limit"), (600, "passed", None)],
+    ids=["too-long", "in-time"],
+)
+def test_without_a_daemon_a_run_has_a_deadline_too(
+    call: Call,
+    dumps: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    limit: int,
+    verdict: str,
+    code: str | None,
+) -> None:
+    program = tmp_path / "site" / "look"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\nexec sleep {30 if limit == 1 else 0}\n")
+    program.chmod(0o755)
+    config = tmp_path / "backupguard.toml"
+    text = config.read_text(encoding="utf-8")
+    config.write_text(
+        text.replace('engine = "postgresql"', f'engine = "command"\nprogram = "{program}"'),
+        encoding="utf-8",
+    )
+    (dumps / "dpi.dump").write_bytes(b"what only the site's own program knows\n")
+    monkeypatch.setattr(cadence, "deadline", lambda *_: timedelta(seconds=limit))
+    began = time.monotonic()
+    _, out, _ = call("restore-test", "dpi", "--json")
+    assert time.monotonic() - began < 20
+    (run,) = json.loads(out)
+    assert (run["verdict"], run["code"]) == (verdict, code)
+    assert not any((tmp_path / "state" / "runs").iterdir())
 
 
 def test_a_second_test_of_an_application_is_refused_while_one_runs(
