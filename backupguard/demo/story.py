@@ -158,7 +158,13 @@ def play(
         written.write_configuration(place, parts, today)
         chosen = settings.load(place.configuration, environ={})
         told = Told(layout=place, settings=chosen, made=made, coffre=port is not None)
-        store = open_store(chosen.state_directory, chosen.store.url)
+        store = open_store(
+            chosen.state_directory,
+            chosen.store.url,
+            site=chosen.site.name,
+            timezone=chosen.site.timezone,
+            channels=chosen.channels,
+        )
         try:
             _steps(_Stage(settings=chosen, store=store, cancel=cancel, tell=tell, told=told))
         finally:
