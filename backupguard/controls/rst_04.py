@@ -1,8 +1,10 @@
 """RST-04: was the directory rebuilt within the year, and what stands on it brought back in order?
 
-The directory is what the applications are that say `provides = ["directory"]`. One that BackupGuard can
-start (OpenLDAP, Samba) counts by its own restore tests; a forest of Microsoft's only by a test that was
-done elsewhere and handed in. The order is what somebody wrote down of an exercise.
+The directory is what the applications are that say `provides = ["directory"]`. OpenLDAP, which
+BackupGuard starts, counts by its own restore tests. A Samba domain's are a warning: its objects were
+read and checked, and no controller was started on them. That one, and a forest of Microsoft's, are
+shown to be rebuilt by a test that was done elsewhere and handed in. The order is what somebody wrote
+down of an exercise.
 """
 
 from __future__ import annotations
@@ -29,6 +31,8 @@ from backupguard.model import (
 DIRECTORY = "directory"
 #: `restore-test.rebuild/APPLICATION/SEQ`: a test of an application that is a base service.
 REBUILD = "restore-test.rebuild/"
+#: What the restore test of a domain says of itself: nothing in it answers logons.
+NOT_STARTED = "warning_controller_not_started"
 
 
 class DirectoryRebuild:
@@ -58,7 +62,9 @@ def _directory(view: View, policy: Policy, now: datetime, name: str) -> Judgemen
     tests = _tests(view, now, name)
     newest = next((test for test in tests if _verdict(test) == Verdict.FAILED), None)
     passed = [test for test in tests if _verdict(test) == Verdict.PASSED]
-    if newest is not None and all(facts.seen_at(one) <= facts.seen_at(newest) for one in passed):
+    if newest is not None and all(
+        facts.seen_at(one) <= facts.seen_at(newest) for one in passed if _answers(one, newest)
+    ):
         said = facts.told_by(newest)
         return facts.non_compliant(
             policy.severity, "reason.RST-04.failed", newest, application=name, **said
@@ -68,8 +74,12 @@ def _directory(view: View, policy: Policy, now: datetime, name: str) -> Judgemen
     oldest = to_us(now) - period * facts.SECOND
     valid = [test for test in opened if facts.seen_at(test) >= oldest]
     known = [test for test in valid if facts.authenticated(test) or _is_observed(test)]
+    rebuilt = [test for test in known if not _is_unstarted(test)]
+    if rebuilt:
+        return _order(view, now, name, rebuilt[0], oldest)
     if known:
-        return _order(view, now, name, known[0], oldest)
+        said = facts.told_by(known[0])
+        return facts.warning("reason.RST-04.not_started", known[0], application=name, **said)
     if valid:
         said = facts.told_by(valid[0])
         return facts.warning("reason.RST-04.unsigned", valid[0], application=name, **said)
@@ -148,6 +158,16 @@ def _played(test: Fact) -> list[str]:
 
 def _verdict(test: Fact) -> str:
     return str(facts.data(test).get("verdict"))
+
+
+def _answers(test: Fact, failed: Fact) -> bool:
+    """Whether a pass clears a failure: a domain that was only read clears no failed rebuild."""
+    return _is_observed(failed) or not _is_unstarted(test)
+
+
+def _is_unstarted(test: Fact) -> bool:
+    """Whether a test says that it started no controller on what it read."""
+    return any(check.get("code") == NOT_STARTED for check in facts.data(test).get("checks") or ())
 
 
 def _is_observed(test: Fact) -> bool:

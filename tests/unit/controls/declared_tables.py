@@ -123,6 +123,8 @@ def core(
     )
 
 
+UNSTARTED = check("controller", "passed", "warning_controller_not_started", configured=False)
+DOMAIN = result_of(NOW - HOUR, level=2, seq=43, checks=[UNSTARTED])
 EXERCISE = told(NOW - DAY, origin=ATTESTED, signed=True, level=2, seq=42, order=("annuaire", "dpi"))
 WRONG_ORDER = told(NOW - DAY, origin=ATTESTED, signed=True, level=2, order=("dpi", "directory"))
 
@@ -134,6 +136,17 @@ RST_04 = [
     (core(told(NOW - DAY, level=2)), "warning", None, "warning", "no_order"),
     (core(told(NOW - DAY, level=2, origin=ATTESTED, order=("annuaire", "dpi"))), "warning", None,
      "warning", "unsigned"),
+    # a domain whose objects were read and checked, without a controller, was not rebuilt
+    (core(DOMAIN), "warning", None, "warning", "not_started"),
+    (core(DOMAIN, told(NOW - DAY, level=2, origin=ATTESTED)), "warning", None, "warning",
+     "not_started"),
+    (core(DOMAIN, told(NOW - 366 * DAY)), "warning", None, "warning", "not_started"),
+    (core(DOMAIN, EXERCISE), "compliant", None, "info", "rebuilt"),
+    (core(result_of(NOW - 366 * DAY, level=2, checks=[UNSTARTED])), "non_compliant", None, "high",
+     "overdue"),
+    # nor does it clear a rebuild that failed; of its own kind it does
+    (core(DOMAIN, FAILED), "non_compliant", None, "high", "failed"),
+    (core(DOMAIN, result_of(NOW - DAY, "failed", level=0)), "warning", None, "warning", "not_started"),
     (core(result_of(NOW - DAY, level=1)), "non_compliant", None, "high", "never_done"),
     (core(result_of(NOW - DAY, level=1), first_seen=NOW - DAY), "not_measurable", NEVER, "info",
      "never"),
