@@ -323,7 +323,7 @@ def build(say: Say) -> Json:
         say("BackupGuard: one application", "BackupGuard : une application"),
         say("Everything about one application.", "Tout d’une application."),
         [
-            firing(say, SUBJECTS, (24, 7)),
+            firing(say, CHOSEN, (24, 7)),
             *_promises(say),
             judged,
             *_backups(say),

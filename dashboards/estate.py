@@ -40,9 +40,9 @@ def firing(say: Say, selector: str, size: tuple[int, int]) -> Json:
     """Return the table of alerts that fire now: since when, how bad, what to do."""
     expr = f"""
         1000 * max by (site, alertname, severity, control, subject) (
-          ALERTS_FOR_STATE{{alertname=~"BackupGuard.+",{selector}}}
+          ALERTS_FOR_STATE{{alertname=~"BackupGuard.+",severity!="none",{selector}}}
             and ignoring (alertstate)
-          ALERTS{{alertname=~"BackupGuard.+",alertstate="firing",{selector}}}
+          ALERTS{{alertname=~"BackupGuard.+",severity!="none",alertstate="firing",{selector}}}
         )
     """
     since = say("since", "depuis")
@@ -140,7 +140,13 @@ def _itself(say: Say) -> list[Json]:
         return stat(
             title,
             description,
-            [Query(expr=f"time() - {metric}{{{SITE}}}", name="{{site}}", instant=True)],
+            [
+                Query(
+                    expr=f"time() - min by (site) ({metric}{{{SITE}}})",
+                    name="{{site}}",
+                    instant=True,
+                )
+            ],
             size=(4, 4),
             defaults={
                 "unit": "s",
@@ -153,7 +159,7 @@ def _itself(say: Say) -> list[Json]:
         return stat(
             title,
             description,
-            [Query(expr=f"{metric}{{{SITE}}}", name="{{site}}", instant=True)],
+            [Query(expr=f"min by (site) ({metric}{{{SITE}}})", name="{{site}}", instant=True)],
             size=(4, 4),
             defaults={"mappings": mapped((1, f"✓ {yes}", GREEN), (0, f"✗ {no}", RED))},
         )
@@ -205,7 +211,8 @@ def _itself(say: Say) -> list[Json]:
             ),
             [
                 Query(
-                    expr=f"clamp_min(backupguard_paused_until_timestamp_seconds{{{SITE}}} - time(), 0)",
+                    expr="clamp_min(max by (site) (backupguard_paused_until_timestamp_seconds"
+                    f"{{{SITE}}}) - time(), 0)",
                     name="{{site}}",
                     instant=True,
                 )

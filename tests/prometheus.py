@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,26 @@ class Prometheus:
                 pytest.fail(f"{expression} stayed {found}")
             time.sleep(0.1)
 
+    def judged(self) -> float:
+        """Wait until every rule has been judged twice from now on, and return the time then.
+
+        Twice: a group may read what another one records.
+        """
+        begin = time.time()
+        end = time.monotonic() + 30
+        while True:
+            groups = self.api("rules")["groups"]
+            if min(_when(group["lastEvaluation"]) for group in groups) > begin + 2 * INTERVAL:
+                return time.time()
+            if time.monotonic() > end:
+                pytest.fail("the rules are not judged")
+            time.sleep(0.2)
+
+
+def _when(text: str) -> float:
+    """Return a time of Prometheus, which has nanoseconds, in seconds."""
+    return datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", text)).timestamp()
+
 
 def free_port() -> int:
     """Return a port of the loopback that nobody listens on."""
@@ -67,7 +88,7 @@ def quick(rules: Path, directory: Path) -> Path:
     """Return a copy of a rules file that is judged every second."""
     text = rules.read_text(encoding="utf-8")
     copy = directory / rules.name
-    copy.write_text(re.sub(r"interval: 1m\b", f"interval: {INTERVAL}s", text), encoding="utf-8")
+    copy.write_text(re.sub(r"interval: \w+", f"interval: {INTERVAL}s", text), encoding="utf-8")
     return copy
 
 
