@@ -28,7 +28,7 @@ from backupguard.model import CheckResult, Fingerprint, Verdict, to_us
 from restore_tests import content, shape
 from restore_tests import firebird_server as server
 from restore_tests.firebird_server import DATABASE, ENGINES
-from restore_tests.firebird_survey import local, survey
+from restore_tests.firebird_survey import DEFINITION_NAMES, local, survey
 from restore_tests.settings import ContentCheck, FirebirdSettings
 from restore_tests.survey import Survey, settings_of, zone
 from restore_tests.unpacking import unpack
@@ -37,6 +37,7 @@ ENGINE = "firebird"
 _MIB = 1 << 20
 _BACKUP = PurePosixPath("/scratch/backup.fbk")
 _CHECK_TIMEOUT_S = 600
+_NAMED = ("routine", "trigger", "view", "sequence", "constraint", "index", "foreign-table")
 #: Attributes of gbak's first record: the backup's date, its format.
 _DATE, _FORMAT = 1, 2
 _FORMATS = {7: "2.0", 8: "2.1", 9: "2.5", 10: "3.0", 11: "4.0"}
@@ -143,6 +144,7 @@ def _unconfigured(trial: Trial) -> Iterator[CheckResult]:
         yield shape.result("plain-copy", "plain_copy", wrong=not extra["locked"])
     yield from content.archive_age(trial)
     yield from shape.compare(seen.fingerprint, trial.baseline, trial.previous)
+    yield _renamed(trial, seen)
     if settings.required_tables:
         yield content.required(seen, settings)
     inactive = seen.counts["inactive"]
@@ -158,6 +160,25 @@ def _unconfigured(trial: Trial) -> Iterator[CheckResult]:
         yield content.damaged_text(trial, seen)
     if settings.freshness.enabled:
         yield content.freshness(trial, seen)
+
+
+def _renamed(trial: Trial, seen: Survey) -> CheckResult:
+    """As many tables, columns and objects as before, some by another name.
+
+    gbak writes no checksum: a byte that changed in a definition comes back as another name. Where the
+    numbers differ too somebody changed the database, and the shape says what went.
+    """
+    known = shape.known_shape(trial.baseline, trial.previous)
+    before = known.shape if known else None
+    now = seen.fingerprint
+    wrong = (
+        before is not None
+        and before.objects.get(DEFINITION_NAMES, now.objects[DEFINITION_NAMES])
+        != now.objects[DEFINITION_NAMES]
+        and before.columns == now.columns
+        and all(before.objects.get(kind) == now.objects.get(kind) for kind in _NAMED)
+    )
+    return shape.result("definition-names", "definitions_renamed", wrong=wrong)
 
 
 # --------------------------------------------------------------------------------------- questions

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -24,6 +26,8 @@ from restore_tests.survey import (
 )
 
 _SCHEMA = "main"
+#: A shape's number that stands for all names below tables.
+DEFINITION_NAMES = "definition-names"
 #: RDB$RELATION_TYPE: a table that keeps its rows, a view, an external file's.
 _TABLE, _VIEW, _EXTERNAL = 0, 1, 2
 #: RDB$FIELD_TYPE of dates and times.
@@ -65,6 +69,16 @@ select 'count', 'inactive', count(*) from rdb$indices i
   where coalesce(i.rdb$index_inactive, 0) <> 0;
 select 'count', 'libraries', count(*) from rdb$functions
   where rdb$module_name is not null and coalesce(rdb$system_flag, 0) = 0;
+select 'name', 'routine', {_hex("rdb$procedure_name")} from rdb$procedures
+  where coalesce(rdb$system_flag, 0) = 0;
+select 'name', 'routine', {_hex("rdb$function_name")} from rdb$functions
+  where coalesce(rdb$system_flag, 0) = 0;
+select 'name', 'trigger', {_hex("rdb$trigger_name")} from rdb$triggers
+  where coalesce(rdb$system_flag, 0) = 0;
+select 'name', 'sequence', {_hex("rdb$generator_name")} from rdb$generators
+  where coalesce(rdb$system_flag, 0) = 0;
+select 'name', 'index', {_hex("rdb$index_name")} from rdb$indices
+  where coalesce(rdb$system_flag, 0) = 0 and rdb$index_name not starting with 'RDB$';
 select 'end', 0 from rdb$database;
 """  # noqa: S608 - names of ours
 _TEXTS = """
@@ -97,6 +111,7 @@ class Listing:
     tables: list[Table]
     objects: dict[str, int]
     counts: dict[str, int]
+    names: list[tuple[str, str]] = field(default_factory=list)
 
     def quoted(self, name: str) -> str:
         """Return a name as SQL writes it; the first dialect has no quotes for names."""
@@ -114,6 +129,7 @@ def survey(trial: Trial) -> Survey:
     if len(counted) != len(base):
         raise Misunderstood("output_unparsable", program="isql-fb")
     trial.memory["charset"] = "NONE" if found.charset == "NONE" else "UTF8"
+    found.objects[DEFINITION_NAMES] = _sum_of_names(found)
     found.objects[TEXT_COLUMN] = sum(_is_text(column) for t in base for column in t.columns)
     if settings_of(trial).random_text:
         looked = _texts(trial, found, base, counted)
@@ -133,6 +149,16 @@ def survey(trial: Trial) -> Survey:
     )
 
 
+def _sum_of_names(found: Listing) -> int:
+    """Return a number that stands for all names: of columns, routines, triggers, sequences, indexes.
+
+    What the engine names by itself is left out: it may count on from elsewhere after a restore.
+    """
+    columns = [(table.key, column[0]) for table in found.tables for column in table.columns]
+    said = json.dumps(sorted([*columns, *found.names]))
+    return int.from_bytes(hashlib.sha256(said.encode()).digest()[:6], "big")
+
+
 def _text(hexadecimal: str) -> str:
     return bytes.fromhex(hexadecimal).decode("utf-8", "replace")
 
@@ -148,6 +174,8 @@ def _listed(found: Sequence[Sequence[str]]) -> Listing:
             tables[row[1]].columns.append((_text(row[2]), kind, sub, charset, bool(computed)))
         elif row[0] == "object":
             listing.objects[row[1]] = int(row[2])
+        elif row[0] == "name":
+            listing.names.append((row[1], row[2]))
         elif row[0] == "count":
             listing.counts[row[1]] = int(row[2])
         elif row[0] == "dialect":
