@@ -25,6 +25,9 @@ SITE: Subject = "site"
 #: The channel of notifications that every installation has: the host's journal.
 JOURNAL = "events"
 
+#: The channel of a SOC's syslog collector.
+SYSLOG = "syslog"
+
 #: The channel of mail: it is told of notices only, each of which is one mail.
 MAIL = "mail"
 

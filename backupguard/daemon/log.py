@@ -82,6 +82,11 @@ class _Line:
         return f"<{_PRIORITIES.get(event['log.level'], 6)}>{text}" if self.journal else text
 
 
+def event_line(text: str, level: int) -> str:
+    """Return a line of JSON as this process's log has them, after its priority for journald."""
+    return f"<{level}>{text}\n" if "JOURNAL_STREAM" in os.environ else f"{text}\n"
+
+
 class _Foreign(logging.Handler):
     """Brings the warnings of libraries (uvicorn, APScheduler) into the same log."""
 

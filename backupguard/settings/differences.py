@@ -281,6 +281,7 @@ _RULES: tuple[tuple[str, Callable[[Any, Any], bool]], ...] = (
     *((f"media/*/{name}", _changed_or_gone) for name in _MEDIUM_IDENTITY),
     ("media/*/may-stay", _longer),
     ("media/*/every", _longer),
+    ("soc/syslog", _gone),
     ("notify/mail", _gone),
     ("notify/dead-man", _gone),
     ("notify/dead-man/every", _longer),

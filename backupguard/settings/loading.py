@@ -133,6 +133,9 @@ def _absolute(data: dict[str, Any], base: Path) -> None:
     for use, secret in (("mail", "password"), ("dead-man", "url-from")):
         tables.append((rules.table(notify, use), "ca"))
         tables.append((rules.table(notify, use, secret), "file"))
+    collector = rules.table(data, "soc", "syslog")
+    tables += [(collector, "ca"), (collector, "certificate")]
+    tables.append((rules.table(collector, "key"), "file"))
     for table, key in tables:
         value = table.get(key)
         if isinstance(table, dict) and isinstance(value, str) and value and "\0" not in value:

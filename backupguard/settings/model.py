@@ -41,14 +41,15 @@ from backupguard.contracts import (
     Size,
 )
 from backupguard.databases import parse_database_pattern
-from backupguard.model import JOURNAL, MAIL, Criticality
+from backupguard.model import JOURNAL, MAIL, SYSLOG, Criticality
 from backupguard.settings.controls import Controls
 from backupguard.settings.discovery import Discovery, Pattern, Reference
 from backupguard.settings.http import HttpSettings
 from backupguard.settings.isolation import Isolation
 from backupguard.settings.media import Medium
-from backupguard.settings.people import Person
 from backupguard.settings.notify import Notify
+from backupguard.settings.people import Person
+from backupguard.settings.soc import Soc
 
 _MINUTE, _HOUR, _DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 
@@ -294,13 +295,14 @@ class Settings(SettingsModel):
     store: StoreSettings = StoreSettings()
     http: HttpSettings = HttpSettings()
     scratch: Scratch = Scratch()
-    controls: Controls = Controls()
-    notify: Notify = Notify()
     discovery: Discovery = Discovery()
     reference: Reference | None = None
     media: Mapping[str, Medium] = Field(default_factory=dict)
     isolation: Isolation = Isolation()
     plan: PlanSettings = PlanSettings()
+    controls: Controls = Controls()
+    notify: Notify = Notify()
+    soc: Soc = Soc()
     people: Mapping[str, Person] = Field(default_factory=dict)
     instances: Mapping[str, InstanceSettings] = Field(default_factory=dict)
     probes: Mapping[str, ProbeSettings] = Field(default_factory=dict)
@@ -315,7 +317,8 @@ class Settings(SettingsModel):
     @property
     def channels(self) -> tuple[str, ...]:
         """Who is told of events: the journal always, others where they are configured."""
-        return (JOURNAL, MAIL) if self.notify.mail is not None else (JOURNAL,)
+        configured = {SYSLOG: self.soc.syslog, MAIL: self.notify.mail}
+        return (JOURNAL, *(name for name, found in configured.items() if found is not None))
 
     @property
     def state_directory(self) -> Path:
