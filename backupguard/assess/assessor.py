@@ -145,7 +145,7 @@ class Assessor:
                     continue
                 key = (control.id, subject)
                 criticality = views.criticality(subject)
-                judgement = self._ask(control.id, view, criticality, now)
+                judgement = self._ask(control.id, view, criticality, now, latest)
                 before = standing.get(key)
                 judgement, waiver = self._history.waivers.apply(
                     *key, criticality, settling.as_urgent(before, judgement), latest
@@ -158,10 +158,12 @@ class Assessor:
         newest = self._history.clock.newest()
         return now if newest is None else max(now, newest)
 
-    def _ask(self, control: str, view: View, criticality: Criticality, now: datetime) -> Judgement:
+    def _ask(
+        self, control: str, view: View, criticality: Criticality, now: datetime, latest: datetime
+    ) -> Judgement:
         """Return a control's judgement; one that fails is a defect of ours, and measures nothing."""
         policy, changed = self._history.overrides.policy(
-            self._catalogue, control, criticality, view.subject, self._latest(now)
+            self._catalogue, control, criticality, view.subject, latest
         )
         chosen = next(c for c in self._controls if c.id == control)
         try:
