@@ -43,3 +43,8 @@ def test_the_corpus_is_as_large_as_it_says() -> None:
     assert len(defects) >= 60
     assert len(everything.FOREIGN) * 3 >= len(everything.ALL)
     assert all(case.speaks for case in defects)
+
+
+def test_every_family_has_a_defect_among_those_that_are_tested() -> None:
+    families = {case.name.partition("/")[0] for case in everything.ALL}
+    assert {c.name.partition("/")[0] for c in everything.tested() if c.make} == families

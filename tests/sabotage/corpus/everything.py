@@ -60,6 +60,7 @@ _CHOSEN = frozenset(
     postgresql/empty-gzip-from-failed-pipe postgresql/backup-user-without-right-on-new-schema
     postgresql/all-lost-a-database
     postgresql-physical/a-segment-missing postgresql-physical/a-bit-without-manifest
+    postgresql-physical/unlogged-table-empty
     postgresql/ok-four-byte-letters postgresql/ok-roles-missing postgresql/ok-restrict
     mariadb/cut-between-tables mariadb/gzip-flipped mariadb/definitions-only mariadb/empty-database
     mariadb/events-left-out mariadb/rows-break-their-key mariadb/letters-encoded-twice
@@ -67,9 +68,11 @@ _CHOSEN = frozenset(
     mariadb/ok-row-larger-than-sandbox-packet
     mariadb-physical/base-missing mariadb-physical/a-bit-of-a-table
     firebird/cut firebird/overwritten firebird/rows-collapsed firebird/a-column-encrypted
+    firebird/flipped-in-a-definition firebird/a-procedure-that-no-longer-compiles
     firebird/reaches-out firebird/file-cut firebird/file-damaged firebird/ok-under-the-lock-of-nbackup
     restic/index-flipped restic/snapshot-missing restic/wrong-key restic/moved-to-a-mount-point
     restic/ok-future-dated-point restic/ok-stale-lock
+    borg/segment-missing samba-ad/key-missing
     """.split()  # noqa: SIM905
 )
 _PROGRAMS = (
