@@ -399,6 +399,7 @@ class Views:
                 evidence_wrong_seq=self._evidence.wrong_seq,
                 reported=self._history.reported,
                 weakenings=self._history.weakenings.standing(),
+                rejected=self._history.weakenings.rejected,
                 policies=self._history.weakenings.policies(),
             ),
         )

@@ -15,7 +15,7 @@ from backupguard.model import Fact, Json, to_us
 from backupguard.settings.differences import weakens
 from probes.drift_rules import MERGED, place_of, undone
 
-KINDS = ("policy.seen", "policy.changed", "configuration.loaded")
+KINDS = ("policy.seen", "policy.changed", "configuration.loaded", "configuration.rejected")
 
 #: What a weakened setting of our own amounts to; the first row that fits decides.
 _SETTINGS: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -45,6 +45,8 @@ class Weakenings:
     _unread: dict[str, int] = field(default_factory=dict)
     _read_once: set[str] = field(default_factory=set)
     _seen_at: int | None = None
+    #: The load that was refused last and that no good one followed: `seq`, `at`, `file`, `line`, `key`.
+    rejected: dict[str, Json] | None = None
 
     def learn(self, fact: Fact) -> None:
         """Take one fact of `KINDS` into account; one whose body was pruned says nothing."""
@@ -57,7 +59,16 @@ class Weakenings:
             for change in data["changes"]:
                 if change["weakening"]:
                     self._add(fact, "policy", change["weakening"], change)
+        elif fact.observation.kind == "configuration.rejected":
+            self.rejected = {
+                "seq": fact.seq,
+                "at": to_us(fact.observation.observed_at),
+                "file": data["first_file"],
+                "line": data["first_line"],
+                "key": data["first_key"],
+            }
         else:
+            self.rejected = None
             self._loaded(fact, data)
 
     def standing(self) -> list[dict[str, Json]]:

@@ -28,11 +28,13 @@ def config() -> None:
 @app.command()
 def check(as_json: AsJson = False) -> int:
     """Report everything wrong at once, or say that it is right and show the plan."""
+    from backupguard.controls import catalogue_of
     from backupguard.settings import load_located
     from backupguard.settings.plan import now, plan, problems
 
     try:
         loaded = load_located(common.options().config)
+        catalogue_of(loaded.settings)
     except ConfigurationError as error:
         return _refused(error, as_json)
     common.use_settings(loaded.settings)
@@ -162,6 +164,7 @@ def _plan_json(planned: Plan) -> dict[str, Any]:
 def show(as_json: AsJson = False) -> None:
     """Show the effective settings, defaults included, secrets as references."""
     dump = common.settings().dump()
+    dump["settings"]["controls"].pop("files", None)  # the texts of files: they lie where they lie
     if as_json:
         common.print_json(dump)
         return

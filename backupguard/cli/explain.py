@@ -241,8 +241,8 @@ class Explained:
 
 def explained(document: Json, finding: Json, words: Words) -> Explained:
     """Explain a finding; what only the store knows is left out when it cannot be opened."""
-    from backupguard.cli.status import finding_json, said
     from backupguard.controls import catalogue_of
+    from backupguard.notify.standing import finding_json, said
 
     rows = [
         ("status.why.state", _state(finding, words)),

@@ -32,13 +32,24 @@ class ConfigurationDrift:
     id: ClassVar[str] = "CFG-01"
     scope: ClassVar[Scope] = Scope.SITE
     reads: ClassVar[frozenset[str]] = frozenset(
-        {"policy.seen", "policy.changed", "configuration.loaded", "media.unknown"}
+        {
+            "policy.seen",
+            "policy.changed",
+            "configuration.loaded",
+            "configuration.rejected",
+            "media.unknown",
+        }
     )
 
     def judge(self, view: View, policy: Policy, now: datetime) -> Judgement:
         """Judge the site."""
         behind = facts.clock_behind(view, now)
-        found = [*_weakened(view), *_unknown_media(view, now), *_unread(view, policy, now)]
+        found = [
+            *_weakened(view),
+            *_rejected(view),
+            *_unknown_media(view, now),
+            *_unread(view, policy, now),
+        ]
         if behind is not None:
             found.append(behind)
         seen_at = facts.number(_policies(view).get("seen_at")) or 0
@@ -138,6 +149,22 @@ def _value(value: object) -> str:
         return "—"
     text = str(value).lower() if isinstance(value, bool) else str(value)
     return text[:_LONGEST].removeprefix("@")
+
+
+def _rejected(view: View) -> Iterator[Judgement]:
+    """Tell of files that say something else than what holds: the last reload was refused."""
+    found = view.known.get("rejected")
+    if not isinstance(found, Mapping):
+        return
+    line = facts.number(found.get("line"))
+    judgement = facts.warning(
+        "reason.CFG-01.rejected",
+        file=str(found.get("file", ""))[-_LONGEST:].removeprefix("@"),
+        line=str(line) if line is not None else "—",
+        where=str(found.get("key", ""))[:_LONGEST].removeprefix("@"),
+        rejected_at=facts.number(found.get("at")) or 0,
+    )
+    yield _named(judgement, [found])
 
 
 def _unknown_media(view: View, now: datetime) -> Iterator[Judgement]:

@@ -104,7 +104,8 @@ site
         `reported` (newest month a report was issued for, "2026-10"), `weakenings` (that were not
         undone, oldest first: `seq`, `at`, `of` ("policy", "configuration"), `what` (a code of
         `weakening.CODE`), `path`, `before`, `after`), `policies` (`seen_at`, `unread`: since when by
-        name, `never_read`)
+        name, `never_read`), `rejected` (the load of settings that was refused last and that no good one
+        followed: `seq`, `at`, `file`, `line`, `key`)
 """
 
 from __future__ import annotations

@@ -40,8 +40,8 @@ directory = "/etc/backupguard/controls"
 Copy the shipped file and change what is wrong. Files are read at start and at each reload;
 `backupguard config check` says what is wrong with them, with file and line. A reload with an error in
 one of them changes nothing: the catalogue that held goes on, also for runs that start later. The error
-is logged and recorded with its file and line (`configuration.rejected`), and `/-/ready` says so until a
-reload succeeds. The hashes of the catalogue and of every map are recorded with every load
+is logged and recorded with its file and line (`configuration.rejected`), and CFG-01 warns of it until a
+load succeeds. The hashes of the catalogue and of every map are recorded with every load
 (`configuration.loaded`), and so is every threshold that changed; one that demands less is a weakening
 until somebody attests that it was wanted (CFG-01).
 
