@@ -61,6 +61,7 @@ class Seen:
     """A Prometheus that has seen all sites well (at `before`) and broken (at `after`)."""
 
     asked: Prometheus
+    sites: Sites
     before: float
     after: float
 
@@ -130,7 +131,7 @@ def _watch(asked: Prometheus, sites: Sites, place: Path, at: Any) -> Seen:
         harmed.store.close()
     sites.served.update(texts)
     after = _settled(asked, len(names), int(later.timestamp()))
-    return Seen(asked, before, after)
+    return Seen(asked, sites, before, after)
 
 
 def _settled(asked: Prometheus, sites: int, judged: int) -> float:
@@ -295,6 +296,18 @@ def test_every_series_carries_its_site(seen: Seen) -> None:
     assert without == set()
 
 
+def test_a_site_that_is_silent_is_remembered(seen: Seen) -> None:
+    number = 1 + list(SITES).index("nothing")
+    here = f'{{instance="site-{number}:9789"}}'
+    del seen.sites.served[f"/{number}"]
+    seen.asked.until(f"backupguard_last_cycle_timestamp_seconds{here}", lambda found: not found)
+    seen.asked.judged()
+    chosen = interpolated('{site=~"$site"}', SITES["nothing"])
+    assert seen.asked.query(f"backupguard:site_control:status{chosen}") == []
+    remembered = seen.asked.query(f"backupguard:site:seen_timestamp_seconds{chosen}")
+    assert [labels["site"] for labels, _ in remembered] == [SITES["nothing"]]
+
+
 def test_every_record_carries_its_site(tmp_path: Path) -> None:
     store = open_store(tmp_path, site="CH de l'Estuaire")
     said = Observation(
@@ -316,7 +329,8 @@ def test_whoever_opens_a_store_names_its_site() -> None:
     opened = [
         (file.relative_to(place).as_posix(), {keyword.arg for keyword in node.keywords})
         for file in place.rglob("*.py")
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if "open_store(" in (text := file.read_text(encoding="utf-8"))
+        for node in ast.walk(ast.parse(text))
         if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "open_store"
     ]
     assert len(opened) >= 4
