@@ -256,9 +256,8 @@ class _Reader:
                 "settings.http.no-ca",
                 **values,
             )
-        if not self.problems and certificate is not None:
-            return self._usable(made, found)
-        return made
+        self._readable(found)
+        return self._usable(made, found["cert_file"]) if not self.problems and certificate else made
 
     def _place(self, node: yaml.Node) -> Path:
         return self.file.parent / str(node.value)
@@ -277,8 +276,8 @@ class _Reader:
             self._wrong(node, path, "settings.not-one-of", **values)
         return None
 
-    def _usable(self, made: WebConfig, found: Mapping[str, yaml.Node]) -> WebConfig:
-        """Try what the files hold; report the one that cannot be used."""
+    def _readable(self, found: Mapping[str, yaml.Node]) -> None:
+        """Report files that cannot be read, and a key that others can read."""
         for name in _FILES:
             place = self._place(found[name]) if name in found else None
             if place is None:
@@ -296,15 +295,15 @@ class _Reader:
                 self._wrong(
                     found[name], path, "settings.secret-readable", "remedy.http-readable", **values
                 )
-        if self.problems:
-            return made
+
+    def _usable(self, made: WebConfig, at: yaml.Node) -> WebConfig:
+        """Try what the files hold together; return it with the certificate's end."""
         try:
             made.context()
             return _with_end(made)
         except (OSError, ValueError) as error:
             why = getattr(error, "reason", None) or str(error) or type(error).__name__
-            node = found["cert_file"]
-            self._wrong(node, "tls_server_config", "settings.http.unusable", why=str(why))
+            self._wrong(at, "tls_server_config", "settings.http.unusable", why=str(why))
         return made
 
 

@@ -20,11 +20,11 @@ from backupguard.job_reports import REPORT_LIMIT as JOB_REPORT_LIMIT
 from backupguard.language import Words
 from backupguard.metrics import living
 from backupguard.model import Message
-from backupguard.web import pages
+from backupguard.web import pages, status_api
 from backupguard.web.access import Access
 from backupguard.web.guard import Guard
 from backupguard.web.middleware import POSTED, VANTAGE, Bounded, ReadOnly
-from backupguard.web.published import Outputs, compress
+from backupguard.web.published import Outputs
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -124,7 +124,7 @@ class _Pages:
         headers = {"vary": "accept-encoding"}
         if _accepts_gzip(request):
             headers["content-encoding"] = "gzip"
-            body = published.compressed + compress(own)
+            body = published.compressed.ended(own)
         else:
             body = published.text + own
         return Response(body, media_type=METRICS_TYPE, headers=headers)
@@ -156,7 +156,7 @@ class _Pages:
         name, directory = request.path_params["alert"], self.outputs.runbooks
         if directory is None or not _ALERT_NAME.match(name):
             return self._not_found()
-        for candidate in (f"{name}.{self._words().language}.md", f"{name}.md"):
+        for candidate in (f"{name}.{self._words().language}.md", f"{name}.en.md"):
             content = await anyio.to_thread.run_sync(_read, directory / candidate, 1 << 20)
             if content is not None:
                 return Response(content, media_type="text/plain; charset=utf-8")
@@ -236,6 +236,7 @@ def create_app(outputs: Outputs, access: Access | None = None) -> Starlette:
             Route("/runbooks/{alert}", served.runbook),
             Route(POSTED, served.job_report, methods=["POST"]),
             Route(VANTAGE, served.vantage_report, methods=["POST"]),
+            Route("/api/v1/status", status_api.endpoint(outputs)),
             Route("/reports/", served.reports),
             Route("/reports/{name}", served.report),
             Mount("/static", StaticFiles(directory=pages.STATIC)),

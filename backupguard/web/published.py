@@ -2,13 +2,44 @@
 
 from __future__ import annotations
 
-import gzip
+import struct
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from backupguard.model import Finding, Message, Subject
+from backupguard.model import Finding, Json, Message, Subject
+
+_LEVEL = 4
+#: A member without a name or a time, of an unknown system.
+_GZIP_HEAD = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Squeezed:
+    """A text as the beginning of one gzip member (RFC 1952), to which more can be added cheaply.
+
+    Several members strung together would be shorter to make, and are not read by every client.
+    """
+
+    begun: bytes
+    crc: int
+    length: int
+
+    def ended(self, more: bytes = b"") -> bytes:
+        """Return the whole member: what was begun, then `more`."""
+        rest = zlib.compressobj(_LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS)
+        crc, length = zlib.crc32(more, self.crc), self.length + len(more)
+        trailer = struct.pack("<LL", crc, length & 0xFFFFFFFF)
+        return b"".join((self.begun, rest.compress(more), rest.flush(), trailer))
+
+
+def compress(text: bytes) -> Squeezed:
+    """Return `text` squeezed, to be ended at each answer."""
+    first = zlib.compressobj(_LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS)
+    begun = _GZIP_HEAD + first.compress(text) + first.flush(zlib.Z_SYNC_FLUSH)
+    return Squeezed(begun=begun, crc=zlib.crc32(text), length=len(text))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,8 +47,8 @@ class Published:
     """What was concluded by one assessment, ready to be read. Never changed afterwards.
 
     `statements` are the lines about exceptions and statements of people, under their headings;
-    `text` are the metrics in text format 0.0.4, `compressed` the same as one gzip member; `names`
-    are what people call the subjects.
+    `text` are the metrics in text format 0.0.4, `compressed` the same squeezed; `names`
+    are what people call the subjects; `document` is what `status.json` holds.
     """
 
     site: str
@@ -27,15 +58,11 @@ class Published:
     findings: tuple[Finding, ...]
     names: Mapping[Subject, str]
     text: bytes
-    compressed: bytes
+    compressed: Squeezed
     paused: bool = False
     paused_until: datetime | None = None
     statements: Mapping[str, tuple[Message, ...]] = field(default_factory=dict)
-
-
-def compress(text: bytes) -> bytes:
-    """Return `text` as one gzip member; members may be strung together (RFC 1952, 2.2)."""
-    return gzip.compress(text, compresslevel=4, mtime=0)
+    document: Json = None
 
 
 def _nothing() -> tuple[Message, ...]:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import socket
 import ssl
 import struct
+import sys
+import termios
 from collections.abc import Generator
 from typing import Any
 
@@ -66,7 +69,7 @@ class BoundedProtocol(H11Protocol):
         """Start the clock of an answer that is not taken as fast as it is given."""
         super().pause_writing()
         if self._reading is None:
-            self._unread = self.transport.get_write_buffer_size()
+            self._unread = self._left()
             self._reading = self.loop.call_later(READ_WITHIN_S, self._see_whether_read)
 
     def resume_writing(self) -> None:
@@ -83,12 +86,21 @@ class BoundedProtocol(H11Protocol):
         self.timeout_keep_alive_task = again
 
     def _see_whether_read(self) -> None:
-        left = self.transport.get_write_buffer_size()
+        left = self._left()
         if self._unread - left < READ_AT_LEAST:
             self._give_up()
             return
         self._unread = left
         self._reading = self.loop.call_later(READ_WITHIN_S, self._see_whether_read)
+
+    def _left(self) -> int:
+        """Return the bytes that the peer has not acknowledged, the kernel's megabytes included."""
+        left = self.transport.get_write_buffer_size()
+        peer = self.transport.get_extra_info("socket")
+        if peer is not None and peer.family != socket.AF_UNIX and peer.fileno() >= 0:
+            waiting = fcntl.ioctl(peer.fileno(), termios.TIOCOUTQ, bytes(4))
+            left += int.from_bytes(waiting, sys.byteorder)
+        return left
 
     def _is_read(self) -> None:
         if self._reading is not None:

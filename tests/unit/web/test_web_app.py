@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import zlib
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -89,8 +90,15 @@ def test_metrics_are_compressed_only_where_that_is_understood(
     assert answer.content.startswith(TEXT)
 
 
-def test_strung_gzip_members_are_one_file() -> None:
-    assert gzip.decompress(compress(b"a\n") + compress(b"b\n")) == b"a\nb\n"
+def test_both_parts_are_one_gzip_member() -> None:
+    """A client that stops after a member's end must not lose the process' own figures."""
+    for text, more in ((b"a\n" * 100_000, b"b\n"), (b"", b"b\n"), (b"a\n", b"")):
+        whole = compress(text).ended(more)
+        reader = zlib.decompressobj(zlib.MAX_WBITS | 16)
+        assert reader.decompress(whole) == text + more
+        assert reader.eof
+        assert reader.unused_data == b""
+        assert gzip.decompress(whole) == text + more
 
 
 def test_nothing_is_served_as_metrics_before_the_first_judgement(outputs: Outputs) -> None:
@@ -158,7 +166,7 @@ def test_reports_are_listed_and_served_sandboxed(outputs: Outputs, tmp_path: Pat
 
 def test_runbooks_come_in_the_site_language_when_there_is_one(outputs: Outputs) -> None:
     assert outputs.runbooks is not None
-    (outputs.runbooks / "BackupTooOld.md").write_text("english")
+    (outputs.runbooks / "BackupTooOld.en.md").write_text("english")
     assert get(outputs, "/runbooks/BackupTooOld").text == "english"
     (outputs.runbooks / "BackupTooOld.fr.md").write_text("français")
     assert get(outputs, "/runbooks/BackupTooOld").text == "français"
