@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +14,10 @@ from backupguard.errors import EXIT_DONE, EXIT_NOT_PROVED, UsageError
 from backupguard.model import Message
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from backupguard.demo.story import Told
+    from backupguard.language import Words
 
 DIRECTORY = Path("backupguard-demo")
 
@@ -24,6 +28,12 @@ def demo(
     ] = DIRECTORY,
     once: Annotated[
         bool, typer.Option("--once", help="End when all is done, instead of running the daemon.")
+    ] = False,
+    soc: Annotated[
+        bool,
+        typer.Option(
+            "--soc", help="Show a SOC's view: a backup breaks, one alert arrives with its runbook."
+        ),
     ] = False,
 ) -> int:
     """Make a small hospital, back it up with seven kinds of tools, and prove what restores."""
@@ -41,6 +51,9 @@ def demo(
     def tell(message: Message) -> None:
         console.print(words.say(message), soft_wrap=True, markup=False)
 
+    if soc:
+        return _for_a_soc(directory, once, words, console, tell)
+
     def stay(told: Told) -> None:
         summary.show(told, words, console)
         listen = told.settings.http.listen
@@ -51,6 +64,22 @@ def demo(
     if once:
         summary.show(told, words, console)
     return EXIT_DONE if told.proved else EXIT_NOT_PROVED
+
+
+def _for_a_soc(
+    directory: Path, once: bool, words: Words, console: Console, tell: Callable[[Message], None]
+) -> int:
+    """Show the one alert of a broken backup; unless `once`, until Ctrl-C."""
+    from backupguard.demo import soc, summary
+
+    def stay(shown: soc.Shown) -> None:
+        summary.show_alert(shown, words, console)
+        if not once:
+            tell(Message(id="demo.soc.stays"))
+            soc.until_interrupted()
+
+    shown = soc.play(directory, language=common.language(), tell=tell, stay=stay)
+    return EXIT_DONE if shown.proved else EXIT_NOT_PROVED
 
 
 def _leave_root(directory: Path) -> None:

@@ -35,6 +35,7 @@ NAMES = (
     "reference",
     "reports",
     "secrets",
+    "soc",
     "source",
     "spool",
     "state",

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from backupguard.controls.copies import Count
+from backupguard.demo.soc import Shown
 from backupguard.demo.story import Told
 from backupguard.language import Words
 from backupguard.model import Finding, Phase, Status, Verdict, from_us
@@ -205,3 +206,28 @@ def _breaking(told: Told) -> str:
         " b[len(b)//2]^=1; p.write_bytes(b)"
     )
     return f"python3 -c {shlex.quote(code)} {shlex.quote(str(told.layout.nas / 'data'))}"
+
+
+def show_alert(shown: Shown, words: Words, console: Console) -> None:
+    """Print the alert that arrived, what it is about, its runbook, and where to look on."""
+    alert = shown.alert
+    console.print()
+    console.print(Text(alert.summary, "bold red"), soft_wrap=True)
+    console.print(Text(alert.description), soft_wrap=True)
+    for name, value in (
+        ("alert", alert.name),
+        ("severity", alert.severity),
+        ("control", alert.control),
+        ("subject", alert.subject),
+        ("receiver", alert.receiver),
+        ("runbook", alert.runbook),
+    ):
+        console.print(Text(words.text(f"demo.soc.{name}", value=value)), soft_wrap=True)
+    took = words.duration(shown.took_ms)
+    identifier = "demo.soc.besides" if shown.others else "demo.soc.alone"
+    console.print(Text(words.text(identifier, took=took, count=len(shown.others))), soft_wrap=True)
+    console.print()
+    console.print(Text(shown.runbook.strip()), soft_wrap=True)
+    console.print()
+    for name, url in shown.pages.items():
+        console.print(Text(words.text(f"demo.soc.page.{name}", url=url)), soft_wrap=True)

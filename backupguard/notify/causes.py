@@ -1,7 +1,7 @@
 """What is wrong, by cause: findings that another one explains are not told beside it.
 
-The same as the inhibition rules of the shipped Alertmanager configuration do. Pure: an assessment in,
-causes out.
+A repository that cannot be read silences what the inhibition rules of `config/alertmanager/` silence;
+besides, a late job speaks for the RPO that it breaks. Pure: an assessment in, causes out.
 """
 
 from __future__ import annotations
@@ -21,8 +21,12 @@ SEVERITIES = (Severity.CRITICAL, Severity.HIGH, Severity.WARNING, Severity.INFO)
 #: A repository that cannot be read for less is not told: a reboot is no cause.
 PATIENCE_US = timedelta(hours=1) // timedelta(microseconds=1)
 
-#: What a repository that cannot be read makes of the applications that keep copies there.
-_FOLLOWS = frozenset({"321-01", "PDM-01", "RST-01", "RST-03"})
+#: What follows when a repository cannot be read: about itself and its jobs, about the applications
+#: that keep copies there, and about those that keep them nowhere else. That it can be reached from
+#: production and that a policy was weakened are seen in other ways.
+_OF_REPOSITORY = frozenset({"JOB-01", "ANO-01", "IMM-01", "IMM-02", "INT-01", "CHF-01"})
+_OF_APPLICATION = frozenset({"321-01", "OFF-01", "PDM-01", "RET-01", "RST-01"})
+_WITHOUT_ANY = frozenset({"RST-02", "RST-03"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,19 +134,28 @@ def _follows_from_repository(
 
     What was there before, and a restore test that failed, has another cause and is told.
     """
+    behind = _behind(finding, assessment, settings, down)
+    began = [since.get(one, to_us(assessment.judged_at)) for one in behind]
+    return bool(began) and to_us(finding.since) >= min(began)
+
+
+def _behind(
+    finding: Finding, assessment: Assessment, settings: Settings, down: Set[Subject]
+) -> Set[Subject]:
+    """Return the unreadable repositories that would explain a finding."""
     kind, _, name = finding.subject.partition("/")
+    control = finding.control
     if kind == "repository":
-        behind = {finding.subject} & down
-    elif kind == "job":
+        return {finding.subject} & down if control in _OF_REPOSITORY else set()
+    if kind == "job":
         application, _, job = name.partition(".")
         owner = settings.applications.get(application)
         backup = owner.backups.get(job) if owner is not None else None
-        behind = {f"repository/{backup.repository}"} & down if backup is not None else set()
-    elif kind == "application" and finding.control in _FOLLOWS and name in settings.applications:
-        if finding.control == "RST-01" and is_failing(name, assessment):
-            return False
-        behind = {f"repository/{one}" for one in settings.repositories_of(name)} & down
-    else:
-        return False
-    began = [since.get(one, to_us(assessment.judged_at)) for one in behind]
-    return bool(began) and to_us(finding.since) >= min(began)
+        return {f"repository/{backup.repository}"} & down if backup is not None else set()
+    if kind != "application" or name not in settings.applications:
+        return set()
+    kept = {f"repository/{one}" for one in settings.repositories_of(name)}
+    if control in _OF_APPLICATION:
+        failed = control == "RST-01" and is_failing(name, assessment)
+        return set() if failed else kept & down
+    return kept if control in _WITHOUT_ANY and kept <= down else set()
