@@ -13,7 +13,7 @@ from tests.sabotage.corpus.case import Case, Family, Maker, cut, flipped
 from tests.sabotage.corpus.sources import Sources
 
 #: The copies are made while this runs: a server cannot be told what time it is.
-_SOON = datetime.now(UTC) + timedelta(hours=1)
+_SOON = datetime.now(UTC) + timedelta(hours=3)
 
 
 @cache
