@@ -19,6 +19,7 @@ from backupguard.store import open_store
 from backupguard.store.diary import close_interrupted, closing_key, closing_observation
 from backupguard.store.safekeeping import hold
 from backupguard.store.sql import SqlStore
+from tests.counts import times
 
 AT_ONCE = 8
 FACTS_PER_RUN = 3
@@ -169,10 +170,10 @@ def _kill_some(directory: Path, url: str | None, processes: int, kills: int) -> 
     store.close()
 
 
-def test_four_hundred_processes_and_a_hundred_kills(tmp_path: Path) -> None:
-    _kill_some(tmp_path / "state", None, processes=400, kills=100)
+def test_many_processes_of_which_a_quarter_is_killed(tmp_path: Path) -> None:
+    _kill_some(tmp_path / "state", None, processes=times(120, 400), kills=times(30, 100))
 
 
 @pytest.mark.usefixtures("cluster")
 def test_kills_on_postgresql(tmp_path: Path, database_url: Callable[[], str]) -> None:
-    _kill_some(tmp_path / "state", database_url(), processes=80, kills=20)
+    _kill_some(tmp_path / "state", database_url(), processes=times(48, 80), kills=times(12, 20))

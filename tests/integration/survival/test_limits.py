@@ -14,11 +14,11 @@ from backupguard.model import SITE, Status, Verdict, application_subject, reposi
 from tests.integration.daemon.living import wait_for
 from tests.integration.survival.places import DPI, DUE, Place, Source
 
-#: Rows that compress well: a small dump of 90 MB of tables.
+#: Rows that compress well: a small dump of 110 MB of tables.
 BULKY = """
 create table bulky (id int primary key, filler text not null);
 alter table bulky alter filler set storage plain;
-insert into bulky select i, repeat('x', 900) from generate_series(1, 250000) i;
+insert into bulky select i, repeat('x', 900) from generate_series(1, 120000) i;
 """
 
 
