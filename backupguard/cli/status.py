@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
@@ -13,30 +12,18 @@ import typer
 from backupguard.cli import common, status_file
 from backupguard.errors import BackupGuardError, ConfigurationError, UsageError
 from backupguard.evidence.statements import attestation_told, override_told, waiver_told
-from backupguard.model import Json, Message, from_us
+from backupguard.model import Json, Message
+from backupguard.notify import standing
+from backupguard.notify.standing import exit_code, said, worst_first
 
 if TYPE_CHECKING:
     from backupguard.language import Words
-
-EXIT_NOT_MEASURABLE = 3
-#: Worst first, with the exit code of each.
-EXITS = {"non_compliant": 2, "not_measurable": 3, "warning": 1}
-_SHOWN = ("non_compliant", "not_measurable", "warning", "compliant", "waived")
-_NAGIOS = {0: "OK", 1: "WARNING", 2: "CRITICAL", 3: "UNKNOWN"}
-
-
-def exit_code(findings: Sequence[Json]) -> int:
-    """Return 2 for anything non-compliant, else 3, 1 or 0; nothing at all measures nothing."""
-    states = {finding["status"] for finding in findings}
-    if not states:
-        return EXIT_NOT_MEASURABLE
-    return next((code for state, code in EXITS.items() if state in states), 0)
 
 
 def status(
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     nagios: Annotated[
-        bool, typer.Option("--nagios", help="Print one line for Nagios or Centreon.")
+        bool, typer.Option("--nagios", help="Answer as a plugin of Nagios, Icinga or Centreon.")
     ] = False,
     application: Annotated[
         str | None,
@@ -49,16 +36,27 @@ def status(
     """Show what stands. Exit code: 0 compliant, 1 warning, 2 non-compliant, 3 not measurable."""
     try:
         document = current()
-    except ConfigurationError:
-        raise
+    except ConfigurationError as error:
+        if not nagios:
+            raise
+        common.show_error(error)
+        print(standing.unknown(common.words().text("status.no-configuration")))
+        return standing.NOT_MEASURABLE
     except BackupGuardError as error:
         return _silent(error, nagios=nagios)
-    findings = _chosen(document, application, control)
     words = words_for(document)
+    try:
+        findings = standing.chosen(document, application, control)
+    except UsageError as error:
+        if not nagios:
+            raise
+        print(standing.unknown(words.say(error.message)))
+        return standing.NOT_MEASURABLE
     if json:
-        common.print_json(_as_json(document, findings, words))
+        common.print_json(standing.as_json(document, findings, words))
     elif nagios:
-        print(_nagios_line(findings, words))
+        text = standing.plugin(document, findings, words, datetime.now(UTC))
+        print("\n".join(map(common.printable, text.split("\n"))))
     else:
         lines = _lines(document, findings, words)
         if application is None and control is None:
@@ -144,28 +142,6 @@ def find(document: Json, control: str, subject: str) -> Json:
     raise UsageError("unknown_subject", message)
 
 
-def _chosen(document: Json, application: str | None, control: str | None) -> list[Json]:
-    findings: list[Json] = document["findings"]
-    if control is not None:
-        name = control.upper().removeprefix("D4-")
-        if name not in document["titles"]:
-            message = Message(id="status.unknown_control", values={"control": control})
-            raise UsageError("unknown_subject", message)
-        findings = [finding for finding in findings if finding["control"] == name]
-    if application is not None:
-        copies = document["copies"].get(application)
-        if copies is None:
-            message = Message(id="status.unknown_application", values={"application": application})
-            raise UsageError("unknown_subject", message)
-        own = {f"application/{application}", *(f"repository/{name}" for name in copies)}
-        findings = [
-            finding
-            for finding in findings
-            if finding["subject"] in own or finding["subject"].startswith(f"job/{application}.")
-        ]
-    return findings
-
-
 # ----------------------------------------------------------------------------------------- output
 
 
@@ -180,35 +156,16 @@ def _silent(error: BackupGuardError, *, nagios: bool) -> int:
         message = Message(id="status.silent", values={"judged_at": document["judged_at"]})
         words = words_for(document)
     text = words.say(message)
-    print(f"BACKUPGUARD UNKNOWN - {text}" if nagios else text)
-    return EXIT_NOT_MEASURABLE
-
-
-def _by_state(findings: Sequence[Json]) -> list[Json]:
-    shown = [finding for finding in findings if finding["status"] in _SHOWN]
-    return sorted(
-        shown,
-        key=lambda f: (_SHOWN.index(f["status"]), f["criticality"], f["control"], f["subject"]),
-    )
-
-
-def _counts(findings: Sequence[Json]) -> dict[str, int]:
-    counted = Counter(finding["status"] for finding in findings)
-    return {state: counted[state] for state in (*_SHOWN, "not_applicable")}
-
-
-def said(finding: Json, words: Words) -> str:
-    """Return a finding's reason in words."""
-    reason = finding["reason"]
-    return words.say(Message(id=reason["id"], values=reason["values"]))
+    print(standing.unknown(text) if nagios else text)
+    return standing.NOT_MEASURABLE
 
 
 def _lines(document: Json, findings: Sequence[Json], words: Words) -> list[str]:
-    counts = _counts(findings)
+    counted = standing.counts(findings)
     head = {"site": document["site"], "judged_at": document["judged_at"]}
     lines = [
         words.say(Message(id="status.head", values=head)),
-        words.say(Message(id="status.counts", values=counts)),
+        words.say(Message(id="status.counts", values=counted)),
         "",
     ]
     rows = [
@@ -218,14 +175,14 @@ def _lines(document: Json, findings: Sequence[Json], words: Words) -> list[str]:
             finding["subject"],
             said(finding, words),
         )
-        for finding in _by_state(findings)
+        for finding in worst_first(findings)
     ]
     widths = [max((len(row[column]) for row in rows), default=0) for column in range(3)]
     lines += ["  ".join([*map(str.ljust, row[:3], widths), row[3]]) for row in rows]
     if not rows:
         lines.append(words.text("status.none"))
-    if counts["not_applicable"]:
-        lines += ["", words.text("status.not_applicable", count=counts["not_applicable"])]
+    if counted["not_applicable"]:
+        lines += ["", words.text("status.not_applicable", count=counted["not_applicable"])]
     return lines
 
 
@@ -243,48 +200,3 @@ def _statements(document: Json, words: Words) -> Iterator[str]:
         if rows:
             yield from ("", words.text(f"status.{family}"))
         yield from (words.say(told(row)) for row in rows)
-
-
-def _nagios_line(findings: Sequence[Json], words: Words) -> str:
-    counts = _counts(findings)
-    worst = next(iter(_by_state(findings)), None)
-    text = words.text("status.none")
-    if worst is not None:
-        text = words.say(Message(id="status.counts", values=counts))
-        if worst["status"] in EXITS:
-            text += f": {worst['control']} {worst['subject']}: {said(worst, words)}"
-    # "|" begins the performance data and a line break ends the first line.
-    text = common.printable(text).replace("|", "/")
-    performance = " ".join(f"{state}={counts[state]}" for state in _SHOWN)
-    return f"BACKUPGUARD {_NAGIOS[exit_code(findings)]} - {text} | {performance}"
-
-
-def _as_json(document: Json, findings: Sequence[Json], words: Words) -> Json:
-    return {
-        "site": document["site"],
-        "judged_at": moment(document["judged_at"]),
-        "head_seq": document["head_seq"],
-        "exit_code": exit_code(findings),
-        "counts": _counts(findings),
-        "waivers": list(document.get("waivers", ())),
-        "overrides": list(document.get("overrides", ())),
-        "attestations": list(document.get("attestations", ())),
-        "findings": [finding_json(document, finding, words) for finding in findings],
-    }
-
-
-def finding_json(document: Json, finding: Json, words: Words) -> dict[str, Json]:
-    """Return a finding for `--json`: times in ISO 8601, title and reason in words beside the ids."""
-    return {
-        **finding,
-        "title": document["titles"].get(finding["control"], {}).get(words.language),
-        "name": document["names"].get(finding["subject"]),
-        "reason": {**finding["reason"], "text": said(finding, words)},
-        "since": moment(finding["since"]),
-        "last_non_compliant": moment(finding["last_non_compliant"]),
-    }
-
-
-def moment(microseconds: int | None) -> str | None:
-    """Return a time as ISO 8601 in UTC."""
-    return from_us(microseconds).isoformat() if microseconds is not None else None

@@ -15,6 +15,7 @@ import structlog
 
 from backupguard import metrics
 from backupguard.assess import Assessment, Assessor
+from backupguard.assess.published import status_json
 from backupguard.contracts import Store
 from backupguard.daemon.memory import give_back
 from backupguard.errors import BackupGuardError
@@ -150,6 +151,7 @@ class Judge:
                 ),
                 "recovery": recovery_told(assessment),
             },
+            document=status_json(assessment, self._settings),
         )
 
     def _loop(self) -> None:

@@ -21,10 +21,10 @@ import structlog
 from backupguard.assess import Assessor
 from backupguard.cli import explain
 from backupguard.cli.main import main
-from backupguard.cli.status import exit_code
 from backupguard.controls import BUILT, load_catalogue
 from backupguard.language import Words, catalogue
 from backupguard.model import Observation, to_us
+from backupguard.notify.standing import exit_code
 from backupguard.settings import load
 from backupguard.store import open_store
 
@@ -218,11 +218,22 @@ def test_nagios(site: Site, capsys: Said) -> None:
     assert site.run("status", "--nagios") == 2
     said = capsys.readouterr().out
     assert said.startswith("BACKUPGUARD CRITICAL - ")
-    assert said.count("\n") == 1
-    assert "RST-01 application/dpi" in said
-    assert said.split(" | ")[1].startswith("non_compliant=1 ")
+    first, *more = said.splitlines()
+    assert first.split(" | ")[1].startswith("non_compliant=1;;0;0;")
+    assert "RST-01 application/dpi" in more[0], "the worst first"
+    assert not any("|" in line for line in more)
     assert site.run("status", "--nagios", "--application", "labo") == 3
     assert capsys.readouterr().out.startswith("BACKUPGUARD UNKNOWN - ")
+
+
+def test_nagios_is_told_of_an_application_that_does_not_exist(site: Site, capsys: Said) -> None:
+    """A plugin has four answers; 64 would be none of them."""
+    site.record(result("passed"))
+    assert site.run("status", "--nagios", "--application", "nobody") == 3
+    said = capsys.readouterr().out
+    assert said.startswith("BACKUPGUARD UNKNOWN - ")
+    assert "nobody" in said
+    assert site.run("status", "--application", "nobody") == 64
 
 
 def test_json(site: Site, capsys: Said) -> None:
@@ -306,6 +317,8 @@ def test_a_wrong_configuration_is_no_status(site: Site, capsys: Said) -> None:
     site.file.write_text("[sitte]\n", encoding="utf-8")
     assert site.run("status") == 78
     assert capsys.readouterr().err
+    assert site.run("status", "--nagios") == 3, "78 is none of a plugin's four answers"
+    assert capsys.readouterr().out.startswith("BACKUPGUARD UNKNOWN - ")
 
 
 #: What stands well, or is nobody's to mend: the only reasons after which there is nothing to do.
