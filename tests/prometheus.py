@@ -99,11 +99,12 @@ def prometheus(
     *,
     rules: Sequence[str] = ("backupguard.rules.yml",),
     more: dict[str, Any] | None = None,
+    flags: Sequence[str] = (),
 ) -> Iterator[Prometheus]:
     """Run a Prometheus over `scrapes` (entries of `scrape_configs`) and rules that are shipped.
 
-    `more` is the rest of its configuration, for example `alerting`. What it says stands in
-    `directory`/prometheus.log.
+    `more` is the rest of its configuration, for example `alerting`, and goes before what is usual here;
+    `flags` are added to its command line. What it says stands in `directory`/prometheus.log.
     """
     program = shutil.which("prometheus")
     if program is None:
@@ -126,6 +127,7 @@ def prometheus(
                 f"--config.file={file}",
                 f"--storage.tsdb.path={directory / 'tsdb'}",
                 f"--web.listen-address=127.0.0.1:{port}",
+                *flags,
             ],
             stdout=log,
             stderr=log,
