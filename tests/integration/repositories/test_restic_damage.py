@@ -11,6 +11,7 @@ from backupguard.errors import BackupDefect
 from backupguard.model import Verdict
 from backupguard.repositories.restic import RESTIC
 from backupguard.testing import TestContext
+from tests.counts import FULL, times
 from tests.integration.repositories.restic_maker import Restic, damage, make
 
 
@@ -54,7 +55,7 @@ def verified(restic: Restic, here: TestContext, percent: int = 100):
     ("how", "code"),
     [("flipped", "corrupt"), ("truncated", "corrupt"), ("deleted", "missing_object")],
 )
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, 2][: times(1, 2)])
 def test_one_pack_among_many(
     many_packs: Restic, here: TestContext, tmp_path: Path, how: str, code: str, seed: int
 ):
@@ -85,10 +86,13 @@ def test_the_twin_of_many_packs_is_silent(many_packs: Restic, here: TestContext,
 def test_a_damaged_pack_in_every_version(
     restic: Restic, here: TestContext, tmp_path: Path, how: str
 ):
+    patient = (restic.version, how) == ("0.14", "deleted")  # it waits 45 s for each missing file
+    if patient and not FULL:
+        pytest.skip("tried with BACKUPGUARD_FULL=1 only")
     broken = copied(restic, tmp_path / "broken")
     damage(max(broken.packs(), key=lambda pack: pack.stat().st_size), how)
     assert outcome(broken, here, tmp_path / "into") in {"corrupt", "missing_object"}
-    if (restic.version, how) != ("0.14", "deleted"):  # it waits 45 s for each missing file
+    if not patient:
         units = verified(broken, here)
         assert Verdict.FAILED in {unit.verdict for unit in units.values()}
 

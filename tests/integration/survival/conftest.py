@@ -29,7 +29,7 @@ SLOW = """
 create table slow (id int primary key);
 insert into slow values (1);
 create function takes_its_time(int) returns int immutable language plpgsql as
-  $$ begin perform pg_catalog.pg_sleep(5); return $1; end $$;
+  $$ begin perform pg_catalog.pg_sleep(3); return $1; end $$;
 create index slowly on slow (takes_its_time(id));
 """
 
@@ -50,7 +50,7 @@ def source() -> Iterator[Source]:
         made = Source(cluster=cluster, root=root)
         made.create("dpi", HOSPITAL)
         made.keep("healthy", made.dumped("dpi", "-Fc"))
-        made.create("slow", HOSPITAL + SLOW.replace("pg_sleep(5)", "pg_sleep(0)"))
+        made.create("slow", HOSPITAL + SLOW.replace("pg_sleep(3)", "pg_sleep(0)"))
         made.cluster.run(
             "psql",
             "-X",
