@@ -1,0 +1,82 @@
+"""Every code of the log that is no event: what the daemon says of its own work, in the journal only.
+
+For whoever looks for a fault. Their `event.code` is as stable as can be, and no rule should need one.
+They have no `event.id` and no `event.dataset`, which tells them from events where a code is the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+DIAGNOSTICS: Mapping[str, str] = {
+    "agenda.tick-failed": "the agenda could not be gone through; the next tick tries again",
+    "agenda.tick-missed": "a tick of the agenda came too late",
+    "agenda.tick-overlapped": "a tick of the agenda was still running when the next one came",
+    "assessment.bug": "a judgement ended in an error nobody foresaw; the last one stays published",
+    "assessment.failed": "a judgement could not be made: the store could not be read",
+    "clock.stepped": "as the event of the same code, at the moment it was seen",
+    "configuration.loaded": "the settings were read",
+    "configuration.rejected": "the settings were refused; the old ones hold",
+    "control.bug": "one control ended in an error nobody foresaw; it is not measurable",
+    "daemon.chore-failed": "something beside the daemon's own work failed",
+    "daemon.ready": "the daemon answers",
+    "daemon.started": "the daemon took up its work",
+    "daemon.stopped": "the daemon ended",
+    "daemon.stopping": "the daemon was asked to end",
+    "dead-man.failed": "the dead man's URL could not be asked for",
+    "discovery.bug": "one source of the discovery ended in an error nobody foresaw",
+    "dispatch.failed": "waiting runs could not be looked at",
+    "dispatch.no-room": "no run is started: the disk is too full to record how it ends",
+    "drift.bug": "one source of policies ended in an error nobody foresaw",
+    "evidence.broken": "the chain was verified and found broken; the event follows the finding",
+    "import.refused": "a record of a restore test done elsewhere was refused",
+    "instance.leftover_dropped": "a database of an earlier test was removed from a scratch server",
+    "instance.not_dropped": "a test's database could not be removed from a scratch server",
+    "inventory.counts-differ": "points in the store and points listed do not add up",
+    "job-report.refused": "a backup job's own report was refused",
+    "job-report.spool": "a report in the spool directory could not be read",
+    "job-report.taken": "a backup job's own report was taken",
+    "job-report.token": "a report came without the right token",
+    "mail.failed": "a mail could not be handed over",
+    "mail.sent": "a mail was handed over",
+    "mariadb.messages": "what MariaDB said in a sandbox, by number of its messages",
+    "notices.bug": "composing notices ended in an error nobody foresaw",
+    "notices.failed": "notices could not be composed: the store could not be read",
+    "notify.bug": "handing over an event ended in an error nobody foresaw; it stays in line",
+    "notify.failed": "a channel could not be told; events wait for it",
+    "notify.recovered": "a channel can be told again",
+    "notify.store": "the line of a channel could not be read",
+    "pause.ended": "the pause is over",
+    "pause.started": "a pause began",
+    "postgresql.messages": "what PostgreSQL said in a sandbox, by code of its messages",
+    "repository.bug": "reading a repository ended in an error nobody foresaw",
+    "repository.unrecordable": "what a repository said could not be recorded",
+    "restore_test.bug": "a restore test ended in an error nobody foresaw",
+    "run.asked": "somebody asked for a run",
+    "run.bug": "a run ended in an error nobody foresaw",
+    "run.busy": "a run found its repository in use and ended",
+    "run.cancel": "somebody cancelled a run",
+    "run.due": "the agenda put a run in line",
+    "run.finished": "a run ended",
+    "run.given-up": "no process could take a run up",
+    "run.interrupted": "a run of a process that died was closed",
+    "run.not-performed": "a run could not begin",
+    "run.started": "a run began",
+    "run.unknown": "a process was started for a run that does not exist",
+    "runner.deadline": "a run was told to end: its time was over",
+    "runner.ended": "the process of a run ended",
+    "runner.killed": "the process of a run was killed: it did not end when told",
+    "runner.started": "a process was started for a run",
+    "status.unwritable": "status.json could not be written",
+    "vantage.key": "the key of a vantage point cannot be used",
+    "vantage.other-targets": "a vantage point looked at other targets than configured",
+    "vantage.refused": "a vantage point's report was refused: its signature, its age, its sequence",
+    "vantage.skew": "the clock of a vantage point is off",
+    "vantage.taken": "a vantage point's report was taken",
+    "vantage.unrecorded": "a vantage point's report could not be recorded",
+    "web.access-changed": "who may read the pages was read again",
+    "web.access-kept": "the file of who may read the pages is wrong; the last one holds",
+}
+
+#: The warnings of libraries come as `library.NAME`.
+LIBRARIES = "library."
