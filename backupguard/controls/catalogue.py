@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cache, cached_property
@@ -218,19 +218,26 @@ def catalogue_from(own: Mapping[str, str], place: Callable[[str], str] = str) ->
             maps[name] = read_map(place(name), own[name].encode(), catalogue.entries)
         except ConfigurationError as error:
             problems += error.problems
-    twice = [i for i, n in Counter(one.id.casefold() for one in maps.values()).items() if n > 1]
-    if twice:
-        files = (file for file, one in maps.items() if one.id.casefold() in twice)
-        found = f"two maps have this id: {', '.join(files)}"
-        message = Message(id="controls.catalogue", values={"key": twice[0], "found": found})
-        problems.append(
-            ConfigurationProblem(
-                file=place(max(own)), line=None, column=None, key="id", message=message
-            )
-        )
+    broken = {problem.file for problem in problems}
+    read = {name for name in own if place(name) not in broken}
+    problems += _twice(maps, read, place)
     if problems:
         raise ConfigurationError(problems)
     return replace(catalogue, maps=_in_order(maps.values()))
+
+
+def _twice(
+    maps: Mapping[str, ReferenceMap], own: Collection[str], place: Callable[[str], str]
+) -> Iterator[ConfigurationProblem]:
+    """Yield a problem for every file of the site's whose map has the id of another one."""
+    counted = Counter(one.id.casefold() for one in maps.values())
+    for file, one in maps.items():
+        if file in own and counted[one.id.casefold()] > 1:
+            found = f"another map has the id {one.id} too"
+            message = Message(id="controls.catalogue", values={"key": "id", "found": found})
+            yield ConfigurationProblem(
+                file=place(file), line=None, column=None, key="id", message=message
+            )
 
 
 @cache

@@ -21,6 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from backupguard.daemon import client
 from backupguard.errors import ConfigurationError, UsageError
 from backupguard.model import RunState
+from backupguard.resources import shipped
 from tests.integration.daemon.living import PROGRAM, Site, stop, wait_for
 
 #: Kilobytes the idle daemon may hold resident.
@@ -152,6 +153,37 @@ def test_a_bad_reload_changes_nothing_and_is_recorded(site: Site) -> None:
     settings = site.settings
     client.reload(settings)
     assert len(site.facts("configuration.loaded")) == 2
+
+
+def test_a_catalogue_with_an_error_is_named_and_the_old_one_stays(site: Site) -> None:
+    """Sabotage: a hospital's own catalogue loses a bracket; then it is mended."""
+    directory = site.state.parent / "controls"
+    directory.mkdir()
+    own = directory / "care-d4.toml"
+    text = shipped("controls/care-d4.toml").read_text(encoding="utf-8")
+    own.write_text(text.replace('value = "35d"', 'value = "34d"'), encoding="utf-8")
+    site.write(f'[controls]\ndirectory = "{directory}"\n')
+    process = site.start()
+    held = site.facts("configuration.loaded")[-1].observation.data
+    assert len(held["maps"]) == 7
+    wrong = text.replace('all = { value = "35d"', "all = { value = 35d")
+    own.write_text(wrong, encoding="utf-8")
+    site.quieten()
+    process.send_signal(signal.SIGHUP)
+    site.heard("READY=1")
+    line = next(n for n, one in enumerate(wrong.splitlines(), 1) if "value = 35d" in one)
+    rejected = site.facts("configuration.rejected")[-1].observation.data
+    assert (rejected["first_file"], rejected["first_line"]) == (str(own), line)
+    assert site.facts("configuration.loaded")[-1].observation.data == held
+    told = "CFG-01.rejected"
+    wait_for(lambda: any(told in str(f.observation.data) for f in site.facts("finding.changed")))
+    own.write_text(text, encoding="utf-8")
+    client.reload(site.settings)
+    loaded = site.facts("configuration.loaded")[-1].observation.data
+    changed = {d["path"]: d["weakened"] for d in loaded["differences"]}
+    assert changed["catalogue.PRV-01.anchor-age.C1"] is True, "35 days ask less than 34"
+    newest = lambda: str(site.facts("finding.changed")[-1].observation.data)  # noqa: E731
+    wait_for(lambda: "CFG-01.weakened" in newest() or told not in newest())
 
 
 def test_a_reload_cannot_move_the_daemon(site: Site) -> None:
