@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from backupguard.assess.picture import Assessment
-from backupguard.model import Finding
+from backupguard.model import Finding, Status, Subject
 
 #: The alert of each control that has one; RST-01 and PRV-01 have several.
 ALERTS = {
@@ -27,6 +27,7 @@ ALERTS = {
     "RST-04": "BackupGuardDirectoryRebuildOverdue",
 }
 UNAVAILABLE = "BackupGuardRepositoryUnavailable"
+_NOT_QUIET = frozenset({Status.NON_COMPLIANT, Status.WARNING, Status.NOT_MEASURABLE})
 
 
 def alert_of(finding: Finding, assessment: Assessment) -> str | None:
@@ -40,6 +41,15 @@ def alert_of(finding: Finding, assessment: Assessment) -> str | None:
             return "BackupGuardSelfTestMissed"
         return "BackupGuardEvidenceGap"
     return ALERTS.get(finding.control)
+
+
+def alerts_of(assessment: Assessment) -> dict[tuple[str, Subject], str]:
+    """Return the alerts of all findings that somebody may have to do something about."""
+    return {
+        (finding.control, finding.subject): alert
+        for finding in assessment.findings
+        if finding.status in _NOT_QUIET and (alert := alert_of(finding, assessment)) is not None
+    }
 
 
 def is_failing(application: str, assessment: Assessment) -> bool:

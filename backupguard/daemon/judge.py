@@ -15,6 +15,7 @@ import structlog
 
 from backupguard import metrics
 from backupguard.assess import Assessment, Assessor
+from backupguard.assess.alerting import alerts_of
 from backupguard.assess.published import status_json
 from backupguard.contracts import Store
 from backupguard.daemon.memory import give_back
@@ -143,6 +144,14 @@ class Judge:
             compressed=compress(text),
             paused=assessment.paused,
             paused_until=from_us(until) if until is not None else None,
+            titles={
+                control: titles.get(assessment.language, control)
+                for control, titles in assessment.titles.items()
+            },
+            alerts=alerts_of(assessment),
+            applications={
+                name: self._settings.repositories_of(name) for name in self._settings.applications
+            },
             statements={
                 "waivers": tuple(waiver_told(asdict(one)) for one in assessment.waivers),
                 "overrides": tuple(override_told(asdict(one)) for one in assessment.overrides),

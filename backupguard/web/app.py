@@ -151,6 +151,14 @@ class _Pages:
             return PlainTextResponse("not judged yet\n", status_code=503)
         return HTMLResponse(await anyio.to_thread.run_sync(pages.status_page, published))
 
+    async def application(self, request: Request) -> Response:
+        """Return the page of one application."""
+        published, name = self.outputs.published, request.path_params["application"]
+        if published is None:
+            return PlainTextResponse("not judged yet\n", status_code=503)
+        page = await anyio.to_thread.run_sync(pages.application_page, published, name)
+        return HTMLResponse(page) if page is not None else self._not_found()
+
     async def runbook(self, request: Request) -> Response:
         """Return the runbook of an alert, in the site's language where there is one."""
         name, directory = request.path_params["alert"], self.outputs.runbooks
@@ -233,6 +241,7 @@ def create_app(outputs: Outputs, access: Access | None = None) -> Starlette:
             Route("/-/healthy", served.healthy),
             Route("/-/ready", served.ready),
             Route("/", served.status),
+            Route("/applications/{application}", served.application),
             Route("/runbooks/{alert}", served.runbook),
             Route(POSTED, served.job_report, methods=["POST"]),
             Route(VANTAGE, served.vantage_report, methods=["POST"]),

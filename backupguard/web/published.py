@@ -48,7 +48,9 @@ class Published:
 
     `statements` are the lines about exceptions and statements of people, under their headings;
     `text` are the metrics in text format 0.0.4, `compressed` the same squeezed; `names`
-    are what people call the subjects; `document` is what `status.json` holds.
+    are what people call the subjects; `document` is what `status.json` holds. `titles` are those of the
+    controls in the site's language, `alerts` the alert that tells of a finding that is not quiet, and
+    `applications` the repositories that keep copies of each.
     """
 
     site: str
@@ -62,6 +64,9 @@ class Published:
     paused: bool = False
     paused_until: datetime | None = None
     statements: Mapping[str, tuple[Message, ...]] = field(default_factory=dict)
+    titles: Mapping[str, str] = field(default_factory=dict)
+    alerts: Mapping[tuple[str, Subject], str] = field(default_factory=dict)
+    applications: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     document: Json = None
 
 
