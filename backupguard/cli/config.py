@@ -85,6 +85,7 @@ def _measures(settings: Settings) -> tuple[Measures, bool]:
 
 
 def _show_checked(loaded: Loaded, planned: Plan, *, measured: bool) -> None:
+    from backupguard.cli import doctor_web
     from backupguard.settings.rules import references_to_secrets
 
     settings = loaded.settings
@@ -99,6 +100,7 @@ def _show_checked(loaded: Loaded, planned: Plan, *, measured: bool) -> None:
         unseen = sum(1 for _, reference in references if reference.credential is not None)
         if unseen:
             common.say("cli.config.credentials-unseen", count=unseen)
+    doctor_web.say(settings)
     if not measured:
         common.say("cli.config.plan.no-store")
     if not common.options().quiet:

@@ -20,6 +20,7 @@ from backupguard.cli.doctor_instances import instances
 from backupguard.cli.doctor_needs import Result, missing, program, tools
 from backupguard.cli.doctor_needs import repositories as repositories_found
 from backupguard.cli.doctor_repositories import repositories
+from backupguard.cli.doctor_web import certificate
 from backupguard.errors import (
     EXIT_DONE,
     EXIT_NOT_PROVED,
@@ -117,6 +118,7 @@ def _looked_at() -> Iterator[Result]:
         yield _state(settings)
         yield _disk(settings)
         yield _clear_text(settings)
+        yield from certificate(settings)
         yield from helper(settings)
         yield from repositories_found(settings)
 
