@@ -15,7 +15,9 @@ from typing import Any
 
 from backupguard.contracts import Engine, EngineSettings
 from backupguard.plugins import engines
+from tests.counts import FULL
 from tests.integration.restore_tests import physical
+from tests.integration.restore_tests.mariabackup import backup
 from tests.integration.survival.places import REPOSITORY, Place, Restic, Source
 from tests.programs import program
 from tests.sabotage.corpus.files import tree
@@ -36,6 +38,7 @@ class Subject:
     engine: str
     make: Maker
     settings: Mapping[str, Any] = field(default_factory=dict)
+    heavy: bool = False  # tried with BACKUPGUARD_FULL=1 and by script/kills, not in every run
 
     def toml(self, place: Path) -> str:
         """Return the settings as lines of a table."""
@@ -97,6 +100,18 @@ def _mariadb_dump(sources: Sources, into: Path) -> Path:
     return sources.mariadb_dump(into)
 
 
+def _mariadb_copy(sources: Sources, into: Path) -> Path:
+    return backup(sources.mariadb, into / "full")
+
+
+def _gbak(sources: Sources, into: Path) -> Path:
+    return sources.firebird_backup(into)
+
+
+def _domain(sources: Sources, into: Path) -> Path:
+    return Path(shutil.copy(sources.samba, into))
+
+
 def _tree(_sources: Sources, into: Path) -> Path:
     return tree(into / "ged")
 
@@ -116,11 +131,16 @@ ENGINES = (
     Subject(engine="postgresql", make=_pg_dump, settings=_MEMORY),
     Subject(engine="postgresql-physical", make=_base_backup, settings=_MEMORY),
     Subject(engine="mariadb", make=_mariadb_dump, settings=_MEMORY),
+    Subject(engine="mariadb-physical", make=_mariadb_copy, settings=_MEMORY, heavy=True),
+    Subject(engine="firebird", make=_gbak),
+    Subject(engine="samba-ad", make=_domain, heavy=True),
     Subject(engine="sqlite", make=_sqlite),
     Subject(engine="openldap", make=_ldif),
     Subject(engine="files", make=_tree),
     Subject(engine="command", make=_site_program, settings={"program": "{place}/site/look"}),
 )
+#: The engines that are tried in this run.
+NAMES = [subject.engine for subject in ENGINES if FULL or not subject.heavy]
 BY_NAME: Mapping[str, Subject] = {subject.engine: subject for subject in ENGINES}
 
 

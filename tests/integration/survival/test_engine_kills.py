@@ -6,10 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.integration.survival.engines import ENGINES, Backups
+from tests.integration.survival.engines import NAMES, Backups
 from tests.integration.survival.killing import VICTIMS, Siege, siege
 
-NAMES = [subject.engine for subject in ENGINES]
 #: Each engine with a victim of its own, so that each victim has its turn.
 SAMPLE = [(engine, VICTIMS[n % len(VICTIMS)]) for n, engine in enumerate(NAMES)]
 

@@ -20,10 +20,9 @@ from backupguard.errors import EXIT_NOT_PROVED, Busy
 from backupguard.model import Phase, RunState, Status, Verdict, application_subject
 from tests.integration.daemon.living import PROGRAM, wait_for
 from tests.integration.restore_tests.harness import Trials
-from tests.integration.survival.engines import BY_NAME, ENGINES, Backups, EnginesPlace
+from tests.integration.survival.engines import BY_NAME, NAMES, Backups, EnginesPlace
 from tests.sabotage.corpus.sources import AT
 
-NAMES = [subject.engine for subject in ENGINES]
 #: Seconds that every phase may take here; stopping a server that does not obey takes more.
 LIMIT_S, GRACE_S = 2, 40
 
