@@ -241,6 +241,41 @@ def _itself(say: Say) -> list[Json]:
     ]
 
 
+def _exceptions(say: Say) -> Json:
+    ends = say("first one ends", "fin de la première")
+    return stat(
+        say("Exceptions", "Dérogations"),
+        say(
+            "Non-compliances that somebody signed for, or asked to; and when the first one ends.",
+            "Non-conformités acceptées par quelqu’un, ou en attente ; et la fin de la première.",
+        ),
+        [
+            Query(
+                expr=f"sum by (state) (backupguard_waivers{{{SITE}}})",
+                name="{{state}}",
+                instant=True,
+            ),
+            Query(
+                expr=f"1000 * (min(backupguard_waivers_next_end_timestamp_seconds{{{SITE}}} > 0) "
+                "or vector(0))",
+                name=ends,
+                instant=True,
+            ),
+        ],
+        size=(24, 3),
+        defaults={"unit": "short", "decimals": 0, "thresholds": plain()},
+        overrides=[
+            override("in_force", ("displayName", say("◇ in force", "◇ en vigueur"))),
+            override("waiting", ("displayName", say("… second person", "… deuxième personne"))),
+            override(
+                ends,
+                ("unit", "dateTimeFromNow"),
+                ("mappings", mapped((0, say("none", "aucune"), GREY))),
+            ),
+        ],
+    )
+
+
 def _probes(say: Say) -> Json:
     by = "site, probe, subject"
     seen, last, expected = (
@@ -349,6 +384,7 @@ def build(say: Say) -> Json:
                 overrides=columns,
                 repeat="site",
             ),
+            _exceptions(say),
             *_itself(say),
             _history(say),
             _probes(say),

@@ -60,6 +60,25 @@ def _attackers(say: Say) -> Json:
     )
 
 
+def _reached(say: Say) -> Json:
+    return matrix(
+        say("What production can reach: $site", "Ce que la production atteint : $site"),
+        say(
+            "By store that must not answer, and by vantage point in production. Empty where no "
+            "target is declared.",
+            "Par stockage qui ne doit pas répondre, et par point d’observation en production. Vide si "
+            "aucune cible n’est déclarée.",
+        ),
+        f"min by (site, target, vantage) (backupguard_isolation_verdict{{{SITE}}})",
+        row="target",
+        row_name=say("target", "cible"),
+        column="vantage",
+        size=(24, 6),
+        words=verdicts(say),
+        repeat="site",
+    )
+
+
 def _locks(say: Say) -> list[Json]:
     until = say("locked until", "verrouillé jusqu’au")
     metric = "backupguard_immutability_locked_until_timestamp_seconds"
@@ -192,6 +211,6 @@ def build(say: Say) -> Json:
             "What would be left after an attack.",
             "Ce qui resterait après une attaque.",
         ),
-        [_attackers(say), judged, *_locks(say), *_offline(say)],
+        [_attackers(say), judged, _reached(say), *_locks(say), *_offline(say)],
         period="now-30d",
     )

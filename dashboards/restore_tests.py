@@ -199,6 +199,38 @@ def _against_targets(say: Say) -> list[Json]:
     ]
 
 
+def _clean(say: Say) -> Json:
+    """Return how far back a clean point lies, and whether damage was found after it."""
+    clean = say("newest clean point", "dernier point sain")
+    bad = say("oldest damaged point", "plus ancien point abîmé")
+    named = [
+        ("1000 * " + _best("restore_test_clean_point_timestamp_seconds"), clean),
+        ("1000 * " + _best("restore_test_first_bad_point_timestamp_seconds"), bad),
+    ]
+    return table(
+        say("Back to which point", "Jusqu’à quel point revenir"),
+        say(
+            "The newest point whose restored content was found clean; the oldest damaged one that no "
+            "clean one follows.",
+            "Le dernier point dont le contenu restauré a été trouvé sain ; le plus ancien point abîmé "
+            "qu’aucun point sain ne suit.",
+        ),
+        [Query(expr=expr, name=name, table=True) for expr, name in named],
+        size=(24, 8),
+        columns=[("application", "application"), ("site", "site")],
+        overrides=[
+            override("application", links_of(to_application(say, "${__value.raw}"))),
+            ago(say, clean),
+            override(
+                bad,
+                ("unit", "dateTimeFromNow"),
+                ("mappings", mapped((0, say("✓ none", "✓ aucun"), GREEN))),
+            ),
+        ],
+        sort=clean,
+    )
+
+
 def applications(**changed: object) -> Json:
     """Return the variable of applications."""
     return variable(
@@ -219,7 +251,7 @@ def build(say: Say) -> Json:
             "Duration, forecast and loss against targets, over time.",
             "Durée, prévision et perte face aux objectifs, dans le temps.",
         ),
-        [outcomes(say, CHOSEN, (24, 4)), _proofs(say), *_against_targets(say)],
+        [outcomes(say, CHOSEN, (24, 4)), _proofs(say), _clean(say), *_against_targets(say)],
         variables=[applications(allValue=".*")],
         period="now-90d",
     )

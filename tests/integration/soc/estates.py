@@ -63,6 +63,14 @@ recovery.steps = [{ name = "serveur", duration = "1h" }]
 repository = "nas"
 select.pattern = "labo-%Y%m%d.dump"
 every = "24h"
+[isolation.targets.vault]
+hosts = ["192.0.2.1"]
+ports = [22]
+repositories = ["nas"]
+[isolation.vantages.ward]
+zone = "soins"
+witness = "127.0.0.1:9"
+key.file = "ward.key"
 [daemon.cadences]
 inventory = { C1 = "15m", C2 = "1h", C3 = "1h" }
 """
@@ -89,7 +97,7 @@ class Estate(Hospital):
         (directory / "state").chmod(0o700)
         file = directory / "backupguard.toml"
         file.write_text(configuration.replace("HERE", str(directory)), encoding="utf-8")
-        made = cls(load(file, environ={}), now)
+        made = cls(load(file, environ={}, check_secrets=False), now)
         made._count = made.store.head()[0]  # keys of facts are not used twice
         return made
 
@@ -133,8 +141,10 @@ class Estate(Hospital):
             {"phase": name, "verdict": "passed", "duration_ms": minutes * 60_000, "code": None}
             for name in ("fetch", "load")
         ]
+        newest = self.now - 2 * HOUR
         usual = {
-            "point_at": to_us(self.now - 2 * HOUR),
+            "point": f"{application}.nightly/{newest:%Y%m%d%H}",
+            "point_at": to_us(newest),
             "freshness_heuristic_at": to_us(self.now - 3 * HOUR),
             "phases": phases,
             "duration_ms": 2 * minutes * 60_000,
@@ -174,6 +184,19 @@ class Estate(Hospital):
                 "cost_micro_eur": None, "verdict": "passed", "code": None,
             },
         )  # fmt: skip
+
+    def looked(self, outcome: str) -> None:
+        """A host on a ward tried to reach the NAS."""
+        row = {
+            "target": "vault", "name": "192.0.2.1", "address": "192.0.2.1", "family": "ipv4",
+            "port": 22, "outcome": outcome, "announced": False,
+        }  # fmt: skip
+        seen = {
+            "vantage": "ward", "zone": "soins", "witness": True, "families": ["ipv4"],
+            "code": None, "rows": [row],
+            "began_at": to_us(self.now), "ended_at": to_us(self.now),
+        }  # fmt: skip
+        self.record("isolation.seen", "vantage/ward", seen)
 
     def medium(self, *, attached: bool) -> None:
         """The disk was looked for."""
@@ -263,6 +286,7 @@ def well(directory: Path, now: datetime) -> None:
     estate.tried("passed")
     estate.locked(now + 30 * DAY)
     estate.self_tested(noticed=True)
+    estate.looked("refused")
     estate.record(
         "evidence.anchored", "site", {"place": "log", "seq": 1, "hash": "0" * 64, "receipt": None}
     )
@@ -288,6 +312,9 @@ BREAKS: dict[str, Break] = {
     "a restore test fails": lambda estate: estate.restored(
         "dpi", verdict="failed", code="corrupt", level=0, data_loss_ms=None
     ),
+    "restored data are encrypted": lambda estate: estate.restored(
+        "dpi", verdict="failed", code="random_text", level=1, data_loss_ms=None
+    ),
     "a restore takes ten times as long": lambda estate: estate.restored("dpi", minutes=200),
     "restored data are old": lambda estate: estate.restored(
         "dpi", data_loss_ms=90_000_000, freshness_heuristic_at=to_us(estate.now - 9 * DAY)
@@ -304,6 +331,7 @@ BREAKS: dict[str, Break] = {
     "backups fail": lambda estate: estate.ran("complete", "failed", "failed"),
     "a repository is out of reach": lambda estate: estate.inspect("nas", "unreachable"),
     "canaries are deleted": lambda estate: estate.tried("failed"),
+    "production reaches it": lambda estate: estate.looked("open"),
     "locks are gone": lambda estate: estate.locked(None),
     "the disk has locks that end": lambda estate: estate.locked(estate.now - DAY, "usb"),
     "the disk stays plugged in": lambda estate: estate.medium(attached=True),

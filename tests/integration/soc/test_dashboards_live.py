@@ -18,10 +18,12 @@ from typing import Any, ClassVar
 
 import pytest
 import structlog
+import yaml
 
 import backupguard
 from backupguard.evidence.records import parse_body
 from backupguard.model import Observation
+from backupguard.resources import shipped
 from backupguard.store import open_store
 from dashboards.__main__ import built
 from dashboards.showing import controls
@@ -176,6 +178,7 @@ PROVED_BY: dict[tuple[str, str], tuple[str, ...]] = {
     ("estate", "What is wrong now"): (FAILS, CANARIES, BROKEN),
     ("estate", "Applications × controls: $site"): (FAILS, JOBS, WAIVED),
     ("estate", "Everything else × controls: $site"): (CANARIES, MISSED, BROKEN),
+    ("estate", "Exceptions"): (WAIVED,),
     ("estate", "Last judged"): (STOPS,),
     ("estate", "Evidence"): (BROKEN,),
     ("estate", "Last anchor"): ("an anchor is set",),
@@ -186,6 +189,7 @@ PROVED_BY: dict[tuple[str, str], tuple[str, ...]] = {
     ("estate", "What was looked at"): (AWAY, PROMISES),
     ("restore-tests", "Tests in this period"): (FAILS, SLOW),
     ("restore-tests", "What was proved"): (FAILS, SLOW, SHRUNK, PROMISES),
+    ("restore-tests", "Back to which point"): (SLOW, "restored data are encrypted"),
     ("restore-tests", "Forecast of a whole recovery against the RTO"): (SLOW, PROMISES),
     ("restore-tests", "Forecast as a share of the RTO"): (SLOW, PROMISES),
     ("restore-tests", "Duration of restore tests"): (SLOW,),
@@ -193,6 +197,7 @@ PROVED_BY: dict[tuple[str, str], tuple[str, ...]] = {
     ("restore-tests", "Loss measured in restored data against the RPO"): (OLD, PROMISES),
     ("protection", "What an attacker can destroy: $site"): (CANARIES,),
     ("protection", "Controls of protection: $site"): (CANARIES, LOCKS),
+    ("protection", "What production can reach: $site"): ("production reaches it",),
     ("protection", "Locks of the newest points"): (LOCKS,),
     ("protection", "Lock that is left"): (LOCKS,),
     ("protection", "Newest copy proved offline: $site"): (PLUGGED,),
@@ -294,6 +299,29 @@ def test_every_series_carries_its_site(seen: Seen) -> None:
     assert seen.asked.query('count by (__name__) ({site="", __name__=~"backupguard.+"})') == []
     without = {labels["alertname"] for labels, _ in seen.asked.query('ALERTS{site=""}')}
     assert without == set()
+
+
+def test_the_same_is_seen_by_federation(seen: Seen, tmp_path: Path) -> None:
+    """As the shipped example federates: sites keep their labels, and their alerts are shown."""
+    example = yaml.safe_load(shipped("prometheus/ght.example.yml").read_text(encoding="utf-8"))
+    (job,) = [one for one in example["scrape_configs"] if one["job_name"] == "backupguard-sites"]
+    job["static_configs"] = [{"targets": [seen.asked.url.removeprefix("http://")]}]
+    site = SITES["a restore test fails"]
+    chosen = interpolated('{site=~"$site"}', site)
+    with prometheus(tmp_path / "group", [job], rules=example["rule_files"]) as group:
+        metric = "backupguard:site_control:status"
+        group.until(f'count({metric}{{control="RST-01"}})', bool)
+        group.judged()
+        for query in (
+            f"backupguard_control_status{chosen}",
+            f"{metric}{chosen}",
+            f"backupguard:site:compliant:ratio{chosen}",
+            f"backupguard:site:seen_timestamp_seconds{chosen}",
+        ):
+            here, there = group.query(query), seen.asked.query(query, seen.after)
+            assert here, query
+            assert sorted(map(str, here)) == sorted(map(str, there)), query
+        assert group.query('ALERTS{alertname=~"BackupGuardRestoreTest.+"}')
 
 
 def test_a_site_that_is_silent_is_remembered(seen: Seen) -> None:

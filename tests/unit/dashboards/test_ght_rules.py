@@ -33,6 +33,11 @@ def test_promtool_accepts_the_rules() -> None:
     assert checked.returncode == 0, checked.stderr
 
 
+def test_promtool_accepts_the_example() -> None:
+    checked = promtool("check", "config", "ght.example.yml")
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
 def test_the_cases_hold() -> None:
     tested = promtool("test", "rules", CASES.name)
     assert tested.returncode == 0, tested.stdout + tested.stderr
