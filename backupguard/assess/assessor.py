@@ -70,6 +70,18 @@ class Assessor:
         self._seq = 0
         self._fresh: dict[_Key, Finding] = {}
         self._overridden: frozenset[int] = frozenset()
+        self._references = {
+            control: tuple(
+                {
+                    "reference": one.id,
+                    "identifier": row.identifier,
+                    "text": row.text,
+                    "confidence": row.confidence.value,
+                }
+                for one, row in catalogue.references(control)
+            )
+            for control in catalogue.entries
+        }
 
     def assess(self, now: datetime, *, full: bool = True) -> Assessment:
         """Judge, record what changed, write `status.json`, and return everything.
@@ -269,6 +281,8 @@ class Assessor:
             attestations=self._history.attestations.standing(now),
             waivers=self._waivers(views, found, now),
             overrides=self._history.overrides.told(self._latest(now), self._catalogue),
+            catalogue_name=self._catalogue.name.model_dump(),
+            references=self._references,
             forecast=views.forecast,
         )
 

@@ -278,6 +278,10 @@ class Assessment:
     attestations: tuple[AttestationPicture, ...] = ()
     waivers: tuple[WaiverPicture, ...] = ()
     overrides: tuple[OverridePicture, ...] = ()
+    #: What the catalogue is called, by language; and by control the clauses it is aligned on:
+    #: `reference`, `identifier` (None: not known), `text`, `confidence`.
+    catalogue_name: Mapping[str, str] = field(default_factory=dict)
+    references: Mapping[str, tuple[Mapping[str, str | None], ...]] = field(default_factory=dict)
     forecast: Forecast | None = None
 
     def finding(self, control: str, subject: Subject) -> Finding | None:

@@ -67,6 +67,10 @@ def status_json(assessment: Assessment, settings: Settings) -> dict[str, Json]:
         "attestations": [asdict(one) for one in assessment.attestations],
         "waivers": [asdict(one) for one in assessment.waivers],
         "overrides": [asdict(one) for one in assessment.overrides],
+        "aligned": {
+            "name": dict(assessment.catalogue_name),
+            "controls": {name: list(rows) for name, rows in assessment.references.items()},
+        },
     }
 
 

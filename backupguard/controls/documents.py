@@ -52,6 +52,8 @@ class Document:
         except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             found = re.search(r"at line (\d+), column (\d+)", str(error))
             line, column = (int(found[1]), int(found[2])) if found else (None, None)
+            if str(error).endswith("(at end of document)"):
+                line = max(1, len(content.splitlines()))
             raise ConfigurationError([self._problem(line, "", str(error), column)]) from error
 
     def shaped(self, shape: type[_Shape]) -> _Shape:

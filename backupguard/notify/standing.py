@@ -106,6 +106,8 @@ def as_json(document: Json, findings: Findings, words: Words) -> dict[str, Json]
         "exit_code": exit_code(findings),
         "counts": counts(findings),
         "waivers": list(document.get("waivers", ())),
+        "overrides": list(document.get("overrides", ())),
+        "aligned": dict(document.get("aligned", {})),
         "attestations": list(document.get("attestations", ())),
         "findings": [finding_json(document, finding, words) for finding in findings],
     }

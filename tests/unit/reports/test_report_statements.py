@@ -126,3 +126,39 @@ def test_what_was_over_before_the_month_is_left_to_its_own_report() -> None:
     records = Records()
     waive(records, "RST-01", -40, 5, wait=False)
     assert report(records).waivers == ()
+
+
+def test_changed_thresholds_are_printed_and_the_periods_follow_them() -> None:
+    records = Records()
+    data = {
+        "control": "RST-01",
+        "threshold": "period",
+        "value": 60 * 86_400,
+        "given": "60d",
+        "reason": "serveur <de> test en migration",
+        "person": "claire",
+        "until_at": to_us(at(20) + timedelta(days=40)),
+        "loosens": True,
+        "needs_confirmation": True,
+    }
+    seq = records.add("override.asked", "site", data, at(5), author=CLAIRE, origin=Origin.ATTESTED)
+    waiting = report(records)
+    assert [row.state for row in waiting.overrides] == ["waiting"]
+    confirmed = {"override": seq, "person": "marc"}
+    records.add("override.confirmed", "site", confirmed, at(6), author=MARC, origin=Origin.ATTESTED)
+    held = report(records)
+    assert [(row.state, row.confirmed_by) for row in held.overrides] == [("in_force", "marc")]
+    html = render_html(held, Words("fr"))
+    assert "serveur &lt;de&gt; test en migration" in html
+    assert "moins exigeant que le catalogue" in html
+
+
+def test_the_annex_says_what_each_control_is_aligned_on() -> None:
+    made = report(Records())
+    assert len(made.alignment.controls) == 20
+    html = render_html(made, Words("fr"))
+    assert "CaRE D4 (plan 2023) / domaine 2 (appel à financement 2025)" in html
+    assert "Aligné sur" in html
+    assert "R22" in html
+    assert "cité par un tiers, non vérifié" in html
+    assert "Lignes non vérifiées" in html
