@@ -66,7 +66,10 @@ def wait_after(attempts: int) -> timedelta:
 
 
 class Courier:
-    """Takes the events of one channel from the store to `send`, in order, until each has arrived."""
+    """Takes the events of one channel from the store to `send`, in order, until each has arrived.
+
+    Without `wanted`, the channel is not configured, and an idle daemon asks the store for nothing.
+    """
 
     def __init__(
         self,
@@ -74,8 +77,10 @@ class Courier:
         channel: str,
         send: Callable[[Sequence[Event]], None],
         clock: Callable[[], datetime],
+        wanted: Callable[[], bool] = lambda: True,
     ) -> None:
         self.channel = channel
+        self._wanted = wanted
         self._store = store
         self._send = send
         self._clock = clock
@@ -105,11 +110,7 @@ class Courier:
         told = 0
         while batch := self._store.waiting(self.channel, BATCH):
             seqs = [one.fact.seq for one in batch]
-            events = [
-                event
-                for one in batch
-                for event in derive(one.fact, one.before, self._store.store_id)
-            ]
+            events = [event for one in batch for event in self._events(one)]
             try:
                 if events:
                     self._send(events)
@@ -127,6 +128,14 @@ class Courier:
                 self._failing = None
         return told
 
+    def _events(self, one: Waiting) -> tuple[Event, ...]:
+        """Return what is told of a fact; nothing where a bug of ours is in the way of all others."""
+        try:
+            return derive(one.fact, one.before, self._store.store_id)
+        except Exception:  # logged with the fact's number: the fact itself is in the evidence
+            log.exception("notify.untold", channel=self.channel, seq=one.fact.seq)
+            return ()
+
     def _failed(self, batch: Sequence[Waiting], code: str) -> None:
         first = batch[0]
         until = self._clock() + wait_after(first.attempts + 1)
@@ -136,13 +145,17 @@ class Courier:
             log.warning("notify.failed", channel=self.channel, code=code, waiting=owed.count)
         self._failing = code
 
+    def _look(self) -> None:
+        head = self._store.head()[0]
+        if head != self._seen or self._owing:
+            self.deliver()
+            self._seen, self._owing = head, self._failing is not None
+
     def _loop(self) -> None:
         while not self._ended:
             try:
-                head = self._store.head()[0]
-                if head != self._seen or self._owing:
-                    self.deliver()
-                    self._seen, self._owing = head, self._failing is not None
+                if self._wanted():
+                    self._look()
             except BackupGuardError as error:
                 log.warning("notify.store", channel=self.channel, code=error.code)
             try:
@@ -191,8 +204,8 @@ def to_syslog(settings: Callable[[], Settings]) -> Callable[[Sequence[Event]], N
 def couriers(
     store: Outbox, settings: Callable[[], Settings], clock: Callable[[], datetime]
 ) -> tuple[Courier, ...]:
-    """Return the couriers of this daemon; one whose channel is not configured finds nothing to do."""
+    """Return the couriers of this daemon; one whose channel is not configured has nothing to do."""
     return (
         Courier(store, JOURNAL, to_journal(settings), clock),
-        Courier(store, SYSLOG, to_syslog(settings), clock),
+        Courier(store, SYSLOG, to_syslog(settings), clock, lambda: SYSLOG in settings().channels),
     )

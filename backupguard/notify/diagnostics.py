@@ -46,6 +46,7 @@ DIAGNOSTICS: Mapping[str, str] = {
     "notify.failed": "a channel could not be told; events wait for it",
     "notify.recovered": "a channel can be told again",
     "notify.store": "the line of a channel could not be read",
+    "notify.untold": "what to tell of a record ended in an error nobody foresaw; it is skipped",
     "pause.ended": "the pause is over",
     "pause.started": "a pause began",
     "postgresql.messages": "what PostgreSQL said in a sandbox, by code of its messages",

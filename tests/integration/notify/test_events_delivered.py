@@ -15,6 +15,7 @@ import pytest
 from backupguard.daemon.couriers import Courier, couriers, wait_after
 from backupguard.errors import Unreachable
 from backupguard.model import SYSLOG, Observation
+from backupguard.notify import derive
 from backupguard.settings import load
 from backupguard.store import open_store
 from backupguard.store.sql import SqlStore
@@ -177,6 +178,24 @@ def test_what_goes_wrong_in_one_event_stops_nobody(desk: Desk) -> None:
     desk.clock.time += timedelta(minutes=6)
     courier.deliver()
     assert len(calls) == 2
+
+
+def test_a_fact_that_nothing_can_be_told_of_does_not_hold_up_the_others(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from backupguard.daemon import couriers as module
+
+    def derived(fact: Any, before: Any, store: str) -> Any:
+        if fact.observation.key == "test/2":
+            raise ZeroDivisionError
+        return derive(fact, before, store)
+
+    monkeypatch.setattr(module, "derive", derived)
+    got: list[Any] = []
+    desk.happen(3)
+    Courier(desk.store, SYSLOG, got.extend, desk.clock).deliver()
+    assert [event.values["step_ms"] for event in got if event.code == "clock.stepped"] == [1, 3]
+    assert desk.store.line(SYSLOG).count == 0
 
 
 def test_twice_rather_than_never(desk: Desk) -> None:
