@@ -22,6 +22,7 @@ from dashboards.showing import (
     plain,
     statuses,
     steps,
+    to_page,
 )
 
 CHOSEN = 'site=~"$site",application=~"$application"'
@@ -317,7 +318,7 @@ def build(say: Say) -> Json:
         words=mapped(*statuses(say)),
         overrides=control_columns(say),
     )
-    return dashboard(
+    made = dashboard(
         say,
         "application",
         say("BackupGuard: one application", "BackupGuard : une application"),
@@ -333,3 +334,9 @@ def build(say: Say) -> Json:
         variables=[applications(multi=False, includeAll=False, current={})],
         period="now-30d",
     )
+    page = to_page(say, "${application}")
+    status = made["links"][-1]
+    made["links"].append(
+        status | {"title": page["title"], "url": page["url"], "tooltip": page["title"]}
+    )
+    return made

@@ -20,7 +20,7 @@ from dashboards.showing import (
     plain,
     statuses,
     steps,
-    to_application,
+    to_both,
     to_runbook,
     worst,
 )
@@ -362,7 +362,7 @@ def build(say: Say) -> Json:
                 size=(24, 10),
                 words=words,
                 overrides=columns,
-                row_links=[to_application(say, "${__value.raw}")],
+                row_links=to_both(say),
                 repeat="site",
             ),
             matrix(

@@ -16,7 +16,7 @@ from dashboards.showing import (
     mapped,
     override,
     statuses,
-    to_application,
+    to_both,
 )
 
 SITE = 'site=~"$site"'
@@ -133,7 +133,7 @@ def _offline(say: Say) -> list[Json]:
             size=(12, 9),
             words=mapped((0, say("✗ none", "✗ aucune"), RED)),
             unit="dateTimeFromNow",
-            row_links=[to_application(say, "${__value.raw}")],
+            row_links=to_both(say),
             repeat="site",
         ),
         lines(

@@ -20,7 +20,7 @@ from dashboards.showing import (
     override,
     statuses,
     steps,
-    to_application,
+    to_both,
 )
 
 CHOSEN = 'site=~"$site",application=~"$application"'
@@ -102,7 +102,10 @@ def _proofs(say: Say) -> Json:
         size=(24, 10),
         columns=[("application", "application"), ("site", "site")],
         overrides=[
-            override("application", links_of(to_application(say, "${__value.raw}"))),
+            override(
+                "application",
+                links_of(*to_both(say)),
+            ),
             *(
                 override(control, ("mappings", words), ("custom.cellOptions", dict(COLOURED_CELL)))
                 for control in status
@@ -219,7 +222,10 @@ def _clean(say: Say) -> Json:
         size=(24, 8),
         columns=[("application", "application"), ("site", "site")],
         overrides=[
-            override("application", links_of(to_application(say, "${__value.raw}"))),
+            override(
+                "application",
+                links_of(*to_both(say)),
+            ),
             ago(say, clean),
             override(
                 bad,

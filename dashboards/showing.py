@@ -136,6 +136,17 @@ def to_application(say: Say, application: str) -> Json:
     )
 
 
+def to_page(say: Say, application: str) -> Json:
+    """Return the link to an application's page, which the daemon serves."""
+    title = say("Its page in BackupGuard", "Sa page dans BackupGuard")
+    return link(title, f"{DAEMON}/applications/{application}", new_tab=True)
+
+
+def to_both(say: Say) -> list[Json]:
+    """Return the links of a cell that holds an application's id."""
+    return [to_application(say, "${__value.raw}"), to_page(say, "${__value.raw}")]
+
+
 def to_runbook(say: Say, alert: str) -> Json:
     """Return the link to an alert's runbook, which the daemon serves."""
     return link(say("What to do", "Que faire"), f"{DAEMON}/runbooks/{alert}", new_tab=True)

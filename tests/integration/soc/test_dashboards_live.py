@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import ast
 import re
-import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 import structlog
@@ -27,6 +25,7 @@ from backupguard.resources import shipped
 from backupguard.store import open_store
 from dashboards.__main__ import built
 from dashboards.showing import controls
+from tests.integration.soc.asking import PANELS, RULES, Sites, interpolated, serving
 from tests.integration.soc.estates import BREAKS, broken, now, well
 from tests.prometheus import Prometheus, prometheus
 
@@ -35,27 +34,6 @@ SITES = {name: f"CH de l'Estuaire ({number})" for number, name in enumerate(BREA
 WELL = "CH de Belle-Rive"
 
 Shown = dict[frozenset[tuple[str, str]], float]
-
-
-@dataclass
-class Sites:
-    """What each target serves now, by its path; a path that has nothing answers 503."""
-
-    served: dict[str, bytes] = field(default_factory=dict)
-
-
-class _Handler(BaseHTTPRequestHandler):
-    sites: ClassVar[Sites]
-
-    def do_GET(self) -> None:
-        text = self.sites.served.get(self.path)
-        self.send_response(200 if text else 503)
-        self.send_header("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
-        self.end_headers()
-        self.wfile.write(text or b"")
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
 
 
 @dataclass
@@ -79,41 +57,20 @@ class Seen:
         return dict.fromkeys(shown, 0) if "ALERTS" in expression else shown
 
 
-def interpolated(expression: str, site: str) -> str:
-    """Return a query as Grafana sends it (its Prometheus source, `interpolateQueryExpr`).
-
-    Double quotes are not escaped there, unless prometheusSpecialCharsInLabelValues is switched on.
-    """
-    escaped = re.sub(r"[$^*{}\[\]'+?.()|]", r"\\\\\g<0>", site.replace("\\", "\\\\\\\\"))
-    values = {"site": escaped, "application": "dpi", "control": ".*", "__range": "1h"}
-    return re.sub(r"\$(site|application|control|__range)\b", lambda m: values[m[1]], expression)
-
-
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
     place = tmp_path_factory.mktemp("sites")
     at = now()
     well(place / "base", at)
-    sites = Sites()
-    handler = type("Handler", (_Handler,), {"sites": sites})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    targets = [
-        {
-            "targets": [f"127.0.0.1:{server.server_port}"],
-            "labels": {"__metrics_path__": f"/{number}", "instance": f"site-{number}:9789"},
-        }
-        for number in range(len(BREAKS) + 1)
-    ]
-    scrapes = [{"job_name": "backupguard", "static_configs": targets}]
-    rules = ("backupguard.rules.yml", "backupguard-ght.rules.yml")
+    count = len(BREAKS) + 1
     try:
-        with prometheus(place / "prometheus", scrapes, rules=rules) as asked:
+        with (
+            serving() as sites,
+            prometheus(place / "prometheus", sites.scrapes(count), rules=RULES) as asked,
+        ):
             yield _watch(asked, sites, place, at)
     finally:
-        server.shutdown()
-        server.server_close()
         structlog.reset_defaults()
 
 
@@ -121,15 +78,15 @@ def _watch(asked: Prometheus, sites: Sites, place: Path, at: Any) -> Seen:
     names = [WELL, *SITES.values()]
     estate = broken(place / "base", place / "well", "nothing", at)
     for number, name in enumerate(names):
-        sites.served[f"/{number}"] = estate.rendered(name)
+        sites.served[number] = estate.rendered(name)
     before = _settled(asked, len(names), int(at.timestamp()))
     later = at + timedelta(seconds=30)
     estate.pass_time(seconds=30)
-    texts = {"/0": estate.rendered(WELL)}
+    texts = {0: estate.rendered(WELL)}
     estate.store.close()
     for number, (name, site) in enumerate(SITES.items(), start=1):
         harmed = broken(place / "base", place / str(number), name, later)
-        texts[f"/{number}"] = harmed.rendered(site)
+        texts[number] = harmed.rendered(site)
         harmed.store.close()
     sites.served.update(texts)
     after = _settled(asked, len(names), int(later.timestamp()))
@@ -142,13 +99,6 @@ def _settled(asked: Prometheus, sites: int, judged: int) -> float:
     asked.until(f"count({metric} >= {judged})", lambda found: found == [({}, sites)])
     return asked.judged()
 
-
-PANELS = {
-    (name.removeprefix("en/").removesuffix(".json"), panel["title"]): panel
-    for name, dashboard in built().items()
-    if name.startswith("en/")
-    for panel in dashboard["panels"]
-}
 
 FAILS, SLOW, OLD, PART = (
     "a restore test fails",
@@ -327,7 +277,7 @@ def test_the_same_is_seen_by_federation(seen: Seen, tmp_path: Path) -> None:
 def test_a_site_that_is_silent_is_remembered(seen: Seen) -> None:
     number = 1 + list(SITES).index("nothing")
     here = f'{{instance="site-{number}:9789"}}'
-    del seen.sites.served[f"/{number}"]
+    del seen.sites.served[number]
     seen.asked.until(f"backupguard_last_cycle_timestamp_seconds{here}", lambda found: not found)
     seen.asked.judged()
     chosen = interpolated('{site=~"$site"}', SITES["nothing"])
