@@ -21,6 +21,7 @@ PAGES = sorted(
 SHORTENED = {
     "AAAA…": "AAAAC3NzaC1lZDI1NTE5AAAAIEp9Wkz0sVbQwL1tq8b5k2n4Yf7uXo3rT6mJcHdGaE2S",
     'sha256 = "…"': f'sha256 = "{"0" * 64}"',
+    "/etc/backupguard/controls": str(ROOT / "config" / "controls"),
     "9a:41:…": ":".join(["9a"] * 32),
     'luks-uuid = "…"': 'luks-uuid = "9c1f4b2e-6a0d-4c57-8f0e-2b7d5a31c645"',
 }
