@@ -1,6 +1,6 @@
 # What gbak, gfix and nbackup say, as tokens of a closed alphabet: a line of it may quote a value.
 /No space left|File too large|Disk quota/ { said["no_disk"]++; next }
-/unable to allocate memory|out of memory|Cannot allocate memory|virtual memory exhausted/ { said["no_memory"]++; next }
+/cannot start .* thread|can't start .* thread|unable to allocate memory|out of memory|Cannot allocate memory|virtual memory exhausted/ { said["no_memory"]++; next }
 /Expected backup version|unsupported on-disk structure|incompatible with the current version|ODS versions/ { said["version"]++; next }
 /(CHARACTER SET|COLLATION|character set|collation|plugin|Plugin|module) .*(is not|not installed|not defined|not found|failed to load)/ { said["not_installed"]++; next }
 /Backup incomplete|File size is less than expected/ { said["truncated"]++; next }

@@ -33,6 +33,8 @@ _KINDS = {
     "user": "(&(objectClass=user)(!(objectClass=computer)))",
 }
 _FEATURES = {"encryptedSecrets", "lmdbLevelOne", "sortedLinks"}
+#: Less memory than this left, and an error of the library may be ours.
+_HEADROOM = 32 << 20
 _FULL = (27, 28, 122)  # EFBIG, ENOSPC, EDQUOT
 
 
@@ -164,7 +166,7 @@ def look(request: dict[str, Any]) -> dict[str, Any]:
         told = counted(ldb, database, request)
         told["errors"] = checked(ldb, database)
     except (ldb.LdbError, KeyError, IndexError, RuntimeError) as error:
-        ours = lacking(str(error))
+        ours = MemoryError() if short_of_memory() else lacking(str(error))
         if ours is not None:
             raise ours from error
         # A domain that its own library does not read, from files that are all there.
@@ -173,6 +175,15 @@ def look(request: dict[str, Any]) -> dict[str, Any]:
     told["domain"] = ".".join(part.partition("=")[2] for part in domain.lower().split(","))
     told["keys"] = sum(not (place / name).is_file() for name in _KEYS)
     return told
+
+
+def short_of_memory() -> bool:
+    """Tell whether there was little left for the library, whose errors do not say so."""
+    try:
+        bytearray(_HEADROOM)
+    except MemoryError:
+        return True
+    return False
 
 
 def lacking(said: str) -> Exception | None:
@@ -194,6 +205,8 @@ def missing_parts(ldb: Any, place: Path) -> None:
         features = plain.search(base="@SAMBA_DSDB", scope=ldb.SCOPE_BASE, attrs=["*"])
         parts = [str(value) for value in found[0]["partition"]]
     except (ldb.LdbError, KeyError, IndexError) as error:
+        if short_of_memory():
+            raise MemoryError from error
         raise Defect("corrupt") from error
     for part in parts:
         name = part.partition(":")[2]
