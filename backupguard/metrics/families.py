@@ -246,6 +246,11 @@ _GAUGES: tuple[tuple[str, str, tuple[str, ...], str, str], ...] = (
         "Accepted exceptions that stand (in_force) or wait for their second person (waiting).",
     ),
     (
+        "Controls", "control_overrides", ("state",), "overrides",
+        ("Thresholds that people changed: those that hold (in_force) or wait for their second person "
+        "(waiting)."),
+    ),
+    (
         "Controls", "waivers_next_end_timestamp_seconds", (), "timestamp",
         "When the first of the accepted exceptions in force ends, 0 for none.",
     ),

@@ -41,8 +41,12 @@ def about(page: Page, assessment: Assessment) -> None:
         "control_last_non_compliant_timestamp_seconds",
         ((key, judged_at if is_open(one) else _last(one)) for key, one in found),
     )
-    counted = Counter(one.state for one in assessment.waivers)
-    page.add("waivers", (((s.value,), str(counted[s])) for s in sorted(STANDING_WAIVERS)))
+    for name, accepted in (
+        ("waivers", [one.state for one in assessment.waivers]),
+        ("control_overrides", [one.state for one in assessment.overrides]),
+    ):
+        counted = Counter(accepted)
+        page.add(name, (((s.value,), str(counted[s])) for s in sorted(STANDING_WAIVERS)))
     ends = (one.until_at for one in assessment.waivers if one.state is WaiverState.IN_FORCE)
     page.one("waivers_next_end_timestamp_seconds", timestamp(min(ends, default=None)))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from backupguard.assess import Assessment
+from backupguard.assess.picture import OverridePicture, WaiverPicture, WaiverState
 from backupguard.metrics import living, reference, render
 from backupguard.metrics.families import FAMILIES, LIVE, RESERVED, SITE, Family
 from backupguard.model import Observation, to_us
@@ -314,10 +316,39 @@ def test_the_newest_clean_point_and_the_first_bad_one(whole: Hospital) -> None:
 def test_canaries_copies_overdue_and_waivers(whole: Hospital) -> None:
     before = whole.assess()
     assert value(before, "restore_test_copies_overdue", application="dpi") == 0
-    assert value(before, "waivers", state="in_force") == 0
+    for name in ("waivers", "control_overrides"):
+        assert value(before, name, state="in_force") == 0
+        assert value(before, name, state="waiting") == 0
     assert value(before, "waivers_next_end_timestamp_seconds") == 0
     whole.tested(canary_at=to_us(START))
     whole.pass_time(days=200)
     after = whole.assess()
     assert value(after, "restore_test_copies_overdue", application="dpi") > 0
     assert value(after, "restore_test_canary_timestamp_seconds") == START.timestamp()
+
+
+def test_accepted_exceptions_are_counted_by_what_became_of_them(whole: Hospital) -> None:
+    def waiver(days: int, state: WaiverState) -> WaiverPicture:
+        return WaiverPicture(
+            seq=days, control="JOB-01", subject="site", reason="travaux", owner="dsi", person=None,
+            author=None, asked_at=0, until_at=to_us(START + timedelta(days=days)), state=state,
+            needs_second=False,
+        )  # fmt: skip
+
+    override = OverridePicture(
+        seq=1, control="JOB-01", threshold="interval", given="2d", subject="site", reason="x",
+        person=None, author=None, asked_at=0, until_at=1, loosens=True, state=WaiverState.WAITING,
+    )  # fmt: skip
+    found = replace(
+        whole.assess(),
+        waivers=(
+            waiver(9, WaiverState.IN_FORCE),
+            waiver(5, WaiverState.IN_FORCE),
+            waiver(1, WaiverState.WAITING),
+        ),
+        overrides=(override,),
+    )
+    assert value(found, "waivers", state="in_force") == 2
+    assert value(found, "waivers", state="waiting") == 1
+    assert value(found, "waivers_next_end_timestamp_seconds") == START.timestamp() + 5 * 86_400
+    assert value(found, "control_overrides", state="waiting") == 1
