@@ -114,7 +114,11 @@ class Tree:
             return
         files, size = self._total(path)
         large = size * _PARTS_OF_A_TEST > self._part.max_bytes
-        if not large or directory.names is None or (not directory.below and len(directory.names) < 2):
+        if (
+            not large
+            or directory.names is None
+            or (not directory.below and len(directory.names) < 2)
+        ):
             if files:
                 yield self._share((path,), path, root, files, size)
             return

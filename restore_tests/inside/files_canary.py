@@ -1,4 +1,4 @@
-"""Looks for canary files in a restored tree, inside the sandbox: prints "missing", "altered", or a time.
+"""Looks for canary files in a restored tree, inside the sandbox: "missing", "altered", or a time.
 
 Started as `python3 -I -S -c TEXT ROOT FILE BEGINNING`; prints one JSON list of two texts. No link is
 followed. A canary file is "TIME TOKEN" and a line's end, to the byte.
@@ -12,6 +12,7 @@ import os
 import re
 import sys
 from datetime import datetime
+from pathlib import Path
 
 _LINE = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ) ([0-9a-f]{64})\n\Z")
 _LONGEST = 4096
@@ -23,13 +24,14 @@ def main(root: str, name: str, beginning: str) -> None:
     said = ["missing", ""]
     for directory, _, names in os.walk(root):  # follows no link
         if name in names:
-            said = worse(said, look(os.path.join(directory, name), beginning))
-    if not os.path.isdir(root) and os.path.basename(root) == name:
-        said = look(root, beginning)
+            said = worse(said, look(Path(directory) / name, beginning))
+    top = Path(root)
+    if not top.is_dir() and top.name == name:
+        said = look(top, beginning)
     print(json.dumps(said))
 
 
-def look(path: str, beginning: str) -> list[str]:
+def look(path: Path, beginning: str) -> list[str]:
     """Return when a canary file was written; every byte of it is known from that."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -43,7 +45,7 @@ def look(path: str, beginning: str) -> list[str]:
     if match[2] != hashlib.sha256(f"{beginning}{match[1]}".encode()).hexdigest():
         return ["altered", ""]
     try:
-        moment = datetime.fromisoformat(match[1][:-1] + "+00:00")
+        moment = datetime.fromisoformat(match[1])
     except ValueError:
         return ["altered", ""]
     return ["found", str(int(moment.timestamp()) * 1_000_000)]
