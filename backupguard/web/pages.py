@@ -163,13 +163,18 @@ def applications(published: Published, words: Words) -> list[Line]:
 
 def _findings(published: Published, words: Words, findings: Sequence[Finding]) -> dict[str, object]:
     """Return what both pages show of findings."""
-    to_do = [one for one in findings if one.status in _TO_DO]
-    rest = [one for one in findings if one.status not in _TO_DO]
+    to_do, unknown, rest = [], [], []
+    for one in findings:
+        if is_open(one) or one.status is Status.WARNING:
+            to_do.append(one)
+        else:
+            (unknown if one.status is Status.NOT_MEASURABLE else rest).append(one)
     return {
         "site": published.site,
         "judged": words.text("web.judged-at", at=words.time(published.judged_at)),
         "counts": counts(findings, words),
         "to_do": rows(published, words, to_do),
+        "unknown": rows(published, words, unknown),
         "rest": rows(published, words, rest),
     }
 
