@@ -33,12 +33,13 @@ class HttpSettings(SettingsModel):
     """The port of metrics, pages and health.
 
     `web_config` is a file in the format of Prometheus' own tools: TLS and who may read. Beyond this
-    host, either that or a `proxy` is needed.
+    host, either that or a `proxy` is needed. Links of alerts lead to `runbook_base`/ALERT.
     """
 
     listen: str = "127.0.0.1:9789"
     web_config: Path | None = None
     proxy: Proxy | None = None
+    runbook_base: str | None = None  # left out: the daemon that an alert is about
 
 
 def is_loopback(listen: str) -> bool:
