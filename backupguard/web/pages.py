@@ -163,7 +163,9 @@ def applications(published: Published, words: Words) -> list[Line]:
 
 def _findings(published: Published, words: Words, findings: Sequence[Finding]) -> dict[str, object]:
     """Return what both pages show of findings."""
-    to_do, unknown, rest = [], [], []
+    to_do: list[Finding] = []
+    unknown: list[Finding] = []
+    rest: list[Finding] = []
     for one in findings:
         if is_open(one) or one.status is Status.WARNING:
             to_do.append(one)
