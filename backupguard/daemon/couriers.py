@@ -19,10 +19,10 @@ import structlog
 
 from backupguard.daemon.log import event_line
 from backupguard.errors import BackupGuardError
-from backupguard.language import Words
 from backupguard.model import JOURNAL, SYSLOG
 from backupguard.notify import Event, derive, syslog
 from backupguard.notify.ecs import Sender, line
+from backupguard.notify.telling import PlainWords
 
 if TYPE_CHECKING:
     from backupguard.settings import Settings
@@ -173,7 +173,7 @@ def sender(settings: Settings, language: str | None = None) -> Sender:
     from backupguard.model import application_subject
 
     named = {application_subject(id_): one.name for id_, one in settings.applications.items()}
-    words = Words(language or settings.site.language, settings.site.timezone)
+    words = PlainWords(language or settings.site.language, settings.site.timezone)
     return Sender(site=settings.site.name, host=socket.gethostname(), words=words, names=named)
 
 

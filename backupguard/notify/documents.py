@@ -9,13 +9,14 @@ import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from backupguard.language import Words, catalogue
+from backupguard.language import catalogue
 from backupguard.model import Json
 from backupguard.notify import samples
 from backupguard.notify.catalogue import EVENTS, EventType
 from backupguard.notify.diagnostics import DIAGNOSTICS, LIBRARIES
 from backupguard.notify.ecs import DATASET, NAMES, SEVERITIES, Sender, line
 from backupguard.notify.syslog import frames, message
+from backupguard.notify.telling import PlainWords
 from backupguard.settings.soc import FACILITIES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 _SENDER = Sender(
     site=samples.SITE_NAME,
     host=samples.HOST,
-    words=Words("en", "Europe/Paris"),
+    words=PlainWords("en", "Europe/Paris"),
     version="0.1.0",
     names=samples.names(),
 )

@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from string import Formatter
 from typing import Any
@@ -19,7 +20,7 @@ from backupguard.evidence.records import canonical, fact_of, sha256
 from backupguard.language import LANGUAGES, Words, catalogue
 from backupguard.notify import EVENTS, Event, Level, derive, samples
 from backupguard.notify.derive import KINDS
-from backupguard.notify.telling import sentence
+from backupguard.notify.telling import PlainWords, sentence
 
 SPECIMENS = Path(__file__).parents[1] / "evidence" / "specimens"
 
@@ -127,6 +128,20 @@ def test_no_fact_that_was_ever_written_is_stumbled_over(path: Path) -> None:
     for event in derive(fact, None, "S"):
         assert set(event.values) <= set(event.type.fields)
         assert sentence(event, Words("fr"))
+
+
+def test_times_and_figures_are_plain() -> None:
+    words = PlainWords("fr", "Europe/Paris")
+    at = datetime(2026, 7, 14, 9, 30, tzinfo=UTC)
+    assert (words.time(at), words.time(None)) == ("2026-07-14T11:30+02:00", "—")
+    assert (words.day(at.date()), words.day(None)) == ("2026-07-14", "—")
+    assert (words.number(12345), words.number(1.5, 1), words.number(2.0, 1)) == (
+        "12345",
+        "1.5",
+        "2",
+    )
+    assert words.duration(3_600_000) == "1 h"
+    assert words.size(1_400_000_000) == "1.4 Go"
 
 
 def test_what_was_pruned_tells_nothing() -> None:
