@@ -9,6 +9,7 @@ from dashboards.showing import (
     GREEN,
     GREY,
     ORANGE,
+    PURPLE,
     RED,
     Json,
     Say,
@@ -87,10 +88,7 @@ def firing(say: Say, selector: str, size: tuple[int, int]) -> Json:
 
 def _counts(say: Say) -> Json:
     named = [
-        Query(
-            expr=f"count({STATUS} == {value}) or vector(0)",
-            name=words,
-        )
+        Query(expr=f"count({STATUS} == {value}) or vector(0)", name=words)
         for value, words, _ in statuses(say)
     ]
     return stat(
@@ -156,12 +154,19 @@ def _itself(say: Say) -> list[Json]:
         )
 
     def word(title: str, description: str, metric: str, yes: str, no: str) -> Json:
+        known = f"min by (site) ({metric}{{{SITE}}})"
+        unknown = f"0 * max by (site) (backupguard_build_info{{{SITE}}}) - 1"
+        words = mapped(
+            (1, f"✓ {yes}", GREEN),
+            (0, f"✗ {no}", RED),
+            (-1, say("? not yet looked at", "? pas encore regardé"), PURPLE),
+        )
         return stat(
             title,
             description,
-            [Query(expr=f"min by (site) ({metric}{{{SITE}}})", name="{{site}}", instant=True)],
+            [Query(expr=f"{known} or {unknown}", name="{{site}}", instant=True)],
             size=(4, 4),
-            defaults={"mappings": mapped((1, f"✓ {yes}", GREEN), (0, f"✗ {no}", RED))},
+            defaults={"mappings": words},
         )
 
     return [

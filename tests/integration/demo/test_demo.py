@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,8 @@ from backupguard import settings
 from backupguard.demo import story, summary
 from backupguard.language import Words, catalogue
 from backupguard.model import Message
+from tests.integration.soc.asking import PANELS, RULES, interpolated, serving
+from tests.prometheus import prometheus
 
 BACKUPGUARD = Path(sys.executable).parent / "backupguard"
 
@@ -70,11 +73,33 @@ def test_the_demonstration_proves_and_one_byte_turns_it(
     assert all(message.id in catalogue("fr") for message in said), Words("fr")
     configuration = told.layout.configuration
     assert settings.load(configuration, environ={}).sha256 == told.settings.sha256
+    _check_panels(tmp_path)
     _check_attacks(told)
     _check_disk(told, configuration)
     _check_inventory(configuration)
     _check_uncovered(told, configuration)
     _check_one_byte(told, configuration)
+
+
+def _check_panels(place: Path) -> None:
+    """Every query of every dashboard shows something of the demonstration's metrics."""
+    metrics = (place / "demo" / "metrics.prom").read_bytes()
+    found = re.search(rb'backupguard_build_info\{site="([^"]+)"', metrics)
+    assert found is not None
+    site = found[1].decode()
+    with (
+        serving({0: metrics}) as sites,
+        prometheus(place / "prometheus", sites.scrapes(1), rules=RULES) as asked,
+    ):
+        asked.until("backupguard_build_info", bool)
+        asked.judged()
+        silent = [
+            (where, target["expr"])
+            for where, panel in PANELS.items()
+            for target in panel["targets"]
+            if not asked.query(interpolated(target["expr"], site, ".*"))
+        ]
+    assert silent == []
 
 
 def _check_attacks(told: story.Told) -> None:

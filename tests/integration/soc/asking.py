@@ -72,11 +72,11 @@ def serving(served: Mapping[int, bytes] | None = None) -> Iterator[Sites]:
         server.server_close()
 
 
-def interpolated(expression: str, site: str) -> str:
+def interpolated(expression: str, site: str, application: str = "dpi") -> str:
     """Return a query as Grafana sends it (its Prometheus source, `interpolateQueryExpr`).
 
     Double quotes are not escaped there, unless prometheusSpecialCharsInLabelValues is switched on.
     """
     escaped = re.sub(r"[$^*{}\[\]'+?.()|]", r"\\\\\g<0>", site.replace("\\", "\\\\\\\\"))
-    values = {"site": escaped, "application": "dpi", "control": ".*", "__range": "1h"}
+    values = {"site": escaped, "application": application, "control": ".*", "__range": "1h"}
     return re.sub(r"\$(site|application|control|__range)\b", lambda m: values[m[1]], expression)
