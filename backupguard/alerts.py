@@ -151,6 +151,8 @@ Alerts of a site with the same name make one notification. Some hold others back
 - BackupGuardEvidenceBroken, BackupGuardAnchorStale: BackupGuardEvidenceGap.
 
 An alert that is held back is seen in Alertmanager as inhibited. One that was sent before stays sent.
+After a restart of Alertmanager one that was held back can be told, once, before Prometheus has repeated
+the one that holds it back (a minute at most); what was told already is not told again.
 
 A page ends on compliant, not applicable or waived only. A gap in the scrapes of less than twenty
 minutes ends no alert; a longer one is BackupGuardSilent.
