@@ -11,9 +11,7 @@ may have passed that was not seen to its end, and the next test of the same back
 from __future__ import annotations
 
 import argparse
-import os
 import random
-import re
 import shutil
 import signal
 import subprocess
@@ -32,12 +30,18 @@ from backupguard.model import Phase, Run, RunState, Verdict, application_subject
 from tests.integration.daemon.living import wait_for
 from tests.integration.survival.engines import BY_NAME, ENGINES, Backups, EnginesPlace, sockets_of
 from tests.integration.survival.places import PASSWORD
+from tests.integration.survival.victims import (
+    LOGGER,
+    hit,
+    in_sandbox,
+    locked,
+    name_of,
+    runner_of,
+)
 from tests.sabotage.corpus.sources import opened
 
 PHASES = [phase.value for phase in Phase]
 VICTIMS = ("runner", "daemon", "server", "fetch", "init")
-#: It tells what was said while a dump was loaded; after that nobody asks it.
-LOGGER = "logger"
 #: What a run may be closed with once something of it was killed.
 _INTERRUPTED = frozenset({"daemon_died", "by_stop"})
 _SHORT, _LONG = 15.0, 90.0
@@ -106,8 +110,8 @@ class Siege:
             return None
         # whatever has ended by now may have been seen; what ends later may not pass
         before = self._phases(run_id)
-        name = _name(found[0])
-        if not _hit(found[0]):  # it had just ended by itself
+        name = name_of(found[0])
+        if not hit(found[0]):  # it had just ended by itself
             self.place.ended(run_id)
             return None
         after = self._phases(run_id)
@@ -115,7 +119,7 @@ class Siege:
             assert self.daemon is not None
             self.daemon.wait()
             wait_for(lambda: not self.place.alive(run_id), _SHORT)
-            wait_for(lambda: not _runner(run_id), _LONG)
+            wait_for(lambda: not runner_of(run_id), _LONG)
             self.start()
         wait_for(lambda: self._closed(run_id), _LONG)
         run = self.place.store.run(run_id)
@@ -142,7 +146,7 @@ class Siege:
             assert self.daemon is not None
             return [self.daemon.pid]
         look: Mapping[str, Callable[[], list[int]]] = {
-            "runner": lambda: _runner(run),
+            "runner": lambda: runner_of(run),
             "fetch": lambda: self.place.alive(run, "restic-0.18"),
             "server": lambda: self._programs(run),
             "init": lambda: self.place.alive(run, "bwrap"),
@@ -157,7 +161,7 @@ class Siege:
         """Return the processes of one of the programs at work inside the sandbox."""
         named: dict[str, list[int]] = {}
         for pid in self.place.alive(run):
-            if (name := _name(pid)) not in ("bwrap", "gone") and _in_sandbox(pid):
+            if (name := name_of(pid)) not in ("bwrap", "gone") and in_sandbox(pid):
                 named.setdefault(name, []).append(pid)
         return named[self.chance.choice(sorted(named))] if named else []
 
@@ -199,14 +203,14 @@ class Siege:
         with suppress(AssertionError):
             wait_for(lambda: self.place.nothing_left(run), _SHORT)
         if alive := self.place.alive(run):
-            yield f"processes {[_name(pid) for pid in alive]}"
+            yield f"processes {[name_of(pid) for pid in alive]}"
         if run in Path("/proc/self/mountinfo").read_text(encoding="utf-8"):
             yield "a mount"
         if (self.place.state / "runs" / run).exists():
             yield "the run's directory"
         if any(run in socket for socket in sockets_of(self.place.state)):
             yield "a socket"
-        if held := [path for path in _locked() if run in path]:
+        if held := [path for path in locked() if run in path]:
             yield f"locks {held}"
         if names := [path.name for path in self.temporary.iterdir()]:
             yield f"temporary files {names}"
@@ -216,73 +220,6 @@ class Siege:
     def proved(self) -> bool:
         """Tell whether store and evidence still hold together."""
         return self.place.proved()
-
-
-def _hit(pid: int) -> bool:
-    """Kill a process; tell whether there was one that had not ended, and could not end, by itself.
-
-    It is stopped first: one that is about to end is none that was killed.
-    """
-    with suppress(OSError):
-        os.kill(pid, signal.SIGSTOP)
-        for _ in range(500):
-            state = _state(pid)
-            if state in "tT":
-                os.kill(pid, signal.SIGKILL)
-                return True
-            if state in "ZX":
-                return False
-            time.sleep(0.002)
-        os.kill(pid, signal.SIGKILL)  # waits for the kernel: it cannot end by itself either
-        return True
-    return False
-
-
-def _state(pid: int) -> str:
-    """Return the letter of a process's state; raises OSError when it is gone."""
-    text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
-    return text.rpartition(")")[2].split()[0]
-
-
-def _name(pid: int) -> str:
-    """Return a process's program; of PostgreSQL's the one that only writes the log has its own name."""
-    with suppress(OSError):
-        name = Path(f"/proc/{pid}/comm").read_text(encoding="utf-8").strip()
-        writes = Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"postgres: logger")
-        return LOGGER if writes else name
-    return "gone"
-
-
-def _in_sandbox(pid: int) -> bool:
-    """Tell whether a process is in a sandbox, and not in the jail of a backup tool."""
-    with suppress(OSError):
-        return b" /in " in Path(f"/proc/{pid}/mountinfo").read_bytes()
-    return False
-
-
-def _runner(run: str) -> list[int]:
-    """Return the process that performs a run."""
-    wanted = f"backupguard.daemon.runner\0{run}\0".encode()
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with suppress(OSError):
-                if wanted in (entry / "cmdline").read_bytes():
-                    found.append(int(entry.name))
-    return found
-
-
-def _locked() -> Iterator[str]:
-    """Yield the files of this user on which some process holds a lock."""
-    for line in Path("/proc/locks").read_text(encoding="ascii").splitlines():
-        found = re.search(r" (\d+) [0-9a-f]+:[0-9a-f]+:(\d+) ", line)
-        if not found:
-            continue
-        with suppress(OSError):
-            for link in Path(f"/proc/{found[1]}/fd").iterdir():
-                with suppress(OSError):
-                    if link.stat().st_ino == int(found[2]):
-                        yield os.readlink(link)  # noqa: PTH115 - it may be deleted
 
 
 @contextmanager
