@@ -227,6 +227,8 @@ class Quarter:
     breaker: Breaker = lambda point: point
     lose: Callable[[list[RecoveryPoint]], list[RecoveryPoint]] = lambda points: points
     down: Mapping[str, tuple[datetime, datetime]] = field(default_factory=dict)
+    #: What ordinary life does to a run of any job: another point, or none.
+    disturb: Callable[[Job, RecoveryPoint], RecoveryPoint | None] = lambda _, point: point
 
     def __post_init__(self) -> None:
         self.root.mkdir(parents=True, exist_ok=True)
@@ -263,9 +265,8 @@ class Quarter:
             stand = self.standing.get(job.id, [])
             breaks = job.id == self.broken and self.broken_from is not None
             for begins in job.starts(since - DAY, until):
-                made: RecoveryPoint | None = job.run(begins)
-                assert made is not None
-                if breaks and begins >= (self.broken_from or until):
+                made = self.disturb(job, job.run(begins))
+                if made is not None and breaks and begins >= (self.broken_from or until):
                     made = self.breaker(made)
                 ended = made and (made.ended_at or made.at)
                 if made is not None and ended is not None and since < ended <= until:
@@ -315,6 +316,7 @@ class Quarter:
             standing=dict(self.standing),
             known_until=self.known_until,
             down=self.down,
+            disturb=self.disturb,
         )
 
     def close(self) -> None:
