@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,6 @@ import pytest
 from backupguard import runs
 from backupguard.cli import acting, common
 from backupguard.errors import Cancelled
-from backupguard.model import Verdict
 from backupguard.settings import load
 
 
@@ -35,9 +35,8 @@ def test_what_a_signal_kept_from_beginning_did_not_pass(
     file = tmp_path / "backupguard.toml"
     file.write_text(f'[site]\nname = "Essai"\n[store]\ndirectory = "{tmp_path / "state"}"\n')
 
-    def perform(run, _settings, _store, cancel, _tasks, **_more):  # type: ignore[no-untyped-def]
-        cancel.set("by_operator")  # a Ctrl-C that comes when the first has all but ended
-        return Verdict.PASSED
+    def perform(*_whatever, **_more):  # type: ignore[no-untyped-def]
+        signal.raise_signal(signal.SIGINT)  # a Ctrl-C when the first has all but ended
 
     monkeypatch.setattr(runs, "perform", perform)
     common.set_options(common.Options(quiet=True))
