@@ -54,6 +54,7 @@ _NAMED = "samba-backup-"
 #: A small hospital's domain counts; below so many entries of a kind nothing is concluded.
 _SMALL = 20
 _ERRORS = "directory-error"
+_MORE_ERRORS = "corrupt"
 _ROOT = "domain-"
 #: Programs that ended over the bytes they read: SIGABRT, SIGBUS, SIGSEGV.
 _CRASHED = frozenset({134, 135, 139})
@@ -207,8 +208,9 @@ def _consistency(trial: Trial, seen: Survey) -> CheckResult:
     verdict, code = Verdict.PASSED, shape.OK
     if errors:
         proved = known is not None and known.accepted and errors > before
-        verdict = Verdict.FAILED if proved else Verdict.PASSED
-        code = "corrupt" if proved else shape.WARNING + "directory_errors"
+        code = shape.WARNING + "directory_errors"
+        if proved:
+            verdict, code = Verdict.FAILED, _MORE_ERRORS
     return CheckResult(
         name="engine-consistency", level=2, verdict=verdict, code=code,
         numbers={"lines": errors, "before": before},

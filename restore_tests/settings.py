@@ -318,7 +318,12 @@ class SqliteSettings(DatabaseSettings):
 
 
 class FirebirdSettings(DatabaseSettings):
-    """How an application's Firebird copies are tested."""
+    """How an application's Firebird copies are tested.
+
+    It has no key of its own: tables that name no engine are read as those that do.
+    """
+
+    read_unnamed: ClassVar[bool] = False
 
 
 class OpenldapSettings(EngineSettings):

@@ -89,7 +89,9 @@ COMMANDS = (
     ),
     Command("controls", f"{_CLI}.controls:controls", "The catalogue, its sources and its maps."),
     Command("media", f"{_CLI}.media:app", "Where each offline medium is; who took it where."),
-    Command("alerts", f"{_CLI}.alerts:app", "The alert rules for Prometheus, as this site wants them."),
+    Command(
+        "alerts", f"{_CLI}.alerts:app", "The alert rules for Prometheus, as this site wants them."
+    ),
     Command("demo", f"{_CLI}.demo:demo", "A small real hospital, and everything above run on it."),
     Command(
         "perform", f"{_CLI}.run:perform", "Perform one run (started by the daemon).", hidden=True

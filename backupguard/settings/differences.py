@@ -328,5 +328,8 @@ _RULES: tuple[tuple[str, Callable[[Any, Any], bool]], ...] = (
     ("plan/durable-writes", _quicker_writes),
     ("site/commissioning-until", _later),
     ("scratch/clear-text-accepted-by", _later),
-    ("catalogue/**", _changed_or_gone),  # compared by `controls.compare`; here: until it is put back
+    (
+        "catalogue/**",
+        _changed_or_gone,
+    ),  # compared by `controls.compare`; here: until it is put back
 )

@@ -26,7 +26,14 @@ from backupguard.store.engine import (
     translated,
 )
 from backupguard.store.keys import SigningKey, signing_key
-from backupguard.store.schema import SCHEMA, alembic_version, chain_head, facts, metadata
+from backupguard.store.schema import (
+    SCHEMA,
+    alembic_version,
+    chain_head,
+    facts,
+    for_postgresql,
+    metadata,
+)
 from backupguard.store.sql import SqlStore
 from backupguard.store.summaries import zone_of
 
@@ -186,6 +193,8 @@ def _version(connection: Connection) -> str | None:
 
 
 def _create(connection: Connection, now: datetime) -> None:
+    if connection.dialect.name == "postgresql":
+        for_postgresql()
     metadata.create_all(connection)
     store_id = str(ULID.from_datetime(now))
     connection.execute(insert(alembic_version).values(version_num=SCHEMA))

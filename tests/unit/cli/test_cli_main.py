@@ -29,8 +29,8 @@ HEAVY = (
 #: The commands the design lists for now, in its order.
 IN_HELP = [
     "run", "config", "doctor", "discover", "inventory", "probe", "vantage", "restore-test",
-    "prepare-instance", "baseline", "canary", "pause", "status", "why", "plan", "report", "report-run", "evidence", "attest",
-    "waive", "media", "demo",
+    "prepare-instance", "baseline", "canary", "pause", "status", "why", "plan", "report",
+    "report-run", "evidence", "attest", "waive", "override", "controls", "media", "alerts", "demo",
 ]  # fmt: skip
 
 
