@@ -3,7 +3,8 @@
 Both answer the same question of the same bucket on a SeaweedFS on loopback, which shares the machine:
 ours with all it does (settings, listing, which packs the snapshot needs by restic, every lock), without
 anything remembered; `lock_audit_serial` with a listing and one boto3 HEAD after another. Serial is
-measured on all objects as well. What ours takes a second time, when it need not ask again for locks
+measured on all objects as well. `BENCH_SERVER=ceph` asks the second server that the tests know, Ceph's
+gateway, instead. What ours takes a second time, when it need not ask again for locks
 that nobody can shorten, is printed apart and is not the goal. The repository is what `many_packs` says.
 """
 
@@ -15,9 +16,10 @@ import statistics
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-from harness import finish, timed
+from harness import CHECKOUT, finish, timed
 from many_packs import RESTIC, make
 from reference.lock_audit_serial import survives_until
 from s3_inventory import Peak
@@ -33,8 +35,21 @@ ROUNDS = int(os.environ.get("BENCH_ROUNDS", "3"))
 GOAL = 8.0
 MEMORY_GOAL_MIB = 50
 BUCKET = "hospital"
+#: Which server is asked, and by which of its identities.
+SERVER = os.environ.get("BENCH_SERVER", "seaweedfs")
+AUDITOR = {"seaweedfs": "auditor", "ceph": "admin"}[SERVER]
 #: Of the objects, those that are no packs of data: configuration, key, index, snapshot, pack of trees.
 OTHERS = 5
+
+
+def serving(directory: Path) -> AbstractContextManager[S3Server]:
+    """Return the server, to be started in a directory."""
+    if SERVER == "seaweedfs":
+        return running(directory)
+    sys.path.insert(0, str(CHECKOUT))
+    from tests.integration.repositories import ceph
+
+    return ceph.running(directory)
 
 
 def fill(server: S3Server, repository: Path) -> None:
@@ -62,7 +77,7 @@ class Audit:
     def __init__(self, directory: Path, server: S3Server) -> None:
         self.directory = directory
         keys = directory / "keys.ini"
-        keys.write_text(server.credentials("auditor"))
+        keys.write_text(server.credentials(AUDITOR))
         self.settings = ResticSettings(
             type="restic",
             url=f"s3:{server.endpoint}/{BUCKET}/dpi",
@@ -97,11 +112,11 @@ class Audit:
 def main() -> int:
     """Measure, and say whether the goals are reached."""
     resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096))
-    with tempfile.TemporaryDirectory(prefix="bg-") as name, running(Path(name) / "s3") as server:
+    with tempfile.TemporaryDirectory(prefix="bg-") as name, serving(Path(name) / "s3") as server:
         directory = Path(name)
         fill(server, make(directory, OBJECTS - OTHERS))
         audit = Audit(directory, server)
-        client = server.client("auditor")
+        client = server.client(AUDITOR)
 
         def serial() -> None:
             end, count = survives_until(client, BUCKET, "dpi/")
