@@ -64,8 +64,8 @@ def test_there_is_a_user_of_its_own_and_no_other(shell):
     )
     assert shell("ls /etc").stdout.split() == [
         name
-        for name in (b"alternatives", b"group", b"ld.so.cache", b"passwd")
-        if name != b"alternatives" or Path("/etc/alternatives").exists()
+        for name in (b"alternatives", b"firebird", b"group", b"ld.so.cache", b"passwd")
+        if name not in (b"alternatives", b"firebird") or Path("/etc", name.decode()).exists()
     ]
 
 
