@@ -42,6 +42,7 @@ from backupguard.model import (
 )
 from backupguard.processes import Cancellation
 from backupguard.store import open_store
+from tests.integration.daemon.living import quiet
 from tests.integration.repositories.borg_maker import make
 from tests.programs import program
 
@@ -59,6 +60,7 @@ directory = "{root}/state"
 listen = "127.0.0.1:{port}"
 [scratch]
 clear-text-accepted-by = "tests: invented data"
+{quiet}
 [repositories.far]
 off-site = true
 {repository}
@@ -82,7 +84,9 @@ class Site:
             self.port = asked.getsockname()[1]
         self.file = root / "backupguard.toml"
         self.file.write_text(
-            CONFIGURATION.format(root=root, port=self.port, repository=repository, selects=selects)
+            CONFIGURATION.format(
+                root=root, port=self.port, quiet=quiet(), repository=repository, selects=selects
+            )
         )
         self.settings = settings.load(self.file, environ={})
 

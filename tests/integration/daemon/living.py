@@ -12,6 +12,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import MappingProxyType
 from urllib.error import HTTPError
@@ -69,6 +70,16 @@ def free_port() -> int:
     with socket.socket() as asked:
         asked.bind(("127.0.0.1", 0))
         return int(asked.getsockname()[1])
+
+
+def quiet() -> str:
+    """Return the table with which no restore test starts by itself: in one minute, in three days.
+
+    A second test of an application is refused while one runs, so a test that asks for its own
+    must not meet the daemon's.
+    """
+    later = datetime.now(UTC) + timedelta(days=3)
+    return f'[daemon]\nwindows = ["{later:%a} 03:00-03:01"]\n'
 
 
 class Site:

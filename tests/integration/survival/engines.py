@@ -9,13 +9,13 @@ import shutil
 import stat
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from backupguard.contracts import Engine, EngineSettings
 from backupguard.plugins import engines
 from tests.counts import FULL
+from tests.integration.daemon.living import quiet
 from tests.integration.restore_tests import physical
 from tests.integration.restore_tests.mariabackup import backup
 from tests.integration.survival.places import REPOSITORY, Place, Restic, Source
@@ -201,8 +201,7 @@ class EnginesPlace(Place):
     def __init__(self, directory: Path, backups: Backups) -> None:
         self.backups = backups
         # by itself nothing starts but in one minute, days from now; what is asked for starts at once
-        later = datetime.now(UTC) + timedelta(days=3)
-        self.quiet = f'[daemon]\nwindows = ["{later:%a} 03:00-03:01"]\n'
+        self.quiet = quiet()
         source = Source(cluster=None, root=backups.root)  # type: ignore[arg-type]
         super().__init__(directory, source)
 

@@ -60,16 +60,18 @@ def document(*findings: dict[str, Any], age: timedelta = timedelta(0)) -> dict[s
     }
 
 
-BROKEN = document(
-    found("RST-01", "application/dpi", "non_compliant"),
-    found("JOB-01", "job/dpi.nightly", "warning"),
-    found("JOB-01", "job/labo.nightly", "compliant"),
-)
+def broken() -> dict[str, Any]:
+    """Judged when the test asks for it: a run of all tests outlasts the ten minutes it holds."""
+    return document(
+        found("RST-01", "application/dpi", "non_compliant"),
+        found("JOB-01", "job/dpi.nightly", "warning"),
+        found("JOB-01", "job/labo.nightly", "compliant"),
+    )
 
 
 @pytest.fixture
 def outputs(tmp_path: Path) -> Outputs:
-    return Outputs(reports=tmp_path, runbooks=None, published=published(document=BROKEN))
+    return Outputs(reports=tmp_path, runbooks=None, published=published(document=broken()))
 
 
 @pytest.fixture
