@@ -300,6 +300,19 @@ class Gap:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AnnexRow:
+    """A document of its own that goes with the report, which names it by what is in it.
+
+    `file` is its name beside the report, `title` in the report's language, `bytes` its size.
+    """
+
+    file: str
+    title: str
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EvidenceData:
     """What ties the report to the chain of records."""
 
@@ -355,3 +368,4 @@ class MonthlyReport:
     events: tuple[EventRow, ...]
     gaps: tuple[Gap, ...]
     evidence: EvidenceData
+    annexes: tuple[AnnexRow, ...] = ()
