@@ -263,6 +263,27 @@ class SqlStore(Store):
             statement = statement.where(facts.c.subject == subject)
         return map(fact_from_row, self._core.rows(statement, after))
 
+    def newest(
+        self,
+        kinds: Collection[str],
+        subject: Subject | None = None,
+        before: int | None = None,
+        limit: int = 50,
+    ) -> tuple[Fact, ...]:
+        """Return facts, newest first: those of one page, for a reader who turns back.
+
+        Those recorded before the number `before`, at most `limit` of them.
+        """
+        statement = select(facts).where(facts.c.kind.in_(list(kinds)))
+        if subject is not None:
+            statement = statement.where(facts.c.subject == subject)
+        if before is not None:
+            statement = statement.where(facts.c.seq < before)
+        with self._core.read() as connection:
+            found = connection.execute(statement.order_by(facts.c.seq.desc()).limit(limit))
+            rows = found.mappings().all()
+        return tuple(map(fact_from_row, rows))
+
     def fact(self, seq: int) -> Fact | None:
         """Return one fact."""
         with self._core.read() as connection:
