@@ -34,7 +34,9 @@ ANNOUNCED = frozenset(
         "pause.ended",
         "pause.started",
         "policy.changed",
+        "report.acknowledged",
         "report.issued",
+        "report.reminded",
         "repository.inspected",
         "repository.verified",
         "restore-test.result",
@@ -45,6 +47,9 @@ ANNOUNCED = frozenset(
         "waiver.ended",
     }
 )
+
+#: Kinds that are mailed.
+MAILED = frozenset({"notice.due", "report.mailed", "report.reminded"})
 
 #: Kinds that say how something stands: what they tell depends on how it stood before.
 COMPARED = frozenset(
@@ -60,5 +65,5 @@ def is_announced(observation: Observation) -> bool:
 def wants(channel: str, observation: Observation) -> bool:
     """Tell whether a notification for that channel belongs in line for this fact."""
     if channel == MAIL:
-        return observation.kind == "notice.due"
+        return observation.kind in MAILED
     return is_announced(observation)

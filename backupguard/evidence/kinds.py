@@ -787,6 +787,57 @@ class ReportIssued(TypedDict):
     bytes: int
 
 
+class ReportAcknowledged(TypedDict):
+    """A report came back signed. `provisional`: it was issued before its month was over.
+
+    `method` "signature": the signature over the whole file is right, by the key of `certificate`; who
+    that is, is the certificate's word, and its issuer was judged only where `issuer_checked`. "scan": a
+    picture and the declaration `text` of whoever brought it, not authenticated.
+    """
+
+    month: str
+    language: str
+    report: int  # the number of its `report.issued`
+    report_sha256: str
+    provisional: bool
+    sha256: str  # of the file that came back
+    bytes: int
+    file: str  # its name beside the reports
+    method: str
+    person: str | None  # of `[people]`, by the account that brought it
+    signer: str | None
+    certificate: str | None  # SHA-256, in hexadecimal
+    signed_at: int | None  # as the signer says
+    issuer_checked: bool
+    text: str | None
+
+
+class ReportFile(TypedDict):
+    """A file of a report."""
+
+    file: str  # its name
+    sha256: str
+    bytes: int
+
+
+class ReportMailed(TypedDict):
+    """A month's report is to be mailed: written before the mail is sent, once per month."""
+
+    month: str
+    language: str
+    directory: str
+    files: list[ReportFile]  # the PDF first
+    attached: bool  # False: too large, only told where it lies
+
+
+class ReportReminded(TypedDict):
+    """A month's report has not come back signed, and people are reminded of it."""
+
+    month: str
+    issued_at: int
+    time: int  # the first reminder is 1
+
+
 class PlanIssued(TypedDict):
     """The recovery plan was written to a directory, the configured one or another."""
 
@@ -901,6 +952,9 @@ KINDS: Mapping[str, Kind] = {
         Kind(name="override.ended", payload=OverrideEnded),
         Kind(name="notice.due", payload=NoticeDue),
         Kind(name="report.issued", payload=ReportIssued),
+        Kind(name="report.acknowledged", payload=ReportAcknowledged),
+        Kind(name="report.mailed", payload=ReportMailed),
+        Kind(name="report.reminded", payload=ReportReminded),
         Kind(name="plan.issued", payload=PlanIssued),
         Kind(name="plan.closed", payload=RunClosed),
         Kind(name="evidence.pruned", payload=EvidencePruned),

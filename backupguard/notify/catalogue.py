@@ -211,5 +211,13 @@ EVENTS: Mapping[str, EventType] = {
         _event("evidence.key-created", "file/creation", None, "fingerprint", level=_N),
         _alert("store.replaced", "database/change", _C, "failure", "file", "sha256"),
         _event("report.issued", "file/creation", "success", "month", "format", "sha256"),
+        _event(
+            "report.acknowledged",
+            "file/creation",
+            "success",
+            *("month", "method", "certificate", "sha256"),
+            level=_N,
+        ),
+        _alert("report.reminded", "file/info", _W, None, "month", "issued_at", "time"),
     )
 }

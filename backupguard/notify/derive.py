@@ -341,6 +341,11 @@ def _attested(_fact: Fact, data: _Data, _before: _Data | None) -> _Told:
     yield _One("attestation.made", {**values, "signed": data["signature"] is not None})
 
 
+def _acknowledged(_fact: Fact, data: _Data, _before: _Data | None) -> _Told:
+    values = {"month": data["month"], "method": data["method"], "sha256": data["sha256"]}
+    yield _One("report.acknowledged", {**values, "certificate": data["certificate"] or "—"})
+
+
 _BY_KIND: Mapping[str, Callable[[Fact, _Data, _Data | None], _Told]] = {
     "attestation.made": _attested,
     "attestation.withdrawn": _copied("attestation.withdrawn"),
@@ -365,7 +370,11 @@ _BY_KIND: Mapping[str, Callable[[Fact, _Data, _Data | None], _Told]] = {
     "pause.ended": _copied("pause.ended"),
     "pause.started": _copied("pause.started", until_at="until_at"),
     "policy.changed": _policy,
+    "report.acknowledged": _acknowledged,
     "report.issued": _copied("report.issued", month="month", format="format", sha256="sha256"),
+    "report.reminded": _copied(
+        "report.reminded", month="month", issued_at="issued_at", time="time"
+    ),
     "repository.inspected": _inspected,
     "repository.verified": _verified,
     "restore-test.result": _restore_test,
