@@ -778,13 +778,20 @@ class OverrideEnded(TypedDict):
 
 
 class ReportIssued(TypedDict):
-    """A monthly report was written."""
+    """A monthly report was written, or (`annex` is there) a document that goes with it.
+
+    `annex`: "controls", "applications", "minutes" (of the restore test whose record is `test`). No
+    report is known by an annex: whoever asks for a month's report leaves those out.
+    """
 
     month: str
     format: str
     language: str
     sha256: str
     bytes: int
+    file: NotRequired[str]
+    annex: NotRequired[str]
+    test: NotRequired[int]
 
 
 class ReportAcknowledged(TypedDict):
