@@ -281,7 +281,7 @@ class Views:
                 "interval_s": interval,
                 "grace_s": grace_s,
             },
-            latest={"repository.inspected": inspected} if inspected is not None else {},
+            latest=_known_as("repository.inspected", inspected) | self._accepted(application),
             summaries=(summary,) if summary is not None else (),
             first_seen=first_seen,
             known=self._known(
@@ -308,6 +308,13 @@ class Views:
                 points_encrypted=job_known.of_encryption(recent),
             ),
         )
+
+    def _accepted(self, application: str) -> dict[str, Fact]:
+        """Return who accepted the shape of an application's data, unless it was withdrawn since."""
+        found = self.latest.get(application_subject(application), {})
+        accepted, reset = found.get("baseline.accepted"), found.get("baseline.reset")
+        withdrawn = accepted is None or (reset is not None and reset.seq > accepted.seq)
+        return {} if withdrawn else _known_as("baseline.accepted", accepted)
 
     def _repository(self, subject: Subject, name: str) -> View:
         latest = dict(self.latest.get(subject, {}))

@@ -5,20 +5,26 @@ enough of them, and against their median absolute deviation. Sizes double and ha
 by so much, so deviations are those of their logarithms: what changes from one day to the next by a
 factor of three does so every week, and must not wake anybody. The newest full backup is judged beside
 the newest incremental one, which would hide it the day after. All arithmetic is on whole numbers.
+
+What strays and stays is told once: while it goes on it is held against what was before it, which it
+does not move, and after a stated time, or once somebody accepted it, its level is the usual one.
 """
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from backupguard.controls import facts
-from backupguard.model import Judgement, PointKind, Policy, Scope, Severity, Status, View
+from backupguard.model import Fact, Judgement, PointKind, Policy, Scope, Severity, Status, View
 
 #: Fewer backups than this are no baseline; fewer of a weekday than that, and all days count.
 ENOUGH, ENOUGH_OF_A_WEEKDAY = 7, 4
+#: Of those that came since, it is known whether they went on: so many of a weekday tell what was usual.
+BEFORE_OF_A_WEEKDAY = 2
 #: So many of the full backups that come once a week tell at least whether one is half as large.
 FEW = 4
 _ON_TOP = frozenset({PointKind.INCREMENTAL.value, PointKind.DIFFERENTIAL.value})
@@ -27,6 +33,11 @@ SEEN_BEFORE = 2
 _KIB, _MIB = 1024, 1024 * 1024
 #: Of a number, as a difference of `magnitude`.
 _FIVE_PERCENT = 70
+#: A new level is one after so many backups at least, however rare they are.
+LASTING = 3
+#: For how long a rise is told, where the catalogue says nothing, in seconds.
+SETTLES_S = 7 * 86_400
+_US = 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +85,7 @@ class BackupAnomaly:
 
     id: ClassVar[str] = "ANO-01"
     scope: ClassVar[Scope] = Scope.JOB
-    reads: ClassVar[frozenset[str]] = frozenset({"repository.inspected"})
+    reads: ClassVar[frozenset[str]] = frozenset({"repository.inspected", "baseline.accepted"})
 
     def judge(self, view: View, policy: Policy, now: datetime) -> Judgement:
         """Judge one job."""
@@ -103,17 +114,18 @@ def _least(of_kind: Mapping[object, object]) -> int:
 def _kind(samples: Sequence[Mapping[str, Any]], view: View, policy: Policy) -> Judgement:
     """Judge the newest of a job's backups of one kind against the others, newest first."""
     inspected = view.latest.get("repository.inspected")
-    newest, before = samples[0], samples[1:]
+    newest = samples[0]
     measured = [m for m in MEASURES if _value(newest, m.name) is not None]
     if not measured:
         return facts.never_set_up("reason.ANO-01.no_numbers", inspected)
-    found = [a for m in measured if (a := _stray(m, newest, before, policy)) is not None]
+    accepted = view.latest.get("baseline.accepted")
+    found = [a for m in measured if (a := _lasting(m, samples, accepted, policy)) is not None]
     if not found:
-        return facts.compliant("reason.ANO-01.usual", inspected)
-    return _told(found, policy, view, facts.number(newest.get("at")) or 0)
+        return facts.compliant("reason.ANO-01.usual", inspected, accepted)
+    return _finding(found, policy, view, facts.number(newest.get("at")) or 0)
 
 
-def _told(found: Sequence[Anomaly], policy: Policy, view: View, at: int) -> Judgement:
+def _finding(found: Sequence[Anomaly], policy: Policy, view: View, at: int) -> Judgement:
     """Return the finding for the first anomaly, with how many others there are."""
     first = next((one for one in found if one.measure.urgent), found[0])
     unit = "ms" if first.measure.name.endswith("_ms") else "count"
@@ -134,6 +146,11 @@ def _told(found: Sequence[Anomaly], policy: Policy, view: View, at: int) -> Judg
     return facts.judged(Status.WARNING, Severity.WARNING, reason, inspected, **values)
 
 
+def _told(sample: Mapping[str, Any], measure: Measure) -> int:
+    """Return a number of a backup that is known to have it."""
+    return cast("int", _value(sample, measure.name))
+
+
 def _value(sample: Mapping[str, Any], name: str) -> int | None:
     """Return a number of a backup; ratios are in thousandths, None where they say nothing."""
     if name == "new_permille":  # deduplication: how much of what was read is new
@@ -147,50 +164,151 @@ def _value(sample: Mapping[str, Any], name: str) -> int | None:
     return facts.number(sample.get(name))
 
 
-def _stray(
-    measure: Measure, newest: Mapping[str, Any], before: Sequence[Mapping[str, Any]], policy: Policy
+class _Baseline:
+    """What a number was in the backups that are taken as usual, oldest first."""
+
+    def __init__(self, told: Sequence[tuple[Any, int]] = ()) -> None:
+        self.told: list[tuple[Any, int]] = []
+        self._sorted: list[int] = []
+        self._days: dict[Any, list[int]] = {}
+        for weekday, value in told:
+            self._add(weekday, value)
+
+    def _add(self, weekday: Any, value: int) -> None:
+        self.told.append((weekday, value))
+        insort(self._sorted, value)
+        insort(self._days.setdefault(weekday, []), value)
+
+    def learn(self, measure: Measure, samples: Sequence[Mapping[str, Any]]) -> None:
+        """Take more backups as usual."""
+        for one in samples:
+            self._add(one.get("weekday"), _told(one, measure))
+
+    def usual(self, weekday: Any, enough: int = BEFORE_OF_A_WEEKDAY) -> tuple[int, int]:
+        """Return what is usual on a weekday, and on how many backups that rests."""
+        day = self._days.get(weekday, [])
+        values = day if len(day) >= enough else self._sorted
+        return _middle(values), len(values)
+
+    def away(self, measure: Measure, one: Mapping[str, Any]) -> int:
+        """Return how far a backup lies from the usual, as a difference of `magnitude`."""
+        return magnitude(_told(one, measure)) - magnitude(self.usual(one.get("weekday"))[0])
+
+    def moved(self, measure: Measure, run: Sequence[Mapping[str, Any]]) -> _Baseline:
+        """Return it at the level of a run: its weekdays and its spread stay what they were."""
+        now = [(one.get("weekday"), _told(one, measure)) for one in run]
+        usual = [(value, self.usual(weekday)[0]) for weekday, value in now]
+        if any(level == 0 for _, level in usual):
+            return _Baseline(now)
+        permille = median([value * 1000 // level for value, level in usual])
+        return _Baseline([*((day, value * permille // 1000) for day, value in self.told), *now])
+
+
+def _lasting(
+    measure: Measure, samples: Sequence[Mapping[str, Any]], accepted: Fact | None, policy: Policy
 ) -> Anomaly | None:
-    """Return the anomaly of one number of the newest backup, None when it is as usual."""
-    value = _value(newest, measure.name)
-    told = [(s.get("weekday"), v) for s in before if (v := _value(s, measure.name)) is not None]
-    if value is None or len(told) < FEW:
+    """Return the anomaly that stands on the newest of some backups, newest first; None for none.
+
+    They are gone through as they came. One that strays begins a run, and those that lie at least half
+    as far on the same side go on with it. A run that ends was an exception; one that lasts is what is
+    usual from then on: what rose after `settles`, what fell after twice as long.
+    """
+    known = [s for s in reversed(samples) if _value(s, measure.name) is not None]
+    least = min(ENOUGH, len(known) - 1)
+    decided = _newest_at(known, accepted)
+    base, run = _Baseline(), list[Mapping[str, Any]]()
+    for number, one in enumerate(known):
+        enough = ENOUGH_OF_A_WEEKDAY if one is known[-1] else BEFORE_OF_A_WEEKDAY
+        if run and not _goes_on(measure, base, run[0], one):
+            base.learn(measure, run)
+            run = []
+        if len(base.told) < least or (not run and not _stray(measure, one, base, policy, enough)):
+            base.learn(measure, [one])
+            continue
+        run.append(one)
+        if number == decided or _lasts(run, policy, fell=base.away(measure, one) < 0):
+            base, run = base.moved(measure, run), []
+    if not run:
         return None
-    by_day = _by_weekday(told)
-    if newest.get("weekday") not in by_day:
-        by_day = {}  # every day counts, for what is usual and for how far others lie from that
-    values = by_day.get(newest.get("weekday")) or [v for _, v in told]
-    usual = median(values)
+    usual, days = base.usual(known[-1].get("weekday"))
+    value = _told(known[-1], measure)
+    return Anomaly(measure=measure, value=value, usual=usual, days=days, fell=value < usual)
+
+
+def _newest_at(known: Sequence[Mapping[str, Any]], accepted: Fact | None) -> int | None:
+    """Return the number of the newest backup when somebody accepted the data; None for none."""
+    if accepted is None:
+        return None
+    until = facts.seen_at(accepted)
+    return max((n for n, s in enumerate(known) if (s.get("at") or 0) <= until), default=None)
+
+
+def _goes_on(
+    measure: Measure, base: _Baseline, first: Mapping[str, Any], one: Mapping[str, Any]
+) -> bool:
+    """Tell whether a backup strays as the first of a run does.
+
+    What differs from day to day by its nature is never a level: each rise of it is told by itself.
+    """
+    begun, now = base.away(measure, first), base.away(measure, one)
+    if begun > 0 and not _is_whole(measure, one):
+        return False
+    return begun * now > 0 and 2 * abs(now) >= abs(begun)
+
+
+def _lasts(run: Sequence[Mapping[str, Any]], policy: Policy, *, fell: bool) -> bool:
+    """Tell whether a run has gone on for so long that it is what is usual."""
+    began, last = (facts.number(run[n].get("at")) or 0 for n in (0, -1))
+    lasts = (facts.seconds(policy, "settles") or SETTLES_S) * (2 if fell else 1)
+    return len(run) >= LASTING and last - began >= lasts * _US
+
+
+def _is_whole(measure: Measure, sample: Mapping[str, Any]) -> bool:
+    """Tell whether a number is of a whole backup, and not of what one adds to another."""
+    return measure.steady and (
+        measure.name == "packed_permille" or sample.get("kind") not in _ON_TOP
+    )
+
+
+def _stray(
+    measure: Measure, one: Mapping[str, Any], base: _Baseline, policy: Policy, enough: int
+) -> bool:
+    """Tell whether one number of a backup is not as usual; `enough`: so many of a weekday tell."""
+    value = _told(one, measure)
+    if len(base.told) < FEW:
+        return False
+    usual, _ = base.usual(one.get("weekday"), enough)
     away = abs(value - usual)
+    halved = value < usual and away * 100 >= usual * facts.count(policy, "fall", 50)
+    threefold = value > usual and value >= usual * facts.count(policy, "rise", 3)
+    least = _FIVE_PERCENT * facts.count(policy, "deviation", 4)
+    if not (halved or threefold or abs(magnitude(value) - magnitude(usual)) >= least):
+        return False  # most are: nobody need know how far others lie from what is usual
+    by_day = _by_weekday(base.told, enough)
+    if one.get("weekday") not in by_day:
+        by_day = {}  # every day counts, for what is usual and for how far others lie from that
     # What a backup adds on top of another one is different every day, whatever it is counted in.
-    whole = measure.steady and (
-        measure.name == "packed_permille" or newest.get("kind") not in _ON_TOP
-    )
-    far = len(told) >= ENOUGH and _is_far(value, usual, _spread(told, by_day), policy)
-    anomaly = Anomaly(
-        measure=measure, value=value, usual=usual, days=len(values), fell=value < usual
-    )
+    whole = _is_whole(measure, one)
+    far = len(base.told) >= ENOUGH and _is_far(value, usual, _spread(base.told, by_day), policy)
     if value < usual:
-        halved = away * 100 >= usual * facts.count(policy, "fall", 50)
         few = measure.name == "files" and usual < 4
         if not measure.falls or few:
-            return None
-        stray = halved or (away >= measure.least and far) if whole else halved and far
-        return anomaly if stray else None
+            return False
+        return halved or (away >= measure.least and far) if whole else halved and far
     # A Sunday that is as busy as any Monday is no attack; a full backup twice as large may be one.
     every_day = not by_day or not whole
-    seen_before = sum(3 * v >= 2 * value for _, v in told) >= SEEN_BEFORE
+    seen_before = sum(3 * v >= 2 * value for _, v in base.told) >= SEEN_BEFORE
     if away < measure.least or (every_day and seen_before):
-        return None
-    threefold = value >= usual * facts.count(policy, "rise", 3)
-    return anomaly if (threefold or far if whole else threefold and far) else None
+        return False
+    return threefold or far if whole else threefold and far
 
 
-def _by_weekday(told: Sequence[tuple[Any, int]]) -> dict[Any, list[int]]:
+def _by_weekday(told: Sequence[tuple[Any, int]], enough: int) -> dict[Any, list[int]]:
     """Return the values of each weekday that has enough of them."""
     found: dict[Any, list[int]] = {}
     for weekday, value in told:
         found.setdefault(weekday, []).append(value)
-    return {day: values for day, values in found.items() if len(values) >= ENOUGH_OF_A_WEEKDAY}
+    return {day: values for day, values in found.items() if len(values) >= enough}
 
 
 def _spread(told: Sequence[tuple[Any, int]], by_day: Mapping[Any, Sequence[int]]) -> int:
@@ -222,7 +340,11 @@ def magnitude(value: int) -> int:
 
 def median(values: Sequence[int]) -> int:
     """Return the median of whole numbers, rounded down between two; 0 for none."""
-    ordered = sorted(values)
+    return _middle(sorted(values))
+
+
+def _middle(ordered: Sequence[int]) -> int:
+    """Return the median of numbers in their order."""
     if not ordered:
         return 0
     middle = len(ordered) // 2

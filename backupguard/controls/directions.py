@@ -29,6 +29,7 @@ _LOWER = frozenset(
         ("IMM-01", "locked-for"),
         ("ACC-01", "mfa"),
         ("CHF-01", "encrypted"),
+        ("ANO-01", "settles"),
         ("RST-01", "failure-kept"),
         ("RST-02", "level"),
     }

@@ -46,7 +46,7 @@ def ordinary(job: Job, point: RecoveryPoint) -> RecoveryPoint | None:
     if local.day == QUIET_SUNDAY:
         return replace(point, bytes_added=(point.bytes_added or 0) // 20)
     if job.application == "dpi" and local.day >= UPGRADE:
-        grown = (point.bytes or 0) * 108 // 100
+        grown = (point.bytes or 0) * 125 // 100
         added = grown * 6 // 10 if local.day == UPGRADE else point.bytes_added
         return replace(point, bytes=grown, bytes_added=added)
     return point
