@@ -52,8 +52,9 @@ def discover(
 def _look() -> tuple[Settings | None, Data | None, Data | None]:
     """Have discovery look, through the daemon or here; without a configuration only look."""
     from backupguard.settings.loading import config_path
+    from backupguard.settings.presence import says_nothing
 
-    if not _given() and not config_path(None, os.environ).exists():
+    if not _given() and says_nothing(config_path(None, os.environ)):
         return None, _unconfigured(), None
     settings = common.settings()
     act(settings, [Wanted(task="discovery", subject=SITE)])

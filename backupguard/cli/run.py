@@ -38,9 +38,10 @@ def _explain_missing(path: Path | None) -> bool:
 
     from backupguard.resources import shipped
     from backupguard.settings.loading import config_path
+    from backupguard.settings.presence import says_nothing
 
     wanted = config_path(path, os.environ)
-    if wanted.exists():
+    if not says_nothing(wanted):
         return False
     try:
         example = str(shipped("backupguard.toml"))
