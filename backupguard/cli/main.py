@@ -71,7 +71,7 @@ COMMANDS = (
         "why", f"{_CLI}.status:why", "Explain one finding: since when, which facts, what next."
     ),
     Command("plan", f"{_CLI}.plan:plan", "What comes back when, and how, if all is lost."),
-    Command("report", f"{_CLI}.report:report", "Write the monthly report."),
+    Command("report", f"{_CLI}.report:app", "Write the monthly report; file the signed one."),
     Command(
         "report-run",
         f"{_CLI}.report_run:report_run",

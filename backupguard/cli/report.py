@@ -10,16 +10,27 @@ import typer
 
 from backupguard.cli import common
 from backupguard.cli.acting import Wanted, act, exit_code, show_runs
-from backupguard.errors import UsageError
+from backupguard.cli.report_signed import file_signed
+from backupguard.errors import EXIT_DONE, UsageError
 from backupguard.model import SITE, Message
 
+app = typer.Typer(
+    invoke_without_command=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+app.command("file-signed")(file_signed)
 
+
+@app.callback()
 def report(
+    context: typer.Context,
     month: Annotated[
         str | None, typer.Option(metavar="YYYY-MM", help="Which month; the last one by default.")
     ] = None,
     formats: Annotated[
-        list[str] | None, typer.Option("--format", help="html or json (may be repeated).")
+        list[str] | None, typer.Option("--format", help="html, pdf or json (may be repeated).")
     ] = None,
     languages: Annotated[
         list[str] | None, typer.Option("--language", help="fr or en (may be repeated).")
@@ -29,6 +40,8 @@ def report(
     ] = None,
 ) -> int:
     """Write the report of a month and print where it is."""
+    if context.invoked_subcommand is not None:
+        return EXIT_DONE
     from backupguard import reports
     from backupguard.reports.history import month_of, span_of
     from backupguard.reports.issue import check_offered, file_name

@@ -58,10 +58,16 @@ class _Connection(http.client.HTTPConnection):
 
 
 def _ask(
-    settings: Settings, method: str, path: str, body: Mapping[str, Json] | None = None
+    settings: Settings,
+    method: str,
+    path: str,
+    body: Mapping[str, Json] | None = None,
+    file: bytes | None = None,
 ) -> Json:
     connection = _Connection(settings.runtime_directory / SOCKET_NAME)
     content = json.dumps(body).encode() if body is not None else None
+    if content is not None and file is not None:  # one line of JSON, then the file as it is
+        content = b"\n".join((content, file))
     try:
         connection.request(method, path, content, {"content-type": "application/json"})
         answer = connection.getresponse()
@@ -265,6 +271,12 @@ def confirm_override(settings: Settings, seq: int) -> None:
 def end_override(settings: Settings, seq: int, reason: str) -> None:
     """End another threshold before its day. Raises UsageError for one that is over."""
     _ask(settings, "POST", f"/overrides/{seq}/end", {"reason": reason})
+
+
+def acknowledge(settings: Settings, about: Mapping[str, Json], file: bytes) -> dict[str, Json]:
+    """Hand in a signed report; return what was recorded. Raises UsageError for one not taken."""
+    found: dict[str, Json] = _ask(settings, "POST", "/reports/signed", about, file)
+    return found
 
 
 def waivers(settings: Settings) -> list[Json]:

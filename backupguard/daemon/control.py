@@ -31,10 +31,13 @@ from backupguard.daemon.statements import Statements
 from backupguard.errors import BackupGuardError, Busy, ConfigurationError, UsageError
 from backupguard.evidence.statements import Statement
 from backupguard.model import Json, Run
+from backupguard.settings import Settings
 
 SOCKET_NAME = "control.sock"
 OPERATORS = "backupguard-operators"
 BODY_LIMIT = 64 * 1024
+#: A little more than the largest signed report, and the authorities that come with one.
+FILE_LIMIT, CA_LIMIT = 65 << 20, 256 << 10
 
 T = TypeVar("T")
 
@@ -73,6 +76,9 @@ class Operations(Protocol):
 
     def tools(self) -> Tools:
         """Return what verifies signatures."""
+
+    def settings(self) -> Settings:
+        """Return the settings that hold."""
 
 
 def listen(directory: Path) -> socket.socket:
@@ -142,6 +148,28 @@ async def _body(request: Request) -> dict[str, Json]:
         content += part
         if len(content) > BODY_LIMIT:
             raise UsageError("usage")
+    return _parsed(content)
+
+
+async def _with_file(request: Request, into: Path) -> dict[str, Json]:
+    """Return the JSON of a request's first line; what follows it is written into a file."""
+    first, written, parted = bytearray(), 0, False
+    with into.open("wb") as file:
+        async for part in request.stream():
+            rest = part
+            if not parted:
+                line, newline, rest = part.partition(b"\n")
+                first += line
+                parted = bool(newline)
+                if len(first) > CA_LIMIT + BODY_LIMIT:
+                    raise UsageError("usage")
+            written += file.write(rest)
+            if written > FILE_LIMIT:  # refused in words where it is judged
+                break
+    return _parsed(first)
+
+
+def _parsed(content: bytes | bytearray) -> dict[str, Json]:
     try:
         value = json.loads(content or b"{}")
     except ValueError as error:
@@ -313,6 +341,25 @@ class _Control:
         )
         return JSONResponse({"text": text})
 
+    async def file_signed(self, request: Request) -> Response:
+        """Take a report that comes back signed, or a scan of its signed page."""
+        from backupguard.daemon import acknowledgements  # and with it what writes reports
+
+        uid, tools, settings = _uid(request), self.operations.tools(), self.operations.settings()
+        with acknowledgements.received(settings) as file:
+            body = await _with_file(request, file)
+            scan, ca = None, None
+            if body.get("month") is not None or body.get("text") is not None:
+                scan = acknowledgements.Scan(month=_text(body, "month"), text=_text(body, "text"))
+            if body.get("ca") is not None:
+                ca = _text(body, "ca", CA_LIMIT).encode("ascii", "replace")
+            taken = await self.operations.state(
+                lambda s: acknowledgements.take(
+                    s.store, s.settings, file, scan, ca=ca, uid=uid, now=utc_now(), tools=tools
+                )
+            )
+        return JSONResponse(taken.as_json(), status_code=201 if taken.new else 200)
+
     async def media(self, _request: Request) -> Response:
         """List the offline media: where each one is."""
         return JSONResponse(
@@ -424,6 +471,7 @@ def create_app(operations: Operations) -> Starlette:
             Route("/attestations/text", _guarded(control.statement), methods=["POST"]),
             Route("/restore-tests", _guarded(control.declare_test), methods=["POST"]),
             Route("/restore-tests/text", _guarded(control.declared_text), methods=["POST"]),
+            Route("/reports/signed", _guarded(control.file_signed), methods=["POST"]),
             Route("/media", _guarded(control.media), methods=["GET"]),
             Route("/media/{medium}/moves", _guarded(control.move_medium), methods=["POST"]),
             Route("/overrides", _guarded(control.overrides), methods=["GET"]),

@@ -28,6 +28,7 @@ from backupguard.model import (
     repository_subject,
 )
 from backupguard.processes import Cancellation, Jail
+from backupguard.settings import Settings
 
 T = TypeVar("T")
 
@@ -65,7 +66,7 @@ class DaemonOperations:
         """
         of_the_site = (
             *("inventory", "discovery", "offline", "isolation", "drift", "imports"),
-            *("report", "plan", "self-test"),
+            *("report", "plan", "anchor", "self-test"),
         )
         known = {name: [SITE] for name in of_the_site}
         known["integrity"] = known["immutability"] = [
@@ -155,6 +156,10 @@ class DaemonOperations:
     def tools(self) -> Tools:
         """Return what verifies signatures: a jail whose calls end with their time-out."""
         return Jail(self.daemon.settings.state_directory, Cancellation())
+
+    def settings(self) -> Settings:
+        """Return the settings that hold."""
+        return self.daemon.settings
 
     def reload_soon(self) -> None:
         """Load the settings again, for SIGHUP: what is wrong with them is recorded and logged."""
