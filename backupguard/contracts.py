@@ -269,6 +269,15 @@ class EngineSettings(SettingsModel):
     schedule: str | None = None  # cron; left out: by criticality
     imports: RecordImports | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _in_part(cls, given: object) -> object:
+        # Whoever asks for it has a database that is too large: say what else there is.
+        if isinstance(given, Mapping) and "partial" in given and given.get("engine"):
+            if "partial" not in cls.model_fields:
+                raise refused_setting("not-in-part", "partial")
+        return given
+
 
 class InstanceCredentials(SettingsModel):
     """The secret of a scratch server's account: its password, alone in a credential or file."""

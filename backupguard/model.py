@@ -497,6 +497,7 @@ class RestoreTestResult:
     canary_at: datetime | None = None  # when the newest canary in it was written
     measured: tuple[Measured, ...] = ()
     partial: PartialTest | None = None  # None: everything was restored
+    lacked: str | None = None  # the package this host lacked for it, or the program and its version
 
 
 class AgeClass(StrEnum):

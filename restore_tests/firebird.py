@@ -70,10 +70,7 @@ class Firebird:
         server.make(trial)
         ods = (trial.match.extra or {}).get("ods")
         if ods is not None and ods != trial.memory["ods"]:
-            raise MissingMeans(
-                "version_unsupported", program="firebird", version=trial.match.version or "?",
-                package=f"firebird{trial.match.version or ''}-server",
-            )  # fmt: skip
+            raise _unread(trial.match)
 
     def load(self, trial: Trial) -> None:
         """Restore the backup, or copy the file and end the state in which nbackup left it."""
@@ -87,7 +84,7 @@ class Firebird:
             argv = ["nbackup", "-F", str(DATABASE)]
         error = server.blamed(server.said(trial, argv), argv[0])
         if error is not None:
-            raise error
+            raise _unread(trial.match) if error.code == "version_unsupported" else error
 
     def open(self, trial: Trial) -> None:
         """Validate every page and record, then count what is there."""
@@ -286,6 +283,21 @@ def _made_at(date: bytes) -> str | None:
     except ValueError:
         return None
     return made.isoformat()
+
+
+def _unread(match: Match) -> MissingMeans:
+    """Return what says which engine would read this: one of its own version, where that is known.
+
+    What no engine in Debian wrote has to become a backup of gbak by the server that wrote it.
+    """
+    ods = (match.extra or {}).get("ods")
+    if match.version is not None:
+        package = f"firebird{match.version}-server"
+        return MissingMeans(
+            "version_unsupported", program="firebird", version=match.version, package=package
+        )
+    version = "?" if ods is None else f"ODS {ods}"
+    return MissingMeans("version_unsupported", program="firebird", version=version)
 
 
 def _database(file: SampledFile) -> Match | None:

@@ -119,9 +119,7 @@ def blamed(tokens: Mapping[str, int], program: str) -> BackupGuardError | None:
     if tokens.get("no_memory"):
         return MissingMeans("no_memory", program=program)
     if tokens.get("version"):
-        return MissingMeans(
-            "version_unsupported", program=program, version="?", package="firebird-server"
-        )
+        return MissingMeans("version_unsupported", program=program)
     if tokens.get("not_installed"):
         return MissingMeans("extension_missing", program="firebird")
     for token, code in (("truncated", "truncated"), ("damaged", "corrupt")):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
+from backupguard.errors import MissingMeans
 from backupguard.model import (
     CheckResult,
     Fingerprint,
@@ -56,6 +57,7 @@ _FIRST = (
     *("missing_object", "large_objects_missing", "canary_lost", "stale_data", "canary_old"),
     "check_failed",
 )
+_TO_INSTALL = frozenset({"program_missing", "version_unsupported"})
 #: Phases whose durations add up to the test duration: what a recovery needs as well. Verification and
 #: disposal are the test's own.
 RECOVERY = frozenset({Phase.SELECT, Phase.FETCH, Phase.PREPARE, Phase.LOAD, Phase.OPEN})
@@ -138,12 +140,27 @@ def recovery_duration_ms(phases: Sequence[PhaseResult]) -> int:
     return sum(done.duration_ms for done in phases if done.phase in RECOVERY)
 
 
+def lacked(error: BaseException) -> str | None:
+    """Return what this host lacked: a Debian package, or else a program and the version it has to be.
+
+    None: it lacked nothing, or nobody can tell what.
+    """
+    if not isinstance(error, MissingMeans) or error.code not in _TO_INSTALL:
+        return None
+    said = {name: str(value) for name, value in error.message.values.items()}
+    named = next((said[k] for k in ("package", "program") if said.get(k, "—") != "—"), None)
+    version = said.get("version", "?")
+    return f"{named} ({version})" if named and version != "?" else named
+
+
 def payload(result: RestoreTestResult) -> Json:
     """Return a result as the fact `restore-test.result` holds it."""
     tested = bool(result.point)
     partial = {"partial": _partial(result.partial)} if result.partial is not None else {}
+    lacking = {"lacked": result.lacked} if result.lacked is not None else {}
     return {
         **partial,
+        **lacking,
         "application": result.application,
         "engine": result.engine or None,
         "repository": result.repository or None,

@@ -204,6 +204,7 @@ class _Test:
     fingerprint: Fingerprint | None = None
     measured: tuple[Measured, ...] = ()
     canary_at: datetime | None = None
+    lacked: str | None = None
     part: Part | None = None
     partial: PartialTest | None = None
     tools: dict[str, str] = field(default_factory=dict)
@@ -230,7 +231,7 @@ class _Test:
             self._end(error)
             raise
         except Exception as error:  # noqa: BLE001  (whatever it is, it must become a fact)
-            self.error = self._classified(error)
+            self.error, self.lacked = self._classified(error), outcome.lacked(error)
             self._end(error)
         except BaseException as error:
             self._end(error)
@@ -470,7 +471,7 @@ class _Test:
         """Return the match; what is nobody's is a defect once the engine is known."""
         named = self.plan.settings.engine if self.plan.settings else None
         if named is not None and named not in self.engines:
-            raise MissingMeans("program_missing", program=named, package=named)
+            raise MissingMeans("program_missing", program=named)
         engines = (
             {named: self.engines[named]}
             if named
@@ -499,9 +500,7 @@ class _Test:
     def _need(self, needs: Requirements) -> None:
         for program in needs.programs:
             if not any((place / program.name).exists() for place in program.directories):
-                raise MissingMeans(
-                    "version_unsupported", program=program.name, package=program.package
-                )
+                raise MissingMeans("program_missing", program=program.name, package=program.package)
         self._need_room(needs.disk_bytes)
         available = psutil.virtual_memory().available
         if available < needs.memory_bytes:
@@ -602,6 +601,7 @@ class _Test:
             canary_at=self.canary_at,
             measured=self.measured,
             partial=self.partial,
+            lacked=self.lacked,
         )
 
 

@@ -42,23 +42,28 @@ def directories(version: str | None) -> tuple[Path, ...]:
 
 
 def program(version: str | None) -> Program:
-    """Return the program whose presence tells that this major version is installed."""
+    """Return the program whose presence tells that this major version is installed.
+
+    The package is Debian's or, of the versions that a Debian does not have, that of PostgreSQL's own
+    archive (apt.postgresql.org), under the same name. Raise MissingMeans (version_unsupported) for a
+    version that is older or newer than those that are known.
+    """
+    if version is not None and not (version.isdecimal() and OLDEST <= int(version) <= NEWEST):
+        raise MissingMeans("version_unsupported", program="postgresql", version=version)
     package = f"postgresql-{version}" if version else "postgresql"
     return Program(name="postgres", directories=directories(version), package=package)
 
 
 def programs_directory(version: str | None) -> Path:
-    """Return the directory of the version's programs; raise MissingMeans naming the package."""
+    """Return the directory of the version's programs.
+
+    Raise MissingMeans: program_missing with the package, version_unsupported as `program` does.
+    """
     wanted = program(version)
     for directory in wanted.directories:
         if (directory / wanted.name).exists():
             return directory
-    raise MissingMeans(
-        "version_unsupported",
-        program="postgresql",
-        version=version or "?",
-        package=wanted.package,
-    )
+    raise MissingMeans("program_missing", program=wanted.name, package=wanted.package)
 
 
 def no_shell() -> str:

@@ -195,6 +195,8 @@ def _show(run: RunJson, result: Mapping[str, Any] | None) -> None:
         common.say("restore-test.target", time=words.time(from_us(result["target_at"])))
     if result.get("key") == "escrow":
         common.say("restore-test.escrowed")
+    if result.get("lacked"):
+        common.say("restore-test.lacked", lacked=result["lacked"])
     common.say("restore-test.level", level=words.text(f"level.{result['level']}"))
     part = result.get("partial")
     if part is not None:

@@ -202,4 +202,9 @@ def test_a_format_of_later_versions_accuses_nobody(
     content = bytearray(bank.database.read_bytes())
     content[18] = 14
     file.write_bytes(content)
-    assert judged(restored(trials, file)) == unsupported
+    result = restored(trials, file)
+    assert (judged(result), result.lacked) == (unsupported, "firebird (ODS 14)")
+    content[18] = 13
+    file.write_bytes(content)
+    result = restored(trials, file)
+    assert (judged(result), result.lacked) == (unsupported, "firebird4.0-server (4.0)")

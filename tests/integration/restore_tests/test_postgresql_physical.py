@@ -231,7 +231,8 @@ def test_another_major_version_that_is_not_installed(
     other = copies.copy("plain", tmp_path / "b")
     (other / "data" / "PG_VERSION").write_text("14\n")
     result = restored(trials, other)
-    assert judged(result) == (Verdict.COULD_NOT_VERIFY, "version_unsupported")
+    assert judged(result) == (Verdict.COULD_NOT_VERIFY, "program_missing")
+    assert result.lacked == "postgresql-14"
 
 
 def test_an_incremental_without_its_base(trials: Trials, copies: Copies, tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ from backupguard.model import (
 )
 from backupguard.testing.contexts import TestContext, context
 from restore_tests import selection
+from restore_tests.outcome import payload
 from restore_tests.phases import RestoreTestPlan, restore_test
 
 NOW = datetime(2026, 11, 22, 6, 0, tzinfo=UTC)
@@ -295,7 +296,9 @@ def test_points_of_the_future_accuse_a_clock_and_no_backup(bench: Bench) -> None
 
 def test_means_are_checked_before_anything_is_loaded(bench: Bench) -> None:
     bench.engine.programs = (Program(name="nothing", directories=(Path("/usr/bin"),), package="x"),)
-    assert bench.run().code == "version_unsupported"
+    lacking = bench.run()
+    assert (lacking.code, lacking.lacked) == ("program_missing", "x")
+    assert payload(lacking)["lacked"] == "x"  # type: ignore[index]
     bench.engine.programs = ()
     bench.engine.needs = 1 << 60
     assert bench.run().code == "no_disk"

@@ -65,6 +65,23 @@ def test_it_names_key_line_and_sentence(
     assert Words("en", "Europe/Paris").say(found.message) != french
 
 
+def test_a_database_in_part_is_refused_and_what_else_there_is_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "backupguard.toml"
+    path.write_text(
+        '[site]\nname = "A"\n[applications.dpi]\nname = "DPI"\ncriticality = "C1"\n'
+        '[applications.dpi.restore-test]\nengine = "postgresql"\n'
+        'partial = { max-bytes = "200GB" }\n',
+        encoding="utf-8",
+    )
+    with pytest.raises(ConfigurationError) as caught:
+        load(path)
+    (found,) = caught.value.problems
+    assert (found.key, found.line) == ("applications.dpi.restore-test.partial", 8)
+    assert "scratch.directory" in Words("en", "Europe/Paris").say(found.message)
+    path.write_text(path.read_text().replace('"postgresql"', '"files"'), encoding="utf-8")
+    assert load(path).applications["dpi"].restore_test is not None
+
+
 def refusals() -> set[str]:
     found = set()
     for path in ROOT.rglob("*.py"):
