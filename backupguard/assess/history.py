@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from backupguard.assess import (
+    acknowledged,
     attestations,
     declared,
     overrides,
@@ -38,10 +39,10 @@ _KINDS = (
     "self-test.result",
     "repository.inspected",
     "repository.verified",
-    "report.issued",
     "plan.issued",
     "pause.started",
     "pause.ended",
+    *acknowledged.KINDS,
     *record_clock.KINDS,
     *attestations.KINDS,
     *tampering.KINDS,
@@ -130,6 +131,7 @@ class History:
         self.backups = Remembered(store)
         self.self_test: Fact | None = None  # the newest that came to a conclusion
         self.reported: str | None = None
+        self.acknowledgements = acknowledged.Acknowledgements()
         self.plan: Fact | None = None  # the newest that was kept where the settings say
         self.pause: Fact | None = None
         self.attestations = attestations.Attestations()
@@ -150,6 +152,8 @@ class History:
             kind = fact.observation.kind
             if kind in attestations.KINDS:
                 self.attestations.learn(fact)
+            elif kind in acknowledged.KINDS:
+                self.acknowledgements.learn(fact)
             elif kind in tampering.KINDS:
                 self.tried.learn(fact)
             elif kind in protections.KINDS:
@@ -178,7 +182,7 @@ class History:
                     self.places[fact.observation.subject] = fact
                 if said_encrypted(payload(fact)) is not None:
                     self.encryption[fact.observation.subject] = fact
-            case "report.issued":
+            case "report.issued" if "annex" not in payload(fact):
                 self.reported = max(self.reported or "", payload(fact).get("month") or "")
             case "plan.issued":
                 self.plan = fact if payload(fact).get("configured") else self.plan

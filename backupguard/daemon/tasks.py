@@ -24,6 +24,7 @@ from backupguard.daemon.self_test import self_test
 from backupguard.errors import (
     MEDIUM_AWAY,
     BackupDefect,
+    BackupGuardError,
     EvidenceError,
     MissingMeans,
     UsageError,
@@ -313,16 +314,21 @@ def report(task: TaskContext) -> tuple[Verdict, str | None]:
     from backupguard import reports
 
     options = task.run.request.options
+    problems: list[BackupGuardError] = []
     observations = reports.issue(
         task.store,
         task.settings,
         options.get("month") or last_month(task.context.now()),
         languages=tuple(options.get("languages") or (task.settings.site.language,)),
-        formats=tuple(options.get("formats") or ("html", "json")),
+        formats=tuple(options.get("formats") or reports.FORMATS),
         output=Path(options["output"]) if options.get("output") else None,
         now=task.context.now(),
+        without_paper=problems.append,
+        cancel=task.context.cancel,
     )
     task.record(*observations)
+    if problems:  # what could be written is written and on record
+        raise problems[0]
     return Verdict.PASSED, None
 
 
