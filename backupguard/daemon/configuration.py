@@ -14,6 +14,7 @@ import structlog
 
 from backupguard import __version__
 from backupguard import settings as configuration
+from backupguard.assess.declared_estate import as_data, declared_estate
 from backupguard.contracts import Store
 from backupguard.controls import catalogue_of
 from backupguard.controls.catalogue import catalogue_from
@@ -93,7 +94,7 @@ def accept(
     file = configuration.write_file(settings, directory)
     told = [dict(difference) for difference in differences(before, settings.dump())]
     told += [dict(difference) for difference in _catalogue_changes(before, catalogue)]
-    data = {
+    data: dict[str, Json] = {
         "sha256": settings.sha256,
         "catalogue_sha256": catalogue.sha256,
         "maps": {one.file: one.sha256 for one in catalogue.maps},
@@ -101,6 +102,8 @@ def accept(
         "files": [str(name) for name in settings.files],
         "differences": told,
     }
+    if _declares_anew(store, data):
+        data["estate"] = as_data(declared_estate(settings, catalogue))
     store.append([_observation("configuration.loaded", data, now)], author=author)
     for old in directory.glob("settings-*"):
         if old not in (file, keep):
@@ -148,6 +151,14 @@ def _catalogue_changes(
     with suppress(ConfigurationError):  # an older program may have accepted another shape
         return catalogue_differences(catalogue_from(held), catalogue)
     return ()
+
+
+def _declares_anew(store: Store, data: Mapping[str, Json]) -> bool:
+    """Tell whether this load declares anything that the one before it did not record already."""
+    last = store.latest([SITE], ["configuration.loaded"]).get(SITE, {}).get("configuration.loaded")
+    held = last.observation.data if last is not None else None
+    same = ("sha256", "catalogue_sha256", "program_version")
+    return not isinstance(held, Mapping) or any(held.get(name) != data[name] for name in same)
 
 
 def _before(store: Store, directory: Path) -> Mapping[str, Json] | None:

@@ -43,8 +43,68 @@ class Difference(TypedDict):
     weakened: bool
 
 
+class EstateStep(TypedDict):
+    """Something people do before an application is back."""
+
+    name: str
+    duration_ms: int
+    source: str | None
+
+
+class EstateJob(TypedDict):
+    """A backup job: where its copies go, and a digest of what it saves."""
+
+    repository: str
+    data: str  # equal digests: copies of the same data
+
+
+class EstateApplication(TypedDict):
+    """What was declared of an application, by whom."""
+
+    name: str
+    criticality: str
+    rpo_ms: int | None
+    rto_ms: int | None
+    declared_by: str | None
+    declared_on: str | None  # "2026-03-02"
+    bia_reference: str | None
+    failure_domain: str | None
+    depends_on: list[str]
+    steps: list[EstateStep]
+    jobs: dict[str, EstateJob]
+
+
+class EstateRepository(TypedDict):
+    """What was declared of a repository. `fetchable`: copies can be restored from it."""
+
+    type: str
+    host: str
+    copy_kind: str
+    medium_kind: str
+    failure_domain: str | None
+    off_site: bool
+    declared_by: str | None
+    declared_on: str | None
+    fetchable: bool
+
+
+class EstateData(TypedDict):
+    """What was declared at a load, as far as a report counts with it.
+
+    `periods`: of restore tests, in seconds, by criticality and by the catalogue's name of the
+    threshold. A report of that time is made again from this, whatever is configured by then.
+    """
+
+    applications: dict[str, EstateApplication]
+    repositories: dict[str, EstateRepository]
+    periods: dict[str, dict[str, int]]
+    parallel: int
+    durable_percent: int
+    commissioning_until: str | None
+
+
 class ConfigurationLoaded(TypedDict):
-    """The settings that hold from now on."""
+    """The settings that hold from now on. `estate` is left out where it is as it was before."""
 
     sha256: str
     catalogue_sha256: str
@@ -52,6 +112,7 @@ class ConfigurationLoaded(TypedDict):
     program_version: str
     files: list[str]
     differences: list[Difference]
+    estate: NotRequired[EstateData]
 
 
 class ConfigurationRejected(TypedDict):
@@ -882,6 +943,19 @@ class KeyCreated(TypedDict):
     public_key: NotRequired[str]  # 32 raw bytes in hexadecimal
 
 
+class KeyRotated(TypedDict):
+    """Another key signs from here on; both keys signed the statement that says so."""
+
+    key_id: str
+    fingerprint: str
+    public_key: str
+    previous_key_id: str
+    previous_fingerprint: str
+    signed_by_previous: str  # Ed25519, in hexadecimal
+    signed_by_new: str
+    reason: str
+
+
 class StoreReplaced(TypedDict):
     """A corrupt store was set aside and this one begun."""
 
@@ -968,6 +1042,8 @@ KINDS: Mapping[str, Kind] = {
         Kind(name="evidence.pruned", payload=EvidencePruned),
         Kind(name="evidence.anchored", payload=EvidenceAnchored),
         Kind(name="evidence.key-created", payload=KeyCreated),
+        Kind(name="evidence.key-rotated", payload=KeyRotated),
+        Kind(name="anchor.closed", payload=RunClosed, keep_days=ONE_YEAR),
         Kind(name="store.replaced", payload=StoreReplaced),
     )
 }
