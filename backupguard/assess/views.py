@@ -363,6 +363,7 @@ class Views:
         return dict(counted)
 
     def _site(self) -> View:
+        awaited = self._history.acknowledgements.awaited(self._settings.site.timezone)
         return View(
             scope=Scope.SITE,
             subject=SITE,
@@ -394,6 +395,7 @@ class Views:
                 **self.latest.get(SITE, {}),
                 **_known_as("self-test.concluded", self._history.self_test),
                 **({"plan.issued/kept": self._history.plan} if self._history.plan else {}),
+                **_known_as("report.issued/awaited", awaited[0] if awaited else None),
                 **listed(self.latest, ("discovery.seen", "reference.loaded")),
                 **listed(self.latest, ("repository.inspected", "immutability.tried")),
                 **self._rebuilds(),
@@ -405,6 +407,7 @@ class Views:
                 evidence_valid=self._evidence.valid,
                 evidence_wrong_seq=self._evidence.wrong_seq,
                 reported=self._history.reported,
+                awaited=len(awaited),
                 weakenings=self._history.weakenings.standing(),
                 rejected=self._history.weakenings.rejected,
                 policies=self._history.weakenings.policies(),

@@ -204,6 +204,7 @@ _NEXT = {
     "reason.PRV-01.self_test_old": "next.self_test",
     "reason.PRV-01.self_test_never": "next.self_test",
     "reason.PRV-01.no_report": "next.report",
+    "reason.PRV-01.not_acknowledged": "next.acknowledge",
     "reason.PRV-01.no_anchor": "next.anchor",
     "reason.PRV-01.old_anchor": "next.anchor",
     "reason.not_built": "next.nothing",

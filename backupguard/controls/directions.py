@@ -54,7 +54,7 @@ _HIGHER: Mapping[str, frozenset[str]] = {
     "RST-03": frozenset({"default-rto", "warn-at", "period", "grace"}),
     "RST-04": frozenset({"period"}),
     "CFG-01": frozenset({"weakenings", "age", "attestation"}),
-    "PRV-01": frozenset({"report-day", "self-test-age", "anchor-age"}),
+    "PRV-01": frozenset({"report-day", "report-ack", "self-test-age", "anchor-age"}),
 }
 
 

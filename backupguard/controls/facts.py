@@ -94,6 +94,8 @@ site
         None: nowhere)
         `self_tests` (whether there is a copy that could be broken on purpose)
     latest: `plan.issued/kept` (the newest recovery plan that was written where the settings keep it),
+        `report.issued/awaited` (of the oldest month whose report was issued as PDF after its end and
+        has not come back signed),
         `evidence.anchored`, `secrets.seen`, `restore-test.rebuild/APPLICATION/SEQ` (tests of every
         base service, observed or told of), `self-test.concluded` (newest `self-test.result` that
         settles whether damage was noticed), and `discovery.seen/SUBJECT`,
@@ -101,7 +103,8 @@ site
         newest of every host, list or repository
     known: `services` (per base service, one per application that is it: `application`, `production`,
         `grace_s`, `copies` as above), `evidence_valid` (None: not checked), `evidence_wrong_seq`,
-        `reported` (newest month a report was issued for, "2026-10"), `weakenings` (that were not
+        `reported` (newest month a report was issued for, "2026-10"), `awaited` (how many months'
+        reports have not come back signed), `weakenings` (that were not
         undone, oldest first: `seq`, `at`, `of` ("policy", "configuration"), `what` (a code of
         `weakening.CODE`), `path`, `before`, `after`), `policies` (`seen_at`, `unread`: since when by
         name, `never_read`), `rejected` (the load of settings that was refused last and that no good one

@@ -1,4 +1,4 @@
-"""PRV-01: is there proof, is it whole, and does it stand without trusting this host?
+"""PRV-01: is there proof, is it whole, signed for, and does it stand without trusting this host?
 
 Where a place is configured for the recovery plan, it is also asked whether a fresh one lies there.
 """
@@ -18,7 +18,10 @@ class EvidenceKept:
     id: ClassVar[str] = "PRV-01"
     scope: ClassVar[Scope] = Scope.SITE
     reads: ClassVar[frozenset[str]] = frozenset(
-        {"report.issued", "evidence.anchored", "plan.issued", "self-test.result"}
+        {
+            *("report.issued", "report.acknowledged"),
+            *("evidence.anchored", "plan.issued", "self-test.result"),
+        }
     )
 
     def judge(self, view: View, policy: Policy, now: datetime) -> Judgement:
@@ -37,7 +40,11 @@ class EvidenceKept:
         if month is not None and (not isinstance(reported, str) or reported < month):
             return facts.non_compliant(policy.severity, "reason.PRV-01.no_report", month=month)
         anchors = self._anchors(view, policy, now)
-        others = (_not_self_tested(view, policy, now), _plan(view, now))
+        others = (
+            _not_acknowledged(view, policy, now),
+            _not_self_tested(view, policy, now),
+            _plan(view, now),
+        )
         return facts.worst_of([*(one for one in others if one is not None), anchors])
 
     def _anchors(self, view: View, policy: Policy, now: datetime) -> Judgement:
@@ -83,6 +90,23 @@ def _not_self_tested(view: View, policy: Policy, now: datetime) -> Judgement | N
     if to_us(now) - tested_at <= allowed_s * facts.SECOND:
         return None
     return facts.warning("reason.PRV-01.self_test_old", tested, tested_at=tested_at)
+
+
+def _not_acknowledged(view: View, policy: Policy, now: datetime) -> Judgement | None:
+    """Return a warning where a report that was issued has not come back signed in time."""
+    awaited = facts.not_in_future(view.latest.get("report.issued/awaited"), now)
+    if awaited is None:
+        return None
+    issued_at = facts.seen_at(awaited)
+    if to_us(now) - issued_at <= facts.seconds(policy, "report-ack") * facts.SECOND:
+        return None
+    return facts.warning(
+        "reason.PRV-01.not_acknowledged",
+        awaited,
+        month=str(facts.data(awaited).get("month")),
+        issued_at=issued_at,
+        count=facts.number(view.known.get("awaited")) or 1,
+    )
 
 
 def _plan(view: View, now: datetime) -> Judgement | None:

@@ -235,6 +235,7 @@ def site(
     plan: datetime | None = None,
     plan_every_s: int | None = None,
     plan_here: bool = False,
+    awaited: datetime | None = None,
 ) -> View:
     latest = {}
     if anchored is not None:
@@ -256,6 +257,11 @@ def site(
             "configured": True,
         }
         latest["plan.issued/kept"] = fact("plan.issued", "site", plan, written)
+    if awaited is not None:
+        issued = {
+            "month": "2026-04", "format": "pdf", "language": "fr", "sha256": "00", "bytes": 1,
+        }  # fmt: skip
+        latest["report.issued/awaited"] = fact("report.issued", "site", awaited, issued, 6)
     return View(
         scope=Scope.SITE,
         subject="site",
@@ -267,6 +273,7 @@ def site(
             "evidence_valid": valid,
             "evidence_wrong_seq": wrong_seq,
             "reported": reported,
+            "awaited": 0 if awaited is None else 1,
         },
     )
 

@@ -144,6 +144,24 @@ NEWS: Mapping[str, Mapping[str, News]] = {
             view, self_test__concluded=fact("self-test.result", "site", SOON, BLIND, 92)
         ),
         "no report": known(reported=None),
+        "a report is not signed": lambda view: told(
+            view,
+            **{
+                "report__issued/awaited": fact(
+                    "report.issued",
+                    "site",
+                    NOW - 30 * DAY,
+                    {
+                        "month": "2026-04",
+                        "format": "pdf",
+                        "language": "fr",
+                        "sha256": "00",
+                        "bytes": 1,
+                    },
+                    93,
+                )
+            },
+        ),
     },
 }
 

@@ -197,6 +197,7 @@ def sites(draw: st.DrawFn) -> View:
         plan=draw(maybe_past),
         plan_every_s=draw(st.sampled_from([None, 86_400, 604_800])),
         plan_here=draw(st.booleans()),
+        awaited=draw(maybe_past),
     )
 
 

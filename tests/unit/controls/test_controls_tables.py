@@ -448,6 +448,12 @@ PRV_01 = [
     (site(anchored=NOW - 35 * DAY - HOUR), "not_measurable", LOST, "info", "old_anchor"),
     (site(anchored=NOW - 36 * DAY - HOUR), "warning", LOST, "warning", "old_anchor"),
     (site(anchored=NOW - 39 * DAY), "non_compliant", LOST, "high", "old_anchor"),
+    # a report that has not come back signed
+    (site(awaited=NOW - 10 * DAY), "compliant", None, "info", "kept"),
+    (site(awaited=NOW - 11 * DAY), "warning", None, "warning", "not_acknowledged"),
+    (site(awaited=NOW - 11 * DAY, valid=None), "warning", None, "warning", "not_acknowledged"),
+    (site(awaited=NOW - 11 * DAY, reported=None), "non_compliant", None, "high", "no_report"),
+    (site(awaited=NOW + DAY), "compliant", None, "info", "kept"),
     # a copy that was broken on purpose
     (site(noticed=False), "non_compliant", None, "critical", "blind"),
     (site(noticed=False, newest_record_at=NOW + DAY), "non_compliant", None, "critical", "blind"),
