@@ -118,15 +118,7 @@ def _observation(
         observed_at=context.now(),
         key=f"protection/{identifier}/{context.work.name}",
         data={
-            "mechanism": state.mechanism,
-            "mode": state.mode,
-            "retention_ms": state.retention_s * 1000 if state.retention_s is not None else None,
-            "weaknesses": [
-                {"code": one.code, "values": dict(one.values)} for one in state.weaknesses
-            ],
-            "bypass_holders": list(state.bypass_holders),
-            "unread": list(state.unread),
-            "settings": dict(state.settings),
+            **stated(state),
             "points": points,
             "locked_until_at": to_us(min(ends)) if all_locked else None,
             "requests": dict(seen.requests),
@@ -135,6 +127,19 @@ def _observation(
             "code": code,
         },
     )
+
+
+def stated(state: ProtectionState) -> dict[str, Any]:
+    """Return what a repository says of its own protection, as `protection.seen` holds it."""
+    return {
+        "mechanism": state.mechanism,
+        "mode": state.mode,
+        "retention_ms": state.retention_s * 1000 if state.retention_s is not None else None,
+        "weaknesses": [{"code": one.code, "values": dict(one.values)} for one in state.weaknesses],
+        "bypass_holders": list(state.bypass_holders),
+        "unread": list(state.unread),
+        "settings": dict(state.settings),
+    }
 
 
 def _point(one: Protection, times: Mapping[tuple[str, str], datetime]) -> dict[str, Any]:

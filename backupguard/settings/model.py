@@ -42,6 +42,7 @@ from backupguard.contracts import (
 )
 from backupguard.databases import parse_database_pattern
 from backupguard.model import JOURNAL, MAIL, SYSLOG, Criticality
+from backupguard.settings.anchors import Evidence
 from backupguard.settings.controls import Controls
 from backupguard.settings.discovery import Discovery, Pattern, Reference
 from backupguard.settings.http import HttpSettings
@@ -203,7 +204,7 @@ class Cadences(SettingsModel):
     immutability: Cadence = 7 * _DAY
     offline: Cadence = 15 * _MINUTE
     isolation: Cadence = _HOUR
-    drift: Cadence = _HOUR
+    drift: Cadence = 15 * _MINUTE  # as what is vital is listed: who prepares an attack is quick
     self_test: Cadence = 31 * _DAY
     imports: Cadence = _HOUR
     report: str = "0 6 1 * *"  # cron
@@ -229,6 +230,7 @@ class PhaseLimits(SettingsModel):
     imports: Positive = 30 * _MINUTE
     report: Positive = _HOUR
     plan: Positive = 10 * _MINUTE
+    anchor: Positive = 10 * _MINUTE
 
 
 class Daemon(SettingsModel):
@@ -300,6 +302,7 @@ class Settings(SettingsModel):
     media: Mapping[str, Medium] = Field(default_factory=dict)
     isolation: Isolation = Isolation()
     plan: PlanSettings = PlanSettings()
+    evidence: Evidence = Evidence()
     controls: Controls = Controls()
     notify: Notify = Notify()
     soc: Soc = Soc()
