@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from backupguard.resources import shipped
 
 FILE = "prometheus/backupguard.rules.yml"
+#: Those of a Prometheus that sees several sites.
+GHT_FILE = "prometheus/backupguard-ght.rules.yml"
 
 #: Where the links of the shipped rules begin: at the daemon that the alert is about.
 _BASES = ("http://{{ $labels.instance }}/runbooks/", "http://127.0.0.1:9789/runbooks/")
@@ -32,9 +34,9 @@ class Rule:
     annotations: Mapping[str, str]
 
 
-def shipped_text() -> str:
+def shipped_text(file: str = FILE) -> str:
     """Return the rules as they are shipped."""
-    return shipped(FILE).read_text(encoding="utf-8")
+    return shipped(file).read_text(encoding="utf-8")
 
 
 def rules() -> list[Rule]:
@@ -61,14 +63,16 @@ def is_base(text: str) -> bool:
     return _BASE.match(text) is not None
 
 
-def fitted(base: str | None, language: str) -> str:
+def fitted(base: str | None, language: str, file: str = FILE) -> str:
     """Return the rules with links that begin with `base`, and this language's sentences first.
+
+    `file` is `FILE`, or `GHT_FILE` for those of several sites.
 
     None leaves the links at the daemon that the alert is about. In French, `summary` and `description`
     are French and the English ones are called `summary_en` and `description_en`. Raises ValueError for
     a base that is none (`is_base`).
     """
-    text = shipped_text()
+    text = shipped_text(file)
     if base is not None:
         if not is_base(base):
             raise ValueError(base)
@@ -102,7 +106,7 @@ The rules are `config/prometheus/backupguard.rules.yml`, the routes
    daemon that the alert is about: `http://INSTANCE/runbooks/ALERT`. A daemon that is silent serves no
    page: have the runbooks elsewhere too (`config/runbooks/`, one file per alert and language). French
    sentences are in `summary` and `description` with `--language fr`, else in `summary_fr` and
-   `description_fr`.
+   `description_fr`. A Prometheus that sees several sites: the same with `--ght`, see [ght.md](ght.md).
 
 2. Scrape the daemon, with `honor_labels` as it is by default (false):
 

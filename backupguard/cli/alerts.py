@@ -29,12 +29,15 @@ def rules(
         str | None,
         typer.Option(metavar="URL", help="Links begin here; left out: http.runbook-base."),
     ] = None,
+    several_sites: Annotated[
+        bool, typer.Option("--ght", help="The rules of a Prometheus that sees several sites.")
+    ] = False,
 ) -> int:
     """Print the rules: links to the runbooks at URL/ALERT, sentences of --language first."""
-    from backupguard.alerts import fitted, is_base
+    from backupguard.alerts import FILE, GHT_FILE, fitted, is_base
 
     base = common.settings().http.runbook_base if runbook_base is None else runbook_base
     if base is not None and not is_base(base):
         raise UsageError("usage", Message(id="alerts.bad-base", values={"found": base}))
-    print(fitted(base, common.language()), end="")
+    print(fitted(base, common.language(), GHT_FILE if several_sites else FILE), end="")
     return EXIT_DONE

@@ -254,6 +254,10 @@ _GAUGES: tuple[tuple[str, str, tuple[str, ...], str, str], ...] = (
         "Controls", "waivers_next_end_timestamp_seconds", (), "timestamp",
         "When the first of the accepted exceptions in force ends, 0 for none.",
     ),
+    (
+        "Controls", "control_overrides_next_end_timestamp_seconds", (), "timestamp",
+        "When the first of the changed thresholds in force ends, 0 for none.",
+    ),
 )  # fmt: skip
 
 #: Part of the families that are read at each scrape and not rendered with an assessment.

@@ -42,13 +42,13 @@ def about(page: Page, assessment: Assessment) -> None:
         ((key, judged_at if is_open(one) else _last(one)) for key, one in found),
     )
     for name, accepted in (
-        ("waivers", [one.state for one in assessment.waivers]),
-        ("control_overrides", [one.state for one in assessment.overrides]),
+        ("waivers", [(one.state, one.until_at) for one in assessment.waivers]),
+        ("control_overrides", [(one.state, one.until_at) for one in assessment.overrides]),
     ):
-        counted = Counter(accepted)
+        counted = Counter(state for state, _ in accepted)
         page.add(name, (((s.value,), str(counted[s])) for s in sorted(STANDING_WAIVERS)))
-    ends = (one.until_at for one in assessment.waivers if one.state is WaiverState.IN_FORCE)
-    page.one("waivers_next_end_timestamp_seconds", timestamp(min(ends, default=None)))
+        ends = (until for state, until in accepted if state is WaiverState.IN_FORCE)
+        page.one(f"{name}_next_end_timestamp_seconds", timestamp(min(ends, default=None)))
 
 
 def _controls(assessment: Assessment) -> Iterator[tuple[_Labels, Finding]]:

@@ -391,6 +391,16 @@ def _of_the_daemon(cases: Cases) -> None:
         dead, "silent during a pause", probes("600x400", "9000000000x400"), ("150m", []),
     )  # fmt: skip
     cases.add(dead, "silent before the first", probes("0x400"), ("150m", []))
+    tick = "scheduler_last_tick_timestamp_seconds"
+    cases.add(
+        dead, "fires when the scheduler does not move, though the newest probe is young",
+        [*probes("60+60x400"), series(tick, "0+60x9 600x60")],
+        ("14m", []), ("30m", critical), value="20m 0s",
+    )  # fmt: skip
+    cases.add(
+        dead, "silent while the scheduler moves",
+        [*probes("60+60x400"), series(tick, "0+60x400")], ("150m", []),
+    )  # fmt: skip
     paused, until = "BackupGuardPaused", "paused_until_timestamp_seconds"
     ended = series(until, "6000x1600", site="ended")
     cases.add(
@@ -398,6 +408,20 @@ def _of_the_daemon(cases: Cases) -> None:
         [series(until, "9000000000x1600"), ended],
         ("100m", []), ("1500m", [{**HERE, "severity": "warning"}]),
     )  # fmt: skip
+
+
+def _of_exceptions(cases: Cases) -> None:
+    """Add the days before an exception ends, which is 12000 minutes after 1970."""
+    alert = "BackupGuardExceptionEnding"
+    for metric, what in (("waivers", "waiver"), ("control_overrides", "override")):
+        given = [series(f"{metric}_next_end_timestamp_seconds", "720000x12000 0x600")]
+        fired = [{**HERE, "what": what, "severity": "warning"}]
+        cases.add(
+            alert, f"fires a week before the end of a {what}, silent before that and after it",
+            given, ("1900m", []), ("2500m", fired), ("12200m", []), value="6d 14h 20m 0s",
+        )  # fmt: skip
+        none = [series(f"{metric}_next_end_timestamp_seconds", "0x600")]
+        cases.add(alert, f"silent where no {what} holds", none, ("600m", []))
 
 
 def _of_gaps(cases: Cases) -> None:
@@ -426,7 +450,7 @@ def document() -> str:
         _of_a_control(cases, alert, controls[alert], subject)
     for more in (
         _of_restore_tests, _of_a_storm, _of_the_evidence, _of_programs, _of_repositories,
-        _of_silence, _of_findings_gone, _of_the_daemon, _of_gaps,
+        _of_silence, _of_findings_gone, _of_the_daemon, _of_exceptions, _of_gaps,
     ):  # fmt: skip
         more(cases)
     told = {

@@ -152,6 +152,16 @@ def test_limits_in_the_rules_are_those_of_the_catalogue(alert: str, threshold: s
     assert load_catalogue().period("PRV-01", Criticality.C1, threshold) == int(days[1]) * 86_400
 
 
+def test_links_of_several_sites_begin_where_they_are_wanted(tmp_path: Path) -> None:
+    text = alerts.fitted("https://wiki.example/sauvegardes/", "fr", alerts.GHT_FILE)
+    (tmp_path / "rules.yml").write_text(text, encoding="utf-8")
+    checked = promtool("check", "rules", str(tmp_path / "rules.yml"))
+    assert checked.returncode == 0, checked.stderr
+    found = re.findall(r"runbook_url: '(.+)/\w+'", text)
+    assert set(found) == {"https://wiki.example/sauvegardes"}
+    assert alerts.fitted(None, "en", alerts.GHT_FILE) == alerts.shipped_text(alerts.GHT_FILE)
+
+
 def test_links_begin_where_the_site_wants(tmp_path: Path) -> None:
     text = alerts.fitted("https://wiki.example/sauvegardes/", "fr")
     (tmp_path / "rules.yml").write_text(text, encoding="utf-8")

@@ -27,7 +27,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def links(text: str) -> set[str]:
-    rules = yaml.safe_load(text)["groups"][0]["rules"]
+    groups = yaml.safe_load(text)["groups"]
+    rules = [rule for group in groups for rule in group["rules"]]
     found = (rule["annotations"]["runbook_url"] for rule in rules if "alert" in rule)
     return {link.rpartition("/")[0] for link in found}
 
@@ -50,6 +51,17 @@ def test_links_begin_as_the_configuration_says(
     home.write_text(CONFIGURATION.format(http=setting), encoding="utf-8")
     assert cli.main(["--language", "en", "alerts", "rules"]) == 0
     assert links(capsys.readouterr().out) == {base}
+
+
+def test_the_rules_of_several_sites_are_fitted_as_well(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["--language", "fr", "alerts", "rules", "--ght", "--runbook-base"]
+    assert cli.main([*asked, "https://wiki.example/dr"]) == 0
+    told = capsys.readouterr().out
+    assert links(told) == {"https://wiki.example/dr"}
+    assert "alert: BackupGuardSiteSilent" in told
+    assert " summary: 'Le BackupGuard de" in told
 
 
 def test_what_is_no_base_is_refused(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
