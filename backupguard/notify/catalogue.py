@@ -195,6 +195,15 @@ EVENTS: Mapping[str, EventType] = {
         _event("waiver.confirmed", "configuration/change", None, "person", level=_N),
         _event("waiver.ended", "configuration/deletion", None, level=_N),
         _event(
+            "override.asked",
+            "configuration/creation",
+            None,
+            *("control", "threshold", "given", "loosens", "until_at"),
+            level=_N,
+        ),
+        _event("override.confirmed", "configuration/change", None, "person", level=_N),
+        _event("override.ended", "configuration/deletion", None, level=_N),
+        _event(
             "attestation.made",
             "configuration/creation",
             None,

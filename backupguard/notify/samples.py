@@ -293,6 +293,15 @@ FACTS: tuple[tuple[str, Subject, Any], ...] = (
     ),
     ("waiver.ended", _DPI, {"waiver": 33, "reason": ""}),
     (
+        "override.asked",
+        _DPI,
+        {"control": "RST-01", "threshold": "period", "value": 3888000, "given": "45d"}
+        | {"reason": "", "person": "claire", "until_at": _UNTIL}
+        | {"loosens": True, "needs_confirmation": True},
+    ),
+    ("override.confirmed", _DPI, {"override": 36, "person": "marc"}),
+    ("override.ended", _DPI, {"override": 36, "reason": ""}),
+    (
         "finding.changed",
         _DPI,
         _finding("RST-01", "waived", "warning", "reason.RST-01.never_tested"),
@@ -374,7 +383,7 @@ def facts() -> Iterator[tuple[Fact, Fact | None]]:
             seq=seq,
             recorded_at=at + timedelta(seconds=1),
             run=None,
-            author="uid/1000 (alice)" if kind.startswith(("waiver", "pause")) else None,
+            author="uid/1000 (alice)" if kind.startswith(("waiver", "override", "pause")) else None,
             hash=b"",
             observation=Observation(
                 kind=kind, subject=subject, observed_at=at, data=data, key=f"sample/{seq}"
