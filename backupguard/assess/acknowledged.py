@@ -34,7 +34,9 @@ class Acknowledgements:
             if not data["provisional"]:
                 self._acknowledged.add(data["month"])
                 self._issued.pop(data["month"], None)
-        elif data["format"] == "pdf" and data["month"] not in self._acknowledged:
+        elif data["format"] != "pdf" or data.get("annex") is not None:
+            return
+        elif data["month"] not in self._acknowledged:
             self._issued.setdefault(data["month"], []).append(fact)
 
     def awaited(self, timezone: str) -> tuple[Fact, ...]:

@@ -87,7 +87,9 @@ def take(
     size = file.stat().st_size
     if not 0 < size <= LARGEST:
         raise refused("size", largest_bytes=LARGEST)
-    issued = list(store.facts(kinds=(ISSUED,)))
+    # An annex is no report: whoever signs one acknowledges nothing of the month.
+    known = (fact for fact in store.facts(kinds=(ISSUED,)) if _data(fact))
+    issued = [fact for fact in known if _data(fact).get("annex") is None]
     data: dict[str, Json]
     if scan is None:
         data = _signed(issued, settings, file, ca, tools)
@@ -124,7 +126,7 @@ def _signed(
     issued: Sequence[Fact], settings: Settings, file: Path, ca: bytes | None, tools: Tools
 ) -> dict[str, Json]:
     """Return what a signed PDF acknowledges."""
-    reports = [fact for fact in issued if _data(fact).get("format") == "pdf"]
+    reports = [fact for fact in issued if _data(fact)["format"] == "pdf"]
     sizes: dict[int, frozenset[str]] = {}
     for fact in reports:
         known = sizes.get(_data(fact)["bytes"], frozenset())
@@ -150,7 +152,7 @@ def _scanned(issued: Sequence[Fact], settings: Settings, scan: Scan) -> dict[str
     """Return what a scan acknowledges: the newest issue of the month, the PDF before other formats."""
     one_line_or_refused("text", scan.text)
     span_of(scan.month, settings.site.timezone)
-    of_month = [fact for fact in issued if _data(fact).get("month") == scan.month]
+    of_month = [fact for fact in issued if _data(fact)["month"] == scan.month]
     report = max(
         of_month, key=lambda fact: (_data(fact)["format"] == "pdf", fact.seq), default=None
     )

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 
-from backupguard.assess import Assessment
+from backupguard.assess import Assessment, acknowledged
 from backupguard.contracts import SYSTEM_TRUST, Trust
 from backupguard.errors import AccessRefused, BackupGuardError
 from backupguard.evidence.kinds import NoticeEvent
 from backupguard.http import BoundedHttp
 from backupguard.language import Words
-from backupguard.model import MAIL, Status, to_us
-from backupguard.notify import causes, notices
+from backupguard.model import MAIL, SITE, Criticality, Observation, Status, to_us
+from backupguard.notify import causes, notices, report_mail
 from backupguard.processes import Cancellation
 from backupguard.resources import shipped
 from backupguard.settings.schedule import last_slot
@@ -69,6 +69,10 @@ class Notices:
         self._ledger = notices.Ledger()
         self._latest: Assessment | None = None
         self._composed: Assessment | None = None
+        self._looked: Assessment | None = None
+        self._acknowledged = acknowledged.Acknowledgements()
+        self._report_seq = 0
+        self._report_keys: set[str] = set()
         self._silent_since: dict[str, int] = {}
         self._held: dict[str, NoticeEvent] = {}
         self._sent_at: deque[datetime] = deque()
@@ -104,6 +108,8 @@ class Notices:
     def turn(self) -> None:
         """Do everything that is due; what fails is logged and tried again later."""
         notify = self._settings().notify
+        if self._latest is not None and self._latest is not self._looked:
+            self._try(self._reports, self._latest)
         if notify.mail is not None:
             self._try(self._mail, notify.mail)
         if notify.dead_man is not None:
@@ -117,6 +123,31 @@ class Notices:
             log.exception("notices.failed", code=error.code)
         except Exception:  # a bug in telling must not end the telling
             log.exception("notices.bug")
+
+    # ------------------------------------------------------------------------------------ reports
+
+    def _reports(self, assessment: Assessment) -> None:
+        """Record which reports are to be mailed, and of which people are to be reminded."""
+        settings, now, before = self._settings(), self._clock(), self._report_seq
+        kinds = (*acknowledged.KINDS, "report.closed")
+        for fact in self._store.facts(after=before, kinds=kinds, subject=SITE):
+            self._report_seq = fact.seq
+            if fact.observation.kind in acknowledged.KINDS:
+                self._acknowledged.learn(fact)
+        due: list[Observation] = []
+        if settings.report.mail_to and self._report_seq > before:
+            directory = settings.state_directory / "reports"
+            due += report_mail.mailings(self._store, before, directory, settings.report, now)
+        if not _waived(assessment):
+            criticality = min(assessment.criticalities.values(), default=Criticality.C3)
+            allowed = self._catalogue().period("PRV-01", criticality, "report-ack") or 0
+            awaited = self._acknowledged.awaited(settings.site.timezone)
+            due += report_mail.reminders(awaited, timedelta(seconds=allowed), now)
+        new = [one for one in due if one.key not in self._report_keys]
+        if new:
+            self._store.append(new)
+            self._report_keys.update(one.key for one in new)
+        self._looked = assessment
 
     # ------------------------------------------------------------------------------------ compose
 
@@ -223,10 +254,15 @@ class Notices:
 
     def _post(self, waiting: Waiting, mail: Mail, desk: Desk) -> None:
         # here, because a daemon that mails nobody need not hold what mail takes
+        from backupguard.notify import report_letters
         from backupguard.notify.letters import letter
         from backupguard.notify.smtp import post
 
-        message, to = letter(waiting.fact, desk)
+        if waiting.fact.observation.kind in report_mail.KINDS:
+            readers = self._settings().report.mail_to or mail.to
+            message, to = report_letters.letter(waiting.fact, desk, readers)
+        else:
+            message, to = letter(waiting.fact, desk)
         password = read_secret(mail.password) if mail.password is not None else None
         refused = post(mail, password, message, to)
         self._sent_at.append(self._clock())
@@ -266,3 +302,11 @@ class Notices:
         if code is not None and not self._ping_failed:
             log.error("dead-man.failed", code=code)
         self._ping_failed = code is not None
+
+
+def _waived(assessment: Assessment) -> bool:
+    """Tell whether somebody accepted that the evidence is as it is."""
+    return any(
+        finding.control == "PRV-01" and finding.status is Status.WAIVED
+        for finding in assessment.findings
+    )

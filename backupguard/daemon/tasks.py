@@ -14,6 +14,7 @@ from backupguard import plugins
 from backupguard.assess import clean_points
 from backupguard.contracts import EngineSettings, GivenInstance, Sandbox, Secret
 from backupguard.daemon import escrow, media_tests
+from backupguard.daemon.anchors import anchor
 from backupguard.daemon.declared_tests import imports
 from backupguard.daemon.discovery import discovery
 from backupguard.daemon.drift import drift
@@ -313,14 +314,16 @@ def report(task: TaskContext) -> tuple[Verdict, str | None]:
     """Write the monthly report; last month's by default."""
     from backupguard import reports
 
-    options = task.run.request.options
+    options, wanted = task.run.request.options, task.settings.report
     problems: list[BackupGuardError] = []
     observations = reports.issue(
         task.store,
         task.settings,
         options.get("month") or last_month(task.context.now()),
-        languages=tuple(options.get("languages") or (task.settings.site.language,)),
-        formats=tuple(options.get("formats") or reports.FORMATS),
+        languages=tuple(
+            options.get("languages") or wanted.languages or (task.settings.site.language,)
+        ),
+        formats=tuple(options.get("formats") or wanted.formats),
         output=Path(options["output"]) if options.get("output") else None,
         now=task.context.now(),
         without_paper=problems.append,
@@ -357,4 +360,5 @@ TASKS: Mapping[str, Task] = {
     "restore-test": restore_test,
     "report": report,
     "plan": plan,
+    "anchor": anchor,
 }

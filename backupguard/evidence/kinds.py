@@ -893,7 +893,6 @@ class ReportMailed(TypedDict):
     """A month's report is to be mailed: written before the mail is sent, once per month."""
 
     month: str
-    language: str
     directory: str
     files: list[ReportFile]  # the PDF first
     attached: bool  # False: too large, only told where it lies

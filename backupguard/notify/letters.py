@@ -43,13 +43,13 @@ def letter(fact: Fact, desk: Desk) -> tuple[EmailMessage, tuple[str, ...]]:
     events: Sequence[NoticeEvent] = fact.observation.data["events"]
     to = desk.mail.recipients(_worst(events))
     message = EmailMessage(policy=SMTP)
-    message["Subject"] = _one_line(_subject(events, desk))
+    message["Subject"] = one_line(_subject(events, desk))
     message["From"] = desk.mail.sender
     message["To"] = ", ".join(to)
     message["Date"] = format_datetime(fact.recorded_at)
-    message["Message-ID"] = _identifier(fact.observation.key, desk)
+    message["Message-ID"] = identifier(fact.observation.key, desk)
     began = dict.fromkeys(event["opened_by"] for event in events if event["opened_by"])
-    references = [_identifier(key, desk) for key in list(began)[:20]]
+    references = [identifier(key, desk) for key in list(began)[:20]]
     if references:
         message["In-Reply-To"] = references[0]
         message["References"] = " ".join(references)
@@ -64,12 +64,13 @@ def _worst(events: Sequence[NoticeEvent]) -> Severity:
     return min((Severity(event["severity"]) for event in events), key=rank)
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
     """Return text without line ends: names are the site's, a header is one line."""
     return " ".join(text.split())
 
 
-def _identifier(key: str, desk: Desk) -> str:
+def identifier(key: str, desk: Desk) -> str:
+    """Return the Message-ID of the mail that tells of the fact with that key."""
     digest = hashlib.sha256(f"{desk.store}/{key}".encode()).hexdigest()[:32]
     return f"<backupguard.{digest}@{parseaddr(desk.mail.sender)[1].rpartition('@')[2]}>"
 
@@ -136,7 +137,7 @@ def _described(event: NoticeEvent, desk: Desk) -> list[str]:
     ]
     if event["event"] in _TO_DO:
         told += _to_do(event, desk)
-    lines = map(_one_line, told)
+    lines = map(one_line, told)
     return [next(lines), *(f"  {line}" for line in lines)]
 
 

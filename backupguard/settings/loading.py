@@ -17,7 +17,17 @@ from backupguard import plugins
 from backupguard.contracts import EngineSettings, ProbeSettings, RepositorySettings
 from backupguard.errors import ConfigurationError, ConfigurationProblem, MissingMeans
 from backupguard.model import Message
-from backupguard.settings import controls, files, http, isolation, media, people, problems, rules
+from backupguard.settings import (
+    anchors,
+    controls,
+    files,
+    http,
+    isolation,
+    media,
+    people,
+    problems,
+    rules,
+)
 from backupguard.settings.files import Merged, Trouble
 from backupguard.settings.model import STATE_DIRECTORY, Settings, settings_type
 
@@ -93,6 +103,7 @@ def _rule_troubles(data: Mapping[str, Any], today: date) -> Iterator[Trouble]:
     yield from rules.selections(data)
     yield from rules.circles(data)
     yield from rules.times(data)
+    yield from rules.report_mail(data)
     yield from rules.site(data, today)
     yield from rules.listen(data)
     yield from http.rules(data)
@@ -103,6 +114,7 @@ def _rule_troubles(data: Mapping[str, Any], today: date) -> Iterator[Trouble]:
     yield from people.rules(data)
     yield from isolation.rules(data)
     yield from media.rules(data)
+    yield from anchors.rules(data)
 
 
 def _sorted(found: list[ConfigurationProblem]) -> list[ConfigurationProblem]:
@@ -136,6 +148,13 @@ def _absolute(data: dict[str, Any], base: Path) -> None:
     collector = rules.table(data, "soc", "syslog")
     tables += [(collector, "ca"), (collector, "certificate")]
     tables.append((rules.table(collector, "key"), "file"))
+    for name in rules.table(data, "evidence", "anchors"):
+        anchor = rules.table(data, "evidence", "anchors", name)
+        tables += [(anchor, key) for key in ("certificates", "chain", "ca", "ca-certificate")]
+        tables += [(anchor, "directory"), (rules.table(anchor, "credentials"), "file")]
+        collector = rules.table(anchor, "collector")
+        tables += [(collector, "ca"), (collector, "certificate")]
+        tables.append((rules.table(collector, "key"), "file"))
     for table, key in tables:
         value = table.get(key)
         if isinstance(table, dict) and isinstance(value, str) and value and "\0" not in value:

@@ -50,6 +50,7 @@ from backupguard.settings.isolation import Isolation
 from backupguard.settings.media import Medium
 from backupguard.settings.notify import Notify
 from backupguard.settings.people import Person
+from backupguard.settings.report import ReportSettings
 from backupguard.settings.soc import Soc
 
 _MINUTE, _HOUR, _DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
@@ -302,6 +303,7 @@ class Settings(SettingsModel):
     media: Mapping[str, Medium] = Field(default_factory=dict)
     isolation: Isolation = Isolation()
     plan: PlanSettings = PlanSettings()
+    report: ReportSettings = ReportSettings()
     evidence: Evidence = Evidence()
     controls: Controls = Controls()
     notify: Notify = Notify()

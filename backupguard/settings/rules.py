@@ -21,7 +21,7 @@ from backupguard import plugins
 from backupguard.contracts import SecretReference, parse_size
 from backupguard.errors import MissingMeans
 from backupguard.model import Message, is_id
-from backupguard.settings import schedule, secrets
+from backupguard.settings import anchors, schedule, secrets
 from backupguard.settings.files import Trouble
 from backupguard.settings.positions import KeyPath
 from backupguard.settings.problems import nearest, shown
@@ -189,6 +189,16 @@ def times(data: Tables) -> Iterator[Trouble]:
                 )
 
 
+def report_mail(data: Tables) -> Iterator[Trouble]:
+    """Report a report that is to be mailed where no relay is known."""
+    if table(data, "report").get("mail-to") and not table(data, "notify", "mail"):
+        yield Trouble(
+            path=("report", "mail-to"),
+            message=Message(id="settings.report-mail"),
+            remedy=Message(id="remedy.report-mail"),
+        )
+
+
 def _windows(path: KeyPath, windows: Any) -> Iterator[Trouble]:
     for number, window in enumerate(windows if isinstance(windows, list) else ()):
         yield from _parsed((*path, number), window, schedule.parse_window, "window")
@@ -314,6 +324,9 @@ def references_to_secrets(data: Tables) -> Iterator[tuple[KeyPath, SecretReferen
         with contextlib.suppress(ValidationError):
             reference = SecretReference.model_validate(table(data, "notify", *place))
             yield ("notify", *place), reference
+    for path, value in anchors.references(data):
+        with contextlib.suppress(ValidationError):
+            yield path, SecretReference.model_validate(value)
 
 
 def instance_accounts(data: Tables) -> Iterator[Trouble]:
