@@ -66,4 +66,5 @@ def alignment(catalogue: Catalogue, findings: Iterable[FindingRow], language: st
             for control in catalogue.entries
         ),
         notes=tuple((one.id, one.version, one.note.of(language)) for one in catalogue.maps),
+        unverified=tuple(one.id for one in catalogue.maps if not one.verified),
     )

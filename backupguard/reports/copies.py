@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from backupguard.assess.declared_estate import Estate
 from backupguard.reports.model import CopyRow, RepositoryRow
-from backupguard.settings import Settings
 
 
-def copy_rows(settings: Settings, repositories: Iterable[RepositoryRow]) -> tuple[CopyRow, ...]:
+def copy_rows(estate: Estate, repositories: Iterable[RepositoryRow]) -> tuple[CopyRow, ...]:
     """Return a row per application and repository that keeps copies of it."""
     found = {row.repository: row for row in repositories}
     rows = []
-    for name, owner in sorted(settings.applications.items()):
-        for identifier in sorted({job.repository for job in owner.backups.values()}):
-            declared = settings.repositories[identifier]
+    for name, owner in sorted(estate.applications.items()):
+        for identifier in owner.repositories:
+            declared = estate.repositories[identifier]
             rows.append(
                 CopyRow(
                     application=name,

@@ -1,4 +1,4 @@
-"""Reads a month, and what leads up to it, out of the chain of records: one place, two passes."""
+"""Reads a month, and what leads up to it, out of the chain of records: one place, one pass."""
 
 from __future__ import annotations
 
@@ -15,18 +15,60 @@ from backupguard.assess.overrides import KINDS as OVERRIDES
 from backupguard.assess.waivers import KINDS as WAIVERS
 from backupguard.contracts import Store
 from backupguard.errors import UsageError
-from backupguard.model import Fact, Message
+from backupguard.model import Fact, Message, Subject
+from backupguard.reports import rows
+from backupguard.reports.listed import Listed
+from backupguard.reports.loads import Loads
+from backupguard.reports.model import FindingRow
+from backupguard.reports.tested import CONCLUSIVE, Tested, payload
 
-#: Kinds whose whole history counts: what stands at the end of a month may have begun years before.
+#: Kinds of which every record is kept: what stands at the end of a month may have begun years before.
 LONG = (
-    "restore-test.result",
-    "finding.changed",
-    "configuration.loaded",
     "evidence.key-created",
     "evidence.anchored",
     *ATTESTATIONS,
     *WAIVERS,
     *OVERRIDES,
+)
+#: Kinds that are folded as they are read: of a year only what stands is kept.
+FOLDED = (
+    "restore-test.result",
+    "finding.changed",
+    "configuration.loaded",
+    "policy.changed",
+    "immutability.tried",
+)
+#: Kinds of which the newest of each subject stands.
+LATEST = (
+    "repository.inspected",
+    "repository.verified",
+    "inventory.confirmed",
+    "protection.seen",
+    "immutability.tried",
+    "medium.seen",
+    "medium.copy",
+    "medium.moved",
+)
+#: Kinds of which the month's own records are shown one by one.
+SHOWN = (
+    "restore-test.result",
+    "inventory.listed",
+    "attestation.withdrawn",
+    "waiver.ended",
+    "override.ended",
+    "daemon.started",
+    "clock.stepped",
+    "configuration.rejected",
+    "pause.started",
+    "pause.ended",
+    "baseline.accepted",
+    "baseline.reset",
+    "store.replaced",
+    "evidence.pruned",
+    "evidence.anchored",
+    "integrity.closed",
+    "inventory.closed",
+    "restore-test.closed",
 )
 #: No record for longer than this is a gap: a daemon at work records at least once a day.
 SILENCE = timedelta(hours=36)
@@ -37,6 +79,7 @@ class Span:
     """A calendar month at the site, as the two moments it lies between."""
 
     month: str
+    timezone: str
     start: datetime
     end: datetime
 
@@ -50,7 +93,12 @@ def span_of(month: str, timezone: str) -> Span:
         raise UsageError("usage", message) from None
     days = calendar.monthrange(first.year, first.month)[1]
     following = (first.replace(tzinfo=None) + timedelta(days=days)).replace(tzinfo=first.tzinfo)
-    return Span(month=month, start=first.astimezone(UTC), end=following.astimezone(UTC))
+    return Span(
+        month=month,
+        timezone=timezone,
+        start=first.astimezone(UTC),
+        end=following.astimezone(UTC),
+    )
 
 
 def month_of(moment: datetime, timezone: str) -> str:
@@ -60,33 +108,82 @@ def month_of(moment: datetime, timezone: str) -> str:
 
 @dataclass(slots=True, kw_only=True)
 class History:
-    """What the chain holds up to `as_of`: the long-lived kinds in full, the month's own records."""
+    """What the chain holds up to `as_of`: what stands, and the month's own records."""
 
     span: Span
     as_of: datetime
     head_seq: int
     head_hash: bytes
+    tested: Tested
     first_record_at: datetime | None = None
     long: dict[str, list[Fact]] = field(default_factory=dict)
+    latest: dict[Subject, dict[str, Fact]] = field(default_factory=dict)
+    tried: dict[Subject, Fact] = field(default_factory=dict)  # the last that concluded anything
+    findings: dict[tuple[str, str], FindingRow] = field(default_factory=dict)
+    loads: Loads = field(default_factory=Loads)
+    listed: Listed = field(default_factory=Listed)
     month: list[Fact] = field(default_factory=list)
+    moments: list[datetime] = field(default_factory=list)  # when the month's records were made
 
     def of(self, *kinds: str) -> list[Fact]:
         """Return the month's records of these kinds, oldest first."""
         return [fact for fact in self.month if fact.observation.kind in kinds]
 
+    def learn(self, fact: Fact) -> None:
+        """Take one record into account, of whatever time; records come in order."""
+        kind, subject = fact.observation.kind, fact.observation.subject
+        if kind in LONG:
+            self.long.setdefault(kind, []).append(fact)
+        if kind in LATEST:
+            self.latest.setdefault(subject, {})[kind] = fact
+        if kind == "restore-test.result":
+            self.tested.learn(fact)
+        elif kind == "finding.changed":
+            rows.learn_finding(self.findings, fact)
+        elif kind in ("configuration.loaded", "policy.changed"):
+            self.loads.learn(fact)
+        elif kind == "immutability.tried" and payload(fact).get("verdict") in CONCLUSIVE:
+            self.tried[subject] = fact
+
+    def learn_of_month(self, fact: Fact) -> None:
+        """Take one of the month's own records into account, after `learn`."""
+        kind = fact.observation.kind
+        self.moments.append(fact.recorded_at)
+        if kind == "inventory.listed":
+            self.latest.setdefault(fact.observation.subject, {})[kind] = fact
+            self.listed.learn(fact)
+        elif kind in SHOWN and not _is_calm(fact):
+            self.month.append(fact)
+
+
+def _is_calm(fact: Fact) -> bool:
+    """Tell whether a run ended with a verdict on the backup: its own record says more."""
+    return fact.observation.kind.endswith(".closed") and payload(fact)["verdict"] in CONCLUSIVE
+
 
 def read(store: Store, span: Span, now: datetime) -> History:
-    """Read what was recorded before the end of the month (or before `now`, if that is sooner)."""
+    """Read what was recorded before the end of the month (or before `now`, if that is sooner).
+
+    Every record is read once at most: before the month only the kinds that can still stand.
+    """
     head_seq, head_hash = store.head()
-    history = History(span=span, as_of=min(now, span.end), head_seq=head_seq, head_hash=head_hash)
+    history = History(
+        span=span,
+        as_of=min(now, span.end),
+        head_seq=head_seq,
+        head_hash=head_hash,
+        tested=Tested(span.month, span.timezone),
+    )
     first = store.fact(1) if head_seq else None
     history.first_record_at = first.recorded_at if first else None
-    for fact in _until(store.facts(kinds=LONG), history):
-        history.long.setdefault(fact.observation.kind, []).append(fact)
     begin = _first_since(store, head_seq, span.start)
+    before = store.facts(kinds=(*LONG, *FOLDED, *LATEST))
+    for fact in _until(itertools.takewhile(lambda one: one.seq < begin, before), history):
+        history.learn(fact)
     for fact in _until(store.facts(after=begin - 1), history):
+        history.learn(fact)
         if fact.recorded_at >= span.start:
-            history.month.append(fact)
+            history.learn_of_month(fact)
     return history
 
 
@@ -113,7 +210,7 @@ def silences(history: History) -> list[tuple[datetime, datetime]]:
     if history.first_record_at is None:
         return []
     begin = max(history.span.start, history.first_record_at)
-    moments = sorted([begin, *(fact.recorded_at for fact in history.month), history.as_of])
+    moments = sorted([begin, *history.moments, history.as_of])
     return [
         (earlier, later)
         for earlier, later in itertools.pairwise(moments)

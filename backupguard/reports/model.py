@@ -17,6 +17,18 @@ from backupguard.model import (
     Status,
     Verdict,
 )
+from backupguard.reports.outlook import (
+    Action,
+    Answer,
+    MonthMark,
+    OfflineRow,
+    ProtectionRow,
+    Recovery,
+    ReturnRow,
+    Tonight,
+    VersionRow,
+)
+from backupguard.reports.statement_rows import AttestationRow, OverrideRow, WaiverRow
 
 
 class Standing(StrEnum):
@@ -31,6 +43,8 @@ class Standing(StrEnum):
     NO_ENGINE = "no_engine"  # nothing here can restore it
 
 
+#: Nothing is kept of an application: no backup job is declared.
+NOTHING_KEPT = Tonight()
 #: The order in which standings are counted and printed.
 STANDINGS = tuple(Standing)
 
@@ -68,7 +82,10 @@ class TestRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApplicationRow:
-    """An application as it stands. `copies` is the last conclusive test of each of its copies."""
+    """An application as it stands. `copies` is the last conclusive test of each of its copies.
+
+    `forecast` is when it would be back, `tonight` what would be lost, `trend` its last twelve months.
+    """
 
     application: str
     name: str
@@ -81,6 +98,9 @@ class ApplicationRow:
     declared_by: str | None
     declared_on: date | None
     bia_reference: str | None
+    tonight: Tonight = NOTHING_KEPT
+    forecast: ReturnRow | None = None
+    trend: tuple[MonthMark, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +141,10 @@ class UndecidedRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FindingRow:
-    """A judgement that stood at the end of the month."""
+    """A judgement that stood at the end of the month.
+
+    `owner` and `due_at` are those of a waiver that covers it: nothing else records them.
+    """
 
     seq: int
     control: str
@@ -133,12 +156,18 @@ class FindingRow:
     severity: Severity
     reason: Message
     since: datetime
+    owner: str | None = None
+    due_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChangeRow:
-    """One thing that changed in the configuration, and who changed it."""
+    """One thing that changed in the configuration or in a policy that was looked at, and who did it.
 
+    `reason` is what a person stated of the record `seq`; None: nobody did.
+    """
+
+    seq: int
     at: datetime
     author: str | None
     path: str
@@ -146,6 +175,8 @@ class ChangeRow:
     before: str | None
     after: str | None
     weakened: bool
+    reason: str | None = None
+    reason_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,67 +222,6 @@ class CopyRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AttestationRow:
-    """A statement of a person. `key` is what it was signed with; None: not authenticated."""
-
-    seq: int
-    subject: str
-    topic: str
-    name: str | None
-    text: str
-    person: str | None
-    author: str | None
-    made_at: datetime
-    expires_at: datetime
-    key: str | None
-    state: str  # "in_force", "expired", "replaced", "withdrawn"
-    withdrawn_by: str | None
-    withdrawn_for: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WaiverRow:
-    """An accepted exception, or one that waits for its second person."""
-
-    seq: int
-    control: str
-    subject: str
-    reason: str
-    owner: str
-    person: str | None
-    author: str | None
-    asked_at: datetime
-    until: datetime
-    state: str  # "in_force", "waiting", "expired", "ended"
-    confirmed_by: str | None
-    confirmed_author: str | None
-    ended_by: str | None
-    ended_for: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OverrideRow:
-    """Another value for a threshold, for a time, or the wish for one."""
-
-    seq: int
-    control: str
-    threshold: str
-    given: str
-    subject: str
-    reason: str
-    person: str | None
-    author: str | None
-    asked_at: datetime
-    until: datetime
-    loosens: bool
-    state: str  # as `WaiverRow.state`
-    confirmed_by: str | None
-    confirmed_author: str | None
-    ended_by: str | None
-    ended_for: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ReferenceRow:
     """A clause that a control is aligned on; `confidence` is of identifier and text."""
 
@@ -278,6 +248,7 @@ class Alignment:
     name: str
     controls: tuple[ControlRow, ...]
     notes: tuple[tuple[str, str, str], ...]
+    unverified: tuple[str, ...] = ()  # references with a row that was not read in the source
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -330,6 +301,7 @@ class EvidenceData:
     catalogue_sha256: str | None
     maps_sha256: Mapping[str, str]
     program_version: str
+    recorded_program_version: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -345,6 +317,7 @@ class MonthlyReport:
     as_of: datetime
     issued_at: datetime
     provisional: bool
+    declared_now: bool  # nothing recorded what was declared then: the settings of today were taken
     first_record_at: datetime | None
     records_in_month: int
     commissioning_until: date | None
@@ -366,6 +339,12 @@ class MonthlyReport:
     overrides: tuple[OverrideRow, ...]
     alignment: Alignment
     events: tuple[EventRow, ...]
+    versions: tuple[VersionRow, ...]
+    recovery: Recovery
+    protections: tuple[ProtectionRow, ...]
+    offline: tuple[OfflineRow, ...]
+    actions: tuple[Action, ...]
+    answers: tuple[Answer, ...]
     gaps: tuple[Gap, ...]
     evidence: EvidenceData
     annexes: tuple[AnnexRow, ...] = ()

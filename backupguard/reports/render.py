@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from datetime import date, datetime
 from enum import StrEnum
@@ -13,8 +14,10 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from backupguard.language import Words, catalogue
-from backupguard.model import CheckResult, Criticality, Status, Verdict
+from backupguard.model import CheckResult, Criticality, Message, Status, Verdict
 from backupguard.reports.model import STANDINGS, MonthlyReport, Standing
+from backupguard.reports.outlook import MonthMark
+from backupguard.reports.trend import drawing
 
 #: What a standing or verdict looks like: a colour class and a sign that prints in black and white.
 _LOOKS: Mapping[StrEnum, tuple[str, str]] = {
@@ -40,16 +43,50 @@ _LOOKS: Mapping[StrEnum, tuple[str, str]] = {
 WARNING = "warning_"
 GLOSSARY = (
     "pdma",
+    "tonight",
     "dmia",
+    "forecast",
     "level",
     "test_duration",
     "copy",
     "origin",
     "baseline",
     "waiver",
+    "immutable",
+    "attacker",
+    "offline",
     "seal",
 )
 NOT_PROVED = ("time", "content", "sample", "forecast", "hosts", "key", "future")
+_WORST_FIRST = (Verdict.FAILED, Verdict.COULD_NOT_VERIFY, Verdict.SKIPPED, Verdict.PASSED)
+#: So many rows of each table are in the signed document; the others are in what goes with it.
+LIMITS: Mapping[str, int] = {
+    "gaps": 4,
+    "removed": 12,
+    "weakenings": 10,
+    "versions": 6,
+    "changes": 8,
+    "events": 8,
+    "applications": 28,
+    "copies_of": 2,
+    "due": 14,
+    "copies_due": 8,
+    "undecided": 8,
+    "returns": 20,
+    "protections": 10,
+    "offline": 8,
+    "findings": 16,
+    "waivers": 8,
+    "overrides": 5,
+    "attestations": 8,
+    "tests": 14,
+    "details": 2,
+    "repositories": 10,
+    "copies": 8,
+    "annexes": 8,
+}
+#: A value of the configuration may be a whole table: what is printed of one.
+LONGEST_VALUE = 70
 
 
 @cache
@@ -116,6 +153,20 @@ class _Labels:
             "label": self.label(type(value).__name__.lower(), value),
         }
 
+    def answer(self, message: Message) -> str:
+        """Return a sentence of an answer; codes in it are said as they are elsewhere."""
+        values = {
+            name: self.label("code", str(value)) if name == "code" else value
+            for name, value in message.values.items()
+        }
+        return self.words.say(Message(id=message.id, values=values))
+
+    def trend(self, marks: Sequence[MonthMark]) -> str:
+        """Return the drawing of a year of tests, with the same in words."""
+        counts = Counter(mark.outcome for mark in marks)
+        values = {name: counts[name] for name in ("passed", "failed", "none")}
+        return drawing(marks, self.text("trend.label", **values))
+
     def counted(self, numbers: Mapping[str, int]) -> str:
         """Return the numbers of a check in a row: "lignes : 1 200"."""
         parts = (
@@ -134,9 +185,22 @@ class _Labels:
 
 
 def render_html(report: MonthlyReport, words: Words) -> str:
-    """Return the report as one HTML file: no script, nothing loaded from anywhere, prints well."""
+    """Return the report as one HTML file: no script, nothing loaded from anywhere, prints well.
+
+    With annexes it is the document to sign: what stands in them is not repeated in it, and of long
+    tables it shows as many rows as fit on twelve pages and says where the others are. Without any it
+    stands alone and holds everything.
+    """
     labels = _Labels(words)
     vital = report.counts[Criticality.C1]
+    limited = bool(report.annexes)
+
+    def shown(rows: Sequence[Any], name: str) -> Sequence[Any]:
+        return rows[: LIMITS[name]] if limited else rows
+
+    def hidden(rows: Sequence[Any], name: str) -> int:
+        return max(0, len(rows) - LIMITS[name]) if limited else 0
+
     return (
         _environment()
         .get_template("monthly.html.j2")
@@ -144,6 +208,13 @@ def render_html(report: MonthlyReport, words: Words) -> str:
             r=report,
             t=labels.text,
             say=words.say,
+            shown=shown,
+            hidden=hidden,
+            answer=labels.answer,
+            trend=labels.trend,
+            tests=sorted(report.tests, key=lambda test: _WORST_FIRST.index(test.verdict)),
+            pauses=[e for e in report.events if e.message.id.startswith("report.event.pause.")],
+            short=lambda text: text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}…",
             time=words.time,
             day=words.day,
             duration=words.duration,

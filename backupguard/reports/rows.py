@@ -19,16 +19,14 @@ from backupguard.model import (
     from_us,
 )
 from backupguard.reports.model import (
-    ChangeRow,
     EventRow,
     FindingRow,
     Standing,
     TestRow,
     UndecidedRow,
 )
+from backupguard.reports.tested import CONCLUSIVE, payload
 
-#: Verdicts that say something about the backup; the others speak about us.
-CONCLUSIVE = (Verdict.PASSED, Verdict.FAILED)
 #: Codes that mean: nothing on this host can restore this artifact.
 WITHOUT_ENGINE = ("unrecognised_artifact",)
 
@@ -91,84 +89,55 @@ def test_row(fact: Fact, names: Mapping[str, str]) -> TestRow:
 
 
 def standing_of(
-    tests: Iterable[TestRow], as_of: datetime, period: timedelta
-) -> tuple[Standing, tuple[TestRow, ...], TestRow | None]:
-    """Return where an application stands, the last conclusive test per copy, and its last test.
+    copies: Iterable[TestRow], last: TestRow | None, as_of: datetime, period: timedelta
+) -> Standing:
+    """Return where an application stands, from the last conclusive test of each copy, newest first.
 
-    Given its tests, oldest first. A copy whose last conclusive test failed makes the application
-    failed even if another copy was restored since: somebody relies on both. What could not be
-    verified decides nothing, so the test before it counts until its period is over. What is told of a
-    copy never stands for what was observed of it; only an observed pass clears a failure told of.
+    A copy whose last conclusive test failed makes the application failed even if another copy was
+    restored since: somebody relies on both. What could not be verified decides nothing, so the test
+    before it counts until its period is over.
     """
-    last: TestRow | None = None
-    found: dict[tuple[str | None, Origin], TestRow] = {}
-    for test in sorted(tests, key=lambda one: (one.at, one.seq)):
-        last = test
-        if test.verdict not in CONCLUSIVE:
-            continue
-        found[test.repository, test.origin] = test
-        if test.origin is Origin.OBSERVED and test.verdict is Verdict.PASSED:
-            # Whatever was told of that copy before: it was seen to restore since.
-            for origin in (Origin.IMPORTED, Origin.ATTESTED):
-                found.pop((test.repository, origin), None)
-    copies = dict(enumerate(found.values()))
-    newest_first = tuple(sorted(copies.values(), key=lambda test: test.at, reverse=True))
+    newest_first = tuple(copies)
     if any(test.verdict is Verdict.FAILED for test in newest_first):
-        return Standing.FAILED, newest_first, last
+        return Standing.FAILED
     if last is not None and last.code in WITHOUT_ENGINE and not newest_first:
-        return Standing.NO_ENGINE, newest_first, last
-    if not newest_first or newest_first[0].at + period < as_of:
-        return Standing.DUE, newest_first, last
+        return Standing.NO_ENGINE
     valid = [test for test in newest_first if test.at + period >= as_of]
+    if not valid:
+        return Standing.DUE
     observed = [test for test in valid if test.origin is Origin.OBSERVED]
     if not observed:
-        return Standing.DECLARED, newest_first, last
+        return Standing.DECLARED
     level = max(test.level for test in observed)
     standing = Standing.CONTROLLED if level >= 3 else Standing.OPENED
-    return standing if level >= 2 else Standing.BYTES_ONLY, newest_first, last
+    return standing if level >= 2 else Standing.BYTES_ONLY
 
 
-def finding_rows(facts: Iterable[Fact]) -> dict[tuple[str, str], FindingRow]:
-    """Replay `finding.changed` records, oldest first: the judgement that stands per control and
-    subject, with the time since which it has had its status.
+def learn_finding(standing: dict[tuple[str, str], FindingRow], fact: Fact) -> None:
+    """Take a `finding.changed` into account: the judgement that stands per control and subject.
+
+    Facts come in order. `since` is the time since which it has had its status; one whose body was
+    pruned says nothing.
     """
-    standing: dict[tuple[str, str], FindingRow] = {}
-    for fact in facts:
-        data = fact.observation.data
-        key = (data["control"], fact.observation.subject)
-        before = standing.get(key)
-        status = Status(data["after"])
-        unchanged = before is not None and before.status is status
-        standing[key] = FindingRow(
-            seq=fact.seq,
-            control=data["control"],
-            title=data["control"],
-            subject=fact.observation.subject,
-            criticality=None,
-            status=status,
-            cause=data["cause"],
-            severity=Severity(data["severity"]),
-            reason=Message(id=data["reason"]["id"], values=data["reason"]["values"]),
-            since=before.since if unchanged and before else fact.observation.observed_at,
-        )
-    return standing
-
-
-def change_rows(facts: Iterable[Fact]) -> list[ChangeRow]:
-    """Return every difference that loads of the configuration recorded, oldest first."""
-    return [
-        ChangeRow(
-            at=fact.recorded_at,
-            author=fact.author,
-            path=difference["path"],
-            change=difference["change"],
-            before=difference.get("before"),
-            after=difference.get("after"),
-            weakened=difference["weakened"],
-        )
-        for fact in facts
-        for difference in fact.observation.data["differences"]
-    ]
+    data = payload(fact)
+    if not data:
+        return
+    key = (data["control"], fact.observation.subject)
+    before = standing.get(key)
+    status = Status(data["after"])
+    unchanged = before is not None and before.status is status
+    standing[key] = FindingRow(
+        seq=fact.seq,
+        control=data["control"],
+        title=data["control"],
+        subject=fact.observation.subject,
+        criticality=None,
+        status=status,
+        cause=data["cause"],
+        severity=Severity(data["severity"]),
+        reason=Message(id=data["reason"]["id"], values=data["reason"]["values"]),
+        since=before.since if unchanged and before else fact.observation.observed_at,
+    )
 
 
 def undecided_rows(facts: Iterable[Fact]) -> list[UndecidedRow]:
@@ -213,7 +182,7 @@ def event_rows(facts: Iterable[Fact]) -> list[EventRow]:
     rows = []
     for fact in facts:
         kind = fact.observation.kind
-        values = _event_values(kind, fact.observation.data)
+        values = _event_values(kind, payload(fact)) if payload(fact) else None
         if values is None:
             continue
         message = Message(id=f"report.event.{kind}", values=values)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from backupguard.assess.attestations import KINDS as ATTESTATIONS
@@ -14,7 +15,8 @@ from backupguard.assess.waivers import KINDS as WAIVERS
 from backupguard.assess.waivers import Waivers, needs_second
 from backupguard.model import Criticality, Fact, Severity, from_us, to_us
 from backupguard.reports.history import History
-from backupguard.reports.model import AttestationRow, FindingRow, OverrideRow, WaiverRow
+from backupguard.reports.model import ChangeRow, FindingRow
+from backupguard.reports.statement_rows import AttestationRow, OverrideRow, WaiverRow
 
 if TYPE_CHECKING:
     from backupguard.controls import Catalogue
@@ -49,6 +51,34 @@ def attestation_rows(history: History) -> tuple[AttestationRow, ...]:
             )
         )
     return tuple(rows)
+
+
+def with_reasons(history: History, changes: list[ChangeRow]) -> list[ChangeRow]:
+    """Return changes with the reason that a person stated for the record that holds them."""
+    stated = {
+        str(one.values.get("name")): one
+        for one in Attestations(_in_order(history, *ATTESTATIONS)).pictures(history.as_of)
+        if one.topic == "change" and one.state is not AttestationState.WITHDRAWN
+    }
+    return [
+        replace(change, reason=one.text, reason_by=one.person or one.author)
+        if (one := stated.get(str(change.seq))) is not None
+        else change
+        for change in changes
+    ]
+
+
+def with_owners(findings: list[FindingRow], waivers: Iterable[WaiverRow]) -> list[FindingRow]:
+    """Return findings with owner and end of the waiver, in force or waiting, that covers each."""
+    owned = {
+        (one.control, one.subject): one for one in waivers if one.state in ("in_force", "waiting")
+    }
+    return [
+        replace(row, owner=one.owner, due_at=one.until)
+        if (one := owned.get((row.control, row.subject))) is not None
+        else row
+        for row in findings
+    ]
 
 
 def waiver_rows(history: History, findings: list[FindingRow]) -> tuple[WaiverRow, ...]:

@@ -35,7 +35,7 @@ def shown(origin: Origin, *warnings: str) -> str:
     records.add("repository.inspected", "repository/central", inspected, at(12))
     report = monthly(records, chosen, load_catalogue(), "2026-11", "fr", at(31.2))  # type: ignore[arg-type]
     html = render_html(report, Words("fr", "Europe/Paris"))
-    return html[html.index('id="s7"') : html.index('id="s8"')]
+    return html[html.index('id="s11"') : html.index('id="s12"')]
 
 
 def test_imported_points_are_called_imported_and_seen_ones_are_not() -> None:

@@ -1,0 +1,193 @@
+"""The six questions of a RSSI, answered from a report's own rows in sentences of counts and names."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from backupguard.model import Criticality, Message, Origin, Verdict
+from backupguard.reports.actions import loses_too_much
+from backupguard.reports.model import (
+    ApplicationRow,
+    ChangeRow,
+    EventRow,
+    Standing,
+    TestRow,
+    UndecidedRow,
+)
+from backupguard.reports.outlook import Answer, ProtectionRow, ReturnRow
+from backupguard.reports.statement_rows import AttestationRow, OverrideRow, WaiverRow
+
+QUESTIONS = ("restored", "not_restored", "lost", "back", "accepted", "not_proved")
+#: So many names or applications are named in an answer; the rest is counted.
+NAMED = 6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """What the answers are taken from."""
+
+    applications: tuple[ApplicationRow, ...]
+    tests: tuple[TestRow, ...]
+    undecided: tuple[UndecidedRow, ...]
+    returns: tuple[ReturnRow, ...]
+    protections: tuple[ProtectionRow, ...]
+    waivers: tuple[WaiverRow, ...]
+    overrides: tuple[OverrideRow, ...]
+    attestations: tuple[AttestationRow, ...]
+    weakenings: tuple[ChangeRow, ...]
+    events: tuple[EventRow, ...]
+    anchored: bool
+
+
+def answers(told: Told) -> tuple[Answer, ...]:
+    """Return the answers, in the order of the questions."""
+    made = (_restored, _not_restored, _lost, _back, _accepted, _not_proved)
+    return tuple(
+        Answer(question=question, sentences=tuple(make(told)))
+        for question, make in zip(QUESTIONS, made, strict=True)
+    )
+
+
+def _said(identifier: str, /, **values: int | str) -> Message:
+    return Message(id=f"report.answer.{identifier}", values=values)
+
+
+def _names(rows: Iterable[str]) -> dict[str, int | str]:
+    found = list(dict.fromkeys(rows))
+    return {"names": ", ".join(found[:NAMED]), "more": max(0, len(found) - NAMED)}
+
+
+def _listed(name: str, rows: Iterable[str]) -> Message:
+    """Return a sentence that counts and names; what is beyond the named ones is counted."""
+    found = list(dict.fromkeys(rows))
+    form = "more" if len(found) > NAMED else "all"
+    return _said(f"{name}.{form}", count=len(found), **_names(found))
+
+
+def _restored(told: Told) -> Iterator[Message]:
+    passed = [test for test in told.tests if test.verdict is Verdict.PASSED]
+    if not told.tests:
+        yield _said("restored.none")
+        return
+    yield _said("restored.tests", count=len(told.tests), passed=len(passed))
+    observed = [test for test in passed if test.origin is Origin.OBSERVED]
+    checked = [test.name for test in observed if test.level >= 3]
+    if checked:
+        yield _listed("restored.checked", checked)
+    weaker = [test.name for test in observed if test.name not in set(checked)]
+    if weaker:
+        yield _listed("restored.weaker", weaker)
+
+
+def _not_restored(told: Told) -> Iterator[Message]:
+    for standing in (Standing.FAILED, Standing.DUE, Standing.NO_ENGINE):
+        names = [row.name for row in told.applications if row.standing is standing]
+        if names:
+            yield _listed(f"not_restored.{standing.value}", names)
+    tests = [row for row in told.undecided if row.task == "restore-test"]
+    for code, count in Counter(row.code or "" for row in tests).most_common(3):
+        yield _said("not_restored.why", count=count, code=code)
+    if not any(
+        row.standing in (Standing.FAILED, Standing.DUE, Standing.NO_ENGINE)
+        for row in told.applications
+    ):
+        yield _said("not_restored.none")
+
+
+def _vital(told: Told) -> list[ApplicationRow]:
+    return [row for row in told.applications if row.criticality is Criticality.C1]
+
+
+def _lost(told: Told) -> Iterator[Message]:
+    vital = _vital(told)
+    if not vital:
+        yield _said("no_vital")
+        return
+    known = [row for row in vital if row.tonight.loss_ms is not None]
+    worst = max(known, key=lambda row: row.tonight.loss_ms or 0, default=None)
+    if worst is not None:
+        form = "at_least" if worst.tonight.at_least else "worst"
+        lost = worst.tonight.loss_ms or 0
+        yield _said(f"lost.{form}", name=worst.name, loss_ms=lost, count=len(known))
+    beyond = [row.name for row in vital if loses_too_much(row)]
+    yield _listed("lost.beyond", beyond) if beyond else _said("lost.none_beyond")
+    nothing = [row.name for row in vital if row.tonight.loss_ms is None]
+    if nothing:
+        yield _listed("lost.nothing_kept", nothing)
+
+
+def _is_patient_record(row: ReturnRow) -> bool:
+    return "dpi" in row.application.casefold() or "dossier patient" in row.name.casefold()
+
+
+def _return(row: ReturnRow) -> Message:
+    if not row.measured and row.end_ms == 0:
+        return _said("back.unknown", name=row.name)
+    name = "back.at" if row.measured else "back.not_before"
+    if row.rto_ms is None:
+        return _said(f"{name}.undeclared", name=row.name, end_ms=row.end_ms)
+    late = "late" if row.late else "in_time" if row.measured else "open"
+    return _said(f"{name}.{late}", name=row.name, end_ms=row.end_ms, rto_ms=row.rto_ms)
+
+
+def _back(told: Told) -> Iterator[Message]:
+    vital = [row for row in told.returns if row.criticality is Criticality.C1]
+    if not vital:
+        yield _said("no_vital")
+        return
+    for row in sorted(vital, key=lambda one: (not _is_patient_record(one), one.position))[:NAMED]:
+        yield _return(row)
+    if len(vital) > NAMED:
+        unmeasured = sum(not row.measured for row in vital[NAMED:])
+        yield _said("back.more", count=len(vital) - NAMED, unmeasured=unmeasured)
+    late_ones = [row.name for row in told.returns if row.late]
+    if late_ones:
+        yield _listed("back.late_ones", late_ones)
+
+
+def _accepted(told: Told) -> Iterator[Message]:
+    held = [one for one in told.waivers if one.state == "in_force"]
+    waiting = sum(one.state == "waiting" for one in told.waivers)
+    looser = [one for one in told.overrides if one.loosens and one.state == "in_force"]
+    stated = [one for one in told.attestations if one.state == "in_force"]
+    if held or waiting:
+        people = [one.confirmed_by or one.person or one.author or "—" for one in held]
+        yield _said("accepted.waivers", count=len(held), waiting=waiting, **_names(people))
+    if looser:
+        people = [one.confirmed_by or one.person or one.author or "—" for one in looser]
+        yield _said("accepted.thresholds", count=len(looser), **_names(people))
+    if stated:
+        unsigned = sum(one.key is None for one in stated)
+        people = [one.person or one.author or "—" for one in stated]
+        yield _said("accepted.statements", count=len(stated), unsigned=unsigned, **_names(people))
+    baselines = [one for one in told.events if one.message.id == "report.event.baseline.accepted"]
+    if baselines:
+        people = [one.author or "—" for one in baselines]
+        yield _said("accepted.baselines", count=len(baselines), **_names(people))
+    if told.weakenings:
+        unexplained = sum(one.reason is None for one in told.weakenings)
+        yield _said("accepted.weakenings", count=len(told.weakenings), unexplained=unexplained)
+    if not (held or waiting or looser or stated or baselines or told.weakenings):
+        yield _said("accepted.none")
+
+
+def _not_proved(told: Told) -> Iterator[Message]:
+    yield _said("not_proved.always")
+    untested = sum(not one.attested_by for row in told.protections for one in row.others)
+    if told.protections:
+        never = sum(row.verdict is None for row in told.protections)
+        yield _said("not_proved.attackers", count=untested, never=never)
+    unmeasured = sum(not row.measured for row in told.returns)
+    if unmeasured:
+        yield _said("not_proved.forecast", count=unmeasured)
+    below = [
+        row
+        for row in told.applications
+        if row.standing in (Standing.OPENED, Standing.BYTES_ONLY, Standing.DECLARED)
+    ]
+    if below:
+        yield _said("not_proved.content", count=len(below))
+    if not told.anchored:
+        yield _said("not_proved.anchor")
