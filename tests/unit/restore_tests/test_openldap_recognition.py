@@ -4,7 +4,8 @@ import pytest
 
 from backupguard.contracts import Completed
 from backupguard.testing.engines import EngineCase, EngineContract, sample_of
-from restore_tests.openldap import OPENLDAP, unread
+from restore_tests.openldap import OPENLDAP
+from restore_tests.openldap_survey import unread
 
 SLAPCAT = (
     b"dn: dc=example,dc=org\nobjectClass: dcObject\nobjectClass: organization\no: x\ndc: example\n"
