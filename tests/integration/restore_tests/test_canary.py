@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import subprocess
+import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -32,6 +35,7 @@ from restore_tests.settings import (
 from restore_tests.sqlite import SQLITE
 from tests.integration.restore_tests.harness import Trials
 from tests.integration.restore_tests.hospital import Hospital
+from tests.integration.restore_tests.test_openldap import CONF, SUFFIX
 from tests.mariadb import start_mariadb
 
 DECLARED = {"canary": {"since": date(2020, 1, 1)}}
@@ -274,3 +278,62 @@ def test_openldap(tmp_path: Path, token: str | None, code: str) -> None:
     trials = trials_of(tmp_path / "trials", OPENLDAP)
     result = trials.restore(path, settings=settings, point_at=datetime.now(UTC))
     assert of(result).code == code, result
+
+
+@pytest.fixture
+def slapd(tmp_path: Path) -> Iterator[tuple[Path, str]]:
+    """A server's configuration and URL; whoever started it may write to it over its socket."""
+    socket = Path(tempfile.mkdtemp(prefix="bgld")) / "ldapi"
+    (tmp_path / "db").mkdir()
+    conf = tmp_path / "slapd.conf"
+    peer = f"gidNumber={os.getgid()}+uidNumber={os.getuid()},cn=peercred,cn=external,cn=auth"
+    text = CONF.format(suffix=SUFFIX, directory=tmp_path / "db")
+    conf.write_text(f'pidfile {tmp_path}/pid\n{text}access to * by dn.exact="{peer}" manage\n')
+    base = f"dn: {SUFFIX}\nobjectClass: dcObject\nobjectClass: organization\no: CH\ndc: hopital\n"
+    subprocess.run(
+        ["/usr/sbin/slapadd", "-q", "-f", conf], input=base, text=True, check=True,
+        capture_output=True,
+    )  # fmt: skip
+    url = "ldapi://" + str(socket).replace("/", "%2F")
+    process = subprocess.Popen(
+        ["/usr/sbin/slapd", "-d", "0", "-h", url, "-f", conf],
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        deadline = time.monotonic() + 30
+        asked = ["ldapwhoami", "-Q", "-Y", "EXTERNAL", "-H", url]
+        while subprocess.run(asked, capture_output=True, check=False).returncode:
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        yield conf, url
+    finally:
+        process.terminate()
+        process.wait(30)
+        shutil.rmtree(socket.parent, ignore_errors=True)
+
+
+def test_openldap_of_the_printed_script(slapd: tuple[Path, str], tmp_path: Path) -> None:
+    conf, url = slapd
+    text = script("openldap", Place(application="dpi", name=SUFFIX))
+    assert "ldapi:///" in text
+    for _ in range(2):  # the first one makes the entry, those of other nights find it
+        subprocess.run(
+            ["/bin/sh"], input=text.replace("ldapi:///", url), text=True, check=True,
+            capture_output=True,
+        )  # fmt: skip
+    path = tmp_path / "annuaire.ldif"
+    argv = ["/usr/sbin/slapcat", "-f", conf, "-l", path]
+    subprocess.run(argv, check=True, capture_output=True)
+    now = datetime.now(UTC)
+    settings = OpenldapSettings.model_validate({"engine": "openldap", **DECLARED})
+    result = trials_of(tmp_path / "trials", OPENLDAP).restore(path, settings=settings, point_at=now)
+    assert (result.verdict, of(result).code) == (Verdict.PASSED, "ok"), result
+    assert result.canary_at is not None
+    assert now - result.canary_at < timedelta(minutes=1)
+    # What a job writes that was given another application's name is altered.
+    other = script("openldap", Place(application="labo", name=SUFFIX)).replace("ldapi:///", url)
+    subprocess.run(["/bin/sh"], input=other, text=True, check=True, capture_output=True)
+    subprocess.run(argv, check=True, capture_output=True)
+    wrong = trials_of(tmp_path / "other", OPENLDAP).restore(path, settings=settings, point_at=now)
+    assert of(wrong).code == "canary_altered", wrong

@@ -7,17 +7,22 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from backupguard.model import Fingerprint, RestoreTestResult, Verdict
+from backupguard.repositories.borg import BORG
+from backupguard.repositories.restic import RESTIC
 from backupguard.sandbox import SandboxLimits
+from backupguard.testing import listing
+from backupguard.testing.contexts import context as new_context
 from restore_tests.breaking import break_artifact, harms_of
 from restore_tests.mariadb_physical import MARIADB_PHYSICAL
 from restore_tests.settings import MariadbSettings
+from tests.integration.repositories import borg_maker, restic_maker
 from tests.integration.restore_tests.harness import Trials
 from tests.integration.restore_tests.mariabackup import Copies, stream
 from tests.integration.restore_tests.test_mariadb import MANY, NEWEST, RECENT, accepted
@@ -297,3 +302,35 @@ def test_an_unfinished_copy_beside_a_sound_one_is_told(
     assert result.verdict is Verdict.PASSED, result
     said = {check.code for check in result.checks if check.code != "ok"}
     assert said == {"warning_unfinished_copy"}
+
+
+@pytest.mark.parametrize("tool", ["restic", "borg"])
+def test_a_chain_comes_back_from_a_real_repository(
+    copies: Copies, shape: Fingerprint, tmp_path: Path, tool: str
+) -> None:
+    kind: Any
+    if tool == "restic":
+        kind, made = RESTIC, restic_maker.make(tmp_path / "r", "0.18")
+    else:
+        kind, made = BORG, borg_maker.make(tmp_path / "r", "1.2")
+    tree = copies.tree(made.source / "mariadb", CHAIN)
+    if isinstance(made, restic_maker.Restic):
+        made.backup(tree)
+        job = made.selector(tree)
+    else:
+        made.create("dpi-1", tree)
+        job = borg_maker.job(tree)
+    before = listing(made.root)
+    now = datetime.now(UTC) + timedelta(minutes=1)
+    trials = Trials(tmp_path / "trials", engines={MARIADB_PHYSICAL.name: MARIADB_PHYSICAL}, now=now)
+    with kind.open("nas", made.settings(), new_context(tmp_path / "context")) as repository:
+        result = trials.perform(
+            repository,
+            settings=settings(MANY),
+            selectors={"nas": (job,)},
+            baseline=accepted(shape),
+        )
+    assert judged(result) == (Verdict.PASSED, None), result
+    assert (result.level, result.fingerprint) == (3, shape)
+    assert {tool, "mariadb"} <= result.tools.keys()
+    assert listing(made.root) == before
