@@ -49,6 +49,7 @@ class Command:
 _CLI = "backupguard.cli"
 COMMANDS = (
     Command("run", f"{_CLI}.run:run", "Run the daemon."),
+    Command("setup", f"{_CLI}.setup:setup", "Look at this host, and write a first configuration."),
     Command("config", f"{_CLI}.config:app", "Check or show the configuration, or its JSON Schema."),
     Command("doctor", f"{_CLI}.doctor:app", "Tell what works on this host, and what to do."),
     Command("discover", f"{_CLI}.discover:discover", "Show what runs here and what saves it."),
@@ -86,6 +87,11 @@ COMMANDS = (
         "override",
         f"{_CLI}.override:app",
         "Change a threshold for a time; list, confirm, end.",
+    ),
+    Command(
+        "state",
+        f"{_CLI}.state:app",
+        "Take BackupGuard's own state to a file, or bring it back.",
     ),
     Command("controls", f"{_CLI}.controls:controls", "The catalogue, its sources and its maps."),
     Command("media", f"{_CLI}.media:app", "Where each offline medium is; who took it where."),

@@ -63,10 +63,13 @@ def identifier(text: str, taken: Collection[str]) -> str:
     return found
 
 
-def proposal(seen: Data, settings: Settings | None) -> str:
+def proposal(
+    seen: Data, settings: Settings | None, *, site: Mapping[str, str] | None = None
+) -> str:
     """Return TOML for what `discovery.seen` shows and the settings lack.
 
-    `settings` None: there is no configuration, and what is returned is a whole one.
+    `settings` None: there is no configuration, and what is returned is a whole one, with the keys of
+    `site`, or with the host's name where nobody said how the site is called.
     """
     draft = _Draft(
         repositories=set(settings.repositories) if settings else set(),
@@ -77,7 +80,8 @@ def proposal(seen: Data, settings: Settings | None) -> str:
     if settings is None:
         draft.line("")
         draft.line("[site]")
-        draft.line(f"name = {_quoted(str(seen['host']))}")
+        for key, value in (site or {"name": str(seen["host"])}).items():
+            draft.line(f"{key} = {_quoted(value)}")
     jobs = {
         f"{job['tool']}/{job['name']}": job
         for job in seen["jobs"]

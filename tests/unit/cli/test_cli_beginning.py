@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -54,3 +55,76 @@ def test_says_nothing(
         (tmp_path / "conf.d").mkdir()
         (tmp_path / "conf.d/site.toml").write_text(beside)
     assert says_nothing(path) is nothing
+
+
+SEEN = {
+    "host": "srv-sauvegarde",
+    "databases": [],
+    "jobs": [],
+    "lacking": [{"what": "cron of root", "need": "root", "code": "root"}],
+    "missing": [],
+}
+
+
+@pytest.fixture
+def host(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host on which discovery, which has tests of its own, sees what is said here."""
+    monkeypatch.setattr("backupguard.daemon.discovery.look_unconfigured", lambda _: SEEN)
+    monkeypatch.setattr("backupguard.cli.common.become_owner", lambda _: None)
+
+
+@pytest.mark.usefixtures("host")
+@pytest.mark.parametrize("there", [False, True])
+def test_setup_writes_a_configuration_that_passes_its_check(
+    tmp_path: Path, there: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "backupguard.toml"
+    if there:
+        path.write_bytes(PACKAGED.read_bytes())
+    before = ["--language", "fr", "--config", str(path)]
+    options = ["--non-interactive", "--name", 'CH "du Lac"', "--timezone", "Indian/Reunion"]
+    assert main([*before, "setup", *options]) == 0
+    said = capsys.readouterr().out
+    assert str(path) in said
+    assert "systemctl start backupguard" in said
+    site = tomllib.loads(path.read_text())["site"]
+    assert site == {"name": 'CH "du Lac"', "timezone": "Indian/Reunion", "language": "fr"}
+    assert main([*before, "config", "check"]) == 0
+    content = path.read_bytes()
+    assert main([*before, "setup", "--non-interactive"]) == 64
+    assert "déjà une configuration" in capsys.readouterr().err
+    assert path.read_bytes() == content
+
+
+@pytest.mark.usefixtures("host")
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ([], "--non-interactive"),
+        (["--non-interactive", "--timezone", "Mars/Olympus"], "Mars/Olympus"),
+    ],
+    ids=["nobody to ask", "no such zone"],
+)
+def test_setup_refuses_what_it_cannot_use_and_leaves_nothing(
+    tmp_path: Path, options: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "backupguard.toml"
+    assert main(["--language", "en", "--config", str(path), "setup", *options]) == 64
+    assert says in capsys.readouterr().err
+    assert not path.exists()
+
+
+@pytest.mark.usefixtures("host")
+def test_setup_asks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answers = iter(["CH de Belle-Rive", "en", "Europe/Paris"])
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("typer.prompt", lambda *_, **__: next(answers))
+    path = tmp_path / "backupguard.toml"
+    assert main(["--language", "fr", "--config", str(path), "setup"]) == 0
+    assert tomllib.loads(path.read_text())["site"] == {
+        "name": "CH de Belle-Rive",
+        "timezone": "Europe/Paris",
+        "language": "en",
+    }
