@@ -150,6 +150,8 @@ class MissingMeans(BackupGuardError):
             "server_refused",
             "clock_behind",
             "not_fetchable",
+            "not_locked",
+            "no_anchor_place",
             "nothing_to_break",
             "damage_missed",
             "no_point_in_time",

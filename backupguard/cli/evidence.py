@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from backupguard.cli import common
+from backupguard.cli import common, evidence_keeping
 from backupguard.errors import (
     EXIT_DONE,
     EXIT_FAILED,
@@ -21,6 +22,7 @@ from backupguard.errors import (
 from backupguard.model import Json, Message
 
 if TYPE_CHECKING:
+    from backupguard.anchoring.reading import Kept
     from backupguard.evidence.seals import Anchor
     from backupguard.evidence.verify import Verification
     from backupguard.store.sql import SqlStore
@@ -33,6 +35,12 @@ app = typer.Typer(
 )
 
 
+app.command()(evidence_keeping.anchor)
+app.command("rotate-key")(evidence_keeping.rotate_key)
+app.command()(evidence_keeping.prune)
+app.command()(evidence_keeping.commissioning)
+
+
 @contextmanager
 def _opened_store() -> Iterator[SqlStore]:
     # A damaged store is to be reported here, not set aside: this command only looks.
@@ -41,18 +49,22 @@ def _opened_store() -> Iterator[SqlStore]:
         yield store
 
 
-def _anchors(path: Path | None) -> list[Anchor]:
-    from backupguard.evidence.seals import read_anchors
+def _anchors(files: list[Path], certificates: Path | None, chain: Path | None) -> Kept:
+    from backupguard.anchoring.reading import anchors_in
+    from backupguard.processes import Cancellation, Jail
 
-    if path is None:
-        return []
-    try:
-        with path.open(encoding="utf-8", errors="replace") as file:
-            return list(read_anchors(file))
-    except OSError as error:
-        raise UsageError(
-            "usage", Message(id="evidence.unreadable-file", values={"file": str(path)})
-        ) from error
+    for path in (*files, *(one for one in (certificates, chain) if one is not None)):
+        try:
+            path.open("rb").close()
+        except OSError as error:
+            values = {"file": str(path)}
+            message = Message(id="evidence.unreadable-file", values=values)
+            raise UsageError("usage", message) from error
+    with TemporaryDirectory(prefix="backupguard-evidence-") as name:
+        jail = Jail(Path(name), Cancellation())
+        given = (one.absolute() if one is not None else None for one in (certificates, chain))
+        trusted, between = given
+        return anchors_in(files, certificates=trusted, chain=between, tools=jail)
 
 
 @app.command()
@@ -66,8 +78,18 @@ def verify(
         typer.Option(metavar="FINGERPRINT", help="The fingerprint of a key you trust."),
     ] = None,
     anchors: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE", help="A syslog file, mail, object or time stamp kept elsewhere."
+        ),
+    ] = None,
+    tsa_certificates: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="A text with the anchors kept elsewhere."),
+        typer.Option(metavar="FILE", help="Whose time stamps (RFC 3161) you believe, PEM."),
+    ] = None,
+    tsa_chain: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Certificates between those and the authority's, PEM."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> int:
@@ -78,7 +100,8 @@ def verify(
         trusted = [plain_fingerprint(one) for one in key or ()]
     except EvidenceError as error:
         raise UsageError("usage", Message(id="evidence.no-fingerprint")) from error
-    known = _anchors(anchors)
+    kept = _anchors(anchors or [], tsa_certificates, tsa_chain)
+    known = list(kept.anchors)
     try:
         verification = _verify(bundle, trusted, known)
     except EvidenceError as error:
@@ -92,6 +115,9 @@ def verify(
     if as_json:
         common.print_json(_as_json(verification))
     else:
+        for name in ("unchecked", "wrong"):
+            if count := getattr(kept, name):
+                common.result(f"evidence.stamps-{name}", count=count)
         _tell(verification, bool(trusted), bool(known))
     return _exit_code(verification)
 
@@ -111,8 +137,9 @@ def _verify(bundle: Path | None, trusted: list[str], anchors: list[Anchor]) -> V
                 keys=opened.keys,
                 trusted=trusted,
                 anchors=anchors,
-                pruned=tuple(prunings(opened.records())),
+                pruned=opened.prunings(),
                 head=opened.head,
+                omitted=opened.omitted,
             )
         store = stack.enter_context(_opened_store())
         # Others may be writing. Seals first: none of them can then speak of a record not yet there.
@@ -144,6 +171,8 @@ def _tell(found: Verification, key_given: bool, anchors_given: bool) -> None:
         common.result(found.problem.message())
         return
     common.result("evidence.records", records=found.records, pruned=found.pruned, store=found.store)
+    if found.left_out:
+        common.result("evidence.left-out", count=found.left_out)
     if found.sealed_to:
         common.result(
             "evidence.sealed",
@@ -158,6 +187,9 @@ def _tell(found: Verification, key_given: bool, anchors_given: bool) -> None:
     if found.anchored_to:
         common.result("evidence.anchored", seq=found.anchored_to)
     for missing in found.unproved:
+        if missing == "time":
+            common.result("evidence.unproved-time", seq=found.clock_back or 0)
+            continue
         given = key_given if missing == "origin" else anchors_given
         common.result(f"evidence.unproved-{missing}{'-given' if given else ''}")
     common.result(f"evidence.{found.standing.value}")
@@ -175,6 +207,8 @@ def _as_json(found: Verification) -> Json:
         "anchored_to": found.anchored_to,
         "fingerprints": list(found.fingerprints),
         "unproved": list(found.unproved),
+        "clock_back": found.clock_back,
+        "left_out": found.left_out,
         "problem": None
         if found.problem is None
         else {
@@ -191,14 +225,22 @@ def export(
         Path,
         typer.Option(metavar="PATH", help="A new directory, or a file ending in .tar.gz."),
     ],
+    since: Annotated[
+        str | None,
+        typer.Option(metavar="YYYY-MM-DD", help="Of what is older, put in the hashes only."),
+    ] = None,
 ) -> int:
     """Write a bundle that anybody can verify without BackupGuard."""
+    from backupguard.reports import directory_of
     from backupguard.store.bundle import write_bundle
 
+    settings = common.settings()
+    moment = evidence_keeping.day_of(since, settings) if since is not None else None
     with _opened_store() as store:
         store.seal()
         try:
-            count = write_bundle(store, output)
+            documents = _documents(directory_of(settings))
+            count = write_bundle(store, output, since=moment, documents=documents)
         except FileExistsError as error:
             raise UsageError(
                 "usage", Message(id="evidence.file-exists", values={"file": str(output)})
@@ -206,6 +248,17 @@ def export(
     common.say("evidence.exported", records=count, file=str(output))
     common.say("evidence.how-to-verify")
     return EXIT_DONE
+
+
+def _documents(directory: Path) -> dict[str, Path]:
+    """Return the reports and records that lie there, by their names in a bundle."""
+    return {
+        str(path.relative_to(directory)): path
+        for path in sorted(directory.rglob("*"))
+        if path.is_file()
+        and not path.is_symlink()
+        and not any(part.startswith(".") for part in path.relative_to(directory).parts)
+    }
 
 
 @app.command()

@@ -16,6 +16,7 @@ from apscheduler.triggers.interval import IntervalTrigger
 
 from backupguard.contracts import Store
 from backupguard.daemon import cadence, pauses
+from backupguard.daemon.anchors import Anchors
 from backupguard.daemon.bisection import Bisection
 from backupguard.daemon.requests import SCHEDULE, request
 from backupguard.errors import StoreError
@@ -100,6 +101,7 @@ class Agenda:
         self._schedules: tuple[cadence.Schedule, ...] = ()
         self._made_of: Settings | None = None
         self._bisection = Bisection(store)
+        self._anchors = Anchors(store)
         self._scheduler = BlockingScheduler(
             timezone=UTC, executors={"default": DebugExecutor()}, daemon=True
         )
@@ -176,6 +178,7 @@ class Agenda:
         for wanted in cadence.due(self._schedules, known, now):
             self._last[wanted.schedule.key] = self._enqueue(wanted)
         self._bisection.ask(settings, now)
+        self._anchors.ask(settings, now)
 
     def _enqueue(self, wanted: cadence.Due) -> cadence.LastSlot:
         """Insert the run; where the slot was done before the clock went back, a further attempt.

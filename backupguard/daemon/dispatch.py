@@ -21,6 +21,7 @@ def bounds(settings: Settings) -> dict[str, int]:
         "restore-test": settings.daemon.parallel_restore_tests,
         "probe": settings.daemon.parallel_probes,
         "report": 1,
+        "anchor": 1,
     }
 
 

@@ -22,6 +22,7 @@ RESOURCES = {
     "restore-test": "restore-test",
     "report": "report",
     "plan": "report",
+    "anchor": "anchor",
 }
 
 #: `requested_by` of what the agenda asks for by itself.

@@ -955,6 +955,16 @@ class KeyRotated(TypedDict):
     reason: str
 
 
+class CommissioningIssued(TypedDict):
+    """The sheet with the key's fingerprint was written."""
+
+    file: str
+    language: str
+    sha256: str
+    bytes: int
+    fingerprint: str
+
+
 class StoreReplaced(TypedDict):
     """A corrupt store was set aside and this one begun."""
 
@@ -1042,6 +1052,7 @@ KINDS: Mapping[str, Kind] = {
         Kind(name="evidence.anchored", payload=EvidenceAnchored),
         Kind(name="evidence.key-created", payload=KeyCreated),
         Kind(name="evidence.key-rotated", payload=KeyRotated),
+        Kind(name="commissioning.issued", payload=CommissioningIssued),
         Kind(name="anchor.closed", payload=RunClosed, keep_days=ONE_YEAR),
         Kind(name="store.replaced", payload=StoreReplaced),
     )

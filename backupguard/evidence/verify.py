@@ -14,12 +14,17 @@ from datetime import datetime
 from enum import StrEnum
 
 from backupguard.errors import EvidenceError
+from backupguard.evidence import rotation
 from backupguard.evidence.records import Record, chain_hash, genesis, parse_body, sha256
 from backupguard.evidence.seals import Anchor, Seal, fingerprint, key_id, signature_is_right
 from backupguard.model import Json, Message, from_us
 
 #: How the kinds of facts end that close a run; a seal follows each.
 CLOSED = ".closed"
+#: Clocks may go back by so much, in microseconds, before it is told: two hosts never agree entirely.
+CLOCK_BACK = 60 * 1_000_000
+#: A clock that is set is told by a `clock.stepped` among so many records.
+_TOLD_WITHIN = 100
 
 
 class Standing(StrEnum):
@@ -71,8 +76,10 @@ class Verification:
     anchored_to: int
     fingerprints: tuple[str, ...]
     problem: Problem | None
-    unproved: tuple[str, ...]  # of "origin", "seal", "completeness"
+    unproved: tuple[str, ...]  # of "origin", "seal", "time", "completeness"
     unsealed_runs: int  # that ended after the last seal: each should have made one
+    clock_back: int | None = None  # the first record that is dated well before the one before it
+    left_out: int = 0  # records of which a bundle holds the hashes only, by its own account
 
 
 def prunings(records: Iterable[Record]) -> Iterator[Pruning]:
@@ -86,17 +93,98 @@ def prunings(records: Iterable[Record]) -> Iterator[Pruning]:
 
 def _pruning(seq: int, members: Mapping[str, Json]) -> Pruning | None:
     data = members["data"]
-    if members["kind"] != "evidence.pruned" or not isinstance(data, dict):
+    if members["kind"] != "evidence.pruned":
         return None
-    return Pruning(
-        seq=seq, first=data["first_seq"], last=data["last_seq"], kinds=frozenset(data["kinds"])
-    )
+    try:
+        first, last, kinds = int(data["first_seq"]), int(data["last_seq"]), frozenset(data["kinds"])
+    except (KeyError, TypeError, ValueError):
+        return None  # what cannot be read excuses nothing
+    return Pruning(seq=seq, first=first, last=last, kinds=kinds)
 
 
 class _Wrong(Exception):
     def __init__(self, code: str, seq: int, **values: int | str) -> None:
         self.problem = Problem(code=code, seq=seq, values=values)
         super().__init__(code)
+
+
+class _Keys:
+    """Which keys are known, which one signs at this place of the chain, and which ones are trusted."""
+
+    def __init__(self, store: str, keys: Iterable[bytes], trusted: Collection[str]) -> None:
+        self.store = store
+        self.given = bool(trusted)
+        self._known = {key_id(key): key for key in keys}
+        self._trusted = set(trusted)
+        self._current: bytes | None = None
+        self.distrusted: tuple[int, str] | None = None  # first record sealed with such a key
+
+    def learn(self, seq: int, kind: str, data: Json) -> None:
+        """Take in a fact about keys; raise for one whose two signatures are not both right."""
+        if kind == "evidence.key-created":
+            try:
+                key = bytes.fromhex(data["public_key"])
+            except (KeyError, ValueError, TypeError):
+                return  # what makes a key trusted is its fingerprint, never this fact
+            self._known.setdefault(key_id(key), key)
+            self._current = self._current or key
+        elif kind == rotation.KIND:
+            self._follow(seq, data)
+
+    def _follow(self, seq: int, data: Json) -> None:
+        new = rotation.successor(self.store, self._current, data) if self._current else None
+        if self._current is None or new is None:
+            raise _Wrong("rotation_unsigned", seq)
+        old, self._current = self._current, new
+        self._known[key_id(new)] = new
+        if fingerprint(old) in self._trusted:
+            self._trusted.add(fingerprint(new))
+        elif fingerprint(new) in self._trusted:  # which vouches for the one before it
+            self._trusted.add(fingerprint(old))
+            self.distrusted = None
+
+    def of(self, seal: Seal) -> bytes:
+        """Return the key that must have made a seal; raise when it is not the one that signs here."""
+        key = self._known.get(seal.key_id)
+        if key is None:
+            raise _Wrong("seal_key_unknown", seal.seq, key=seal.key_id)
+        self._current = self._current or key
+        if key != self._current:
+            raise _Wrong("key_swapped", seal.seq, fingerprint=fingerprint(key))
+        if self.given and fingerprint(key) not in self._trusted:
+            self.distrusted = self.distrusted or (seal.seq, fingerprint(key))
+        return key
+
+
+class _Clock:
+    """Whether the records are dated in their order, but for steps that are told as such."""
+
+    def __init__(self) -> None:
+        self._newest = 0
+        self._untold: int | None = None
+        self.back: int | None = None  # the first record that nothing excuses
+
+    def see(self, seq: int, kind: str, members: Mapping[str, Json]) -> None:
+        """Take in the next record."""
+        at = members["recorded_at"]
+        if at < self._newest - CLOCK_BACK:
+            self._untold = self._untold or seq
+        self._newest = at
+        if self._untold is None:
+            return
+        if kind == "clock.stepped" and members["data"]["step_ms"] < 0:
+            self._untold = None
+        elif seq - self._untold > _TOLD_WITHIN:
+            self.end()
+
+    def sealed(self, seq: int, at: int) -> None:
+        """Take in when the newest record was sealed."""
+        if at < self._newest - CLOCK_BACK:
+            self._untold = self._untold or seq
+
+    def end(self) -> None:
+        """Nothing follows that could excuse what was seen."""
+        self.back, self._untold = self.back or self._untold, None
 
 
 class _Chain:
@@ -106,25 +194,27 @@ class _Chain:
         self,
         store: str,
         seals: Iterable[Seal],
-        keys: Iterable[bytes],
-        trusted: Collection[str],
+        keys: _Keys,
         anchors: Iterable[Anchor],
         pruned: Sequence[Pruning],
+        omitted: int,
     ) -> None:
         self.store = store
         self.seq = 0
         self.hash = genesis(store)
         self.pruned = 0
+        self.left_out = 0
         self.sealed_to = 0
         self.sealed_at: datetime | None = None
         self.anchored_to = 0
         self.unsealed_runs = 0
         self.fingerprints: dict[str, None] = {}
+        self.keys = keys
+        self.clock = _Clock()
+        self._omitted = omitted
         self._seals = iter(seals)
         self._seal = next(self._seals, None)
         self._last_seal: Seal | None = None
-        self._keys = {key_id(key): key for key in keys}
-        self._trusted = frozenset(trusted)
         ours = sorted((a for a in anchors if a.store == store), key=lambda anchor: anchor.seq)
         self._anchors = list(reversed(ours))
         self._prunings = {pruning.seq: pruning for pruning in pruned}
@@ -132,22 +222,29 @@ class _Chain:
 
     def add(self, record: Record) -> None:
         """Check the next record, then the seals and anchors that speak of it."""
-        expected = self.seq + 1
-        if record.seq > expected:
-            raise _Wrong("record_missing", expected, found=record.seq)
-        if record.seq < expected:
+        seq = self.seq + 1
+        if record.seq != seq:
+            if record.seq > seq:
+                raise _Wrong("record_missing", seq, found=record.seq)
             raise _Wrong("record_extra", record.seq)
         if record.body is None:
             self._excuse(record)
         else:
             self._check_body(record, record.body)
-        if record.hash != chain_hash(self.hash, record.body_hash):
-            raise _Wrong("chain_broken", record.seq)
-        self.seq, self.hash = record.seq, record.hash
-        self._check_seals()
-        self._check_anchors()
+        digest = chain_hash(self.hash, record.body_hash)
+        if record.hash != digest:
+            raise _Wrong("chain_broken", seq)
+        self.seq, self.hash = seq, digest
+        if self._seal is not None and self._seal.seq <= seq:
+            self._check_seals()
+        if self._anchors and self._anchors[-1].seq <= seq:
+            self._check_anchors()
 
     def _excuse(self, record: Record) -> None:
+        if record.seq <= self._omitted:
+            self.left_out += 1
+            self.unsealed_runs += record.kind.endswith(CLOSED)
+            return
         for pruning in self._prunings.values():
             if pruning.covers(record.seq, record.kind):
                 self._excused.setdefault(pruning.seq, record.seq)
@@ -165,25 +262,18 @@ class _Chain:
             raise _Wrong("body_unreadable", record.seq) from error
         if members["seq"] != record.seq:
             raise _Wrong("record_extra", record.seq)
-        for name, value in (record.columns or {}).items():
-            if members[name] != value:
-                raise _Wrong("column_differs", record.seq, column=name)
+        if record.columns and not record.columns.items() <= members.items():
+            wrong = next(n for n, value in record.columns.items() if members[n] != value)
+            raise _Wrong("column_differs", record.seq, column=wrong)
         if record.seq in self._excused and _pruning(record.seq, members) != self._prunings.get(
             record.seq
         ):
             raise _Wrong("body_removed", self._excused[record.seq])
         self._excused.pop(record.seq, None)
-        self.unsealed_runs += str(members["kind"]).endswith(CLOSED)
-        if members["kind"] == "evidence.key-created":
-            self._learn(members["data"])
-
-    def _learn(self, data: Json) -> None:
-        """Remember a public key from the chain; what makes it trusted is its fingerprint."""
-        try:
-            key = bytes.fromhex(data["public_key"])
-        except (KeyError, ValueError, TypeError):
-            return
-        self._keys.setdefault(key_id(key), key)
+        kind = str(members["kind"])
+        self.unsealed_runs += kind.endswith(CLOSED)
+        self.clock.see(record.seq, kind, members)
+        self.keys.learn(record.seq, kind, members["data"])
 
     def _check_seals(self) -> None:
         while (seal := self._seal) is not None and seal.seq <= self.seq:
@@ -196,11 +286,7 @@ class _Chain:
             members = seal.members()
         except EvidenceError as error:
             raise _Wrong("seal_wrong", seal.seq) from error
-        key = self._keys.get(seal.key_id)
-        if key is None:
-            raise _Wrong("seal_key_unknown", seal.seq, key=seal.key_id)
-        if self._trusted and fingerprint(key) not in self._trusted:
-            raise _Wrong("wrong_key", seal.seq, fingerprint=fingerprint(key))
+        key = self.keys.of(seal)
         if not signature_is_right(seal, key) or members["key_id"] != seal.key_id:
             raise _Wrong("seal_wrong", seal.seq)
         if members["store"] != self.store:
@@ -213,6 +299,7 @@ class _Chain:
         self.sealed_to = self.seq
         self.unsealed_runs = 0
         self.sealed_at = from_us(members["sealed_at"])
+        self.clock.sealed(self.seq, members["sealed_at"])
         self.fingerprints[fingerprint(key)] = None
 
     def _check_anchors(self) -> None:
@@ -249,15 +336,18 @@ def verify(
     anchors: Iterable[Anchor] = (),
     pruned: Sequence[Pruning] = (),
     head: tuple[int, bytes] | None = None,
+    omitted: int = 0,
 ) -> Verification:
     """Verify a chain from its first record to its last.
 
     `records` and `seals` in order; `store` the id the chain begins with; `keys` public keys (those in
     the chain's own `evidence.key-created` facts are known without); `trusted` the fingerprints the
     site knows from elsewhere; `anchors` heads kept elsewhere; `pruned` what `prunings` found in the
-    same records; `head` what the store believes to be its newest record.
+    same records; `head` what the store believes to be its newest record; `omitted` up to which record
+    a bundle says that it holds hashes only.
     """
-    chain = _Chain(store, seals, keys, trusted, anchors, pruned)
+    known = _Keys(store, keys, trusted)
+    chain = _Chain(store, seals, known, anchors, pruned, omitted)
     problem: Problem | None = None
     try:
         for record in records:
@@ -265,6 +355,16 @@ def verify(
         chain.end(head)
     except _Wrong as wrong:
         problem = wrong.problem
+    except (
+        KeyError,
+        TypeError,
+        AttributeError,
+    ):  # a well-chained record of another shape than ours
+        problem = Problem(code="body_unreadable", seq=chain.seq + 1)
+    if known.distrusted and (problem is None or known.distrusted[0] <= problem.seq):
+        seq, wrong_key = known.distrusted
+        problem = Problem(code="wrong_key", seq=seq, values={"fingerprint": wrong_key})
+    chain.clock.end()
     unproved = []
     if not (trusted and chain.sealed_to):
         unproved.append("origin")
@@ -272,6 +372,8 @@ def verify(
         # Every run seals the chain when it ends. Whoever takes the last seals away could have written
         # all that follows the ones left, without the key.
         unproved.append("seal")
+    if chain.clock.back is not None:
+        unproved.append("time")
     if not chain.anchored_to:
         unproved.append("completeness")
     if problem is not None:
@@ -291,4 +393,6 @@ def verify(
         problem=problem,
         unproved=tuple(unproved),
         unsealed_runs=chain.unsealed_runs,
+        clock_back=chain.clock.back,
+        left_out=chain.left_out,
     )

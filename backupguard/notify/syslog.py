@@ -81,7 +81,12 @@ def deliver(settings: Syslog, sender: Sender, events: Sequence[Event]) -> None:
     got before an error is not known.
     """
     facility = FACILITIES[settings.facility]
-    told = frames(message(event, sender, facility) for event in events)
+    hand_over(settings, [message(event, sender, facility) for event in events])
+
+
+def hand_over(settings: Syslog, messages: Sequence[bytes]) -> None:
+    """Hand RFC 5424 messages to the collector; returns and raises as `deliver` does."""
+    told = frames(messages)
     context = trust(settings)
     until = time.monotonic() + settings.patience.total_seconds()
     try:

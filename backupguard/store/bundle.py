@@ -3,10 +3,12 @@
 A bundle is a directory, or the same in a `.tar.gz`:
 
     README.txt      what this is, in French and English
-    manifest.json   the store's id, its head, its public keys
-    records.jsonl   one record a line, the exact bytes that were hashed; `null` where pruned
+    manifest.json   the store's id, its head, its public keys, from where on bodies are here
+    records.jsonl   one record a line, the exact bytes that were hashed; `null` where there is none
     chain.tsv       place, kind, hash of the body, hash in the chain, one line per record
     seals.jsonl     the seals
+    anchors/        receipts of what was put down elsewhere, time stamps as text
+    documents/      reports, records of restore tests, the commissioning record
     verify.py       a short verifier that needs only Python and `cryptography`
 """
 
@@ -17,9 +19,10 @@ import shutil
 import tarfile
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import takewhile, zip_longest
 from pathlib import Path
 from typing import Any, Protocol
@@ -27,6 +30,8 @@ from typing import Any, Protocol
 from backupguard.errors import EvidenceError, StoreError
 from backupguard.evidence.records import Record, canonical, parse_body
 from backupguard.evidence.seals import Seal, key_id
+from backupguard.evidence.verify import Pruning, prunings
+from backupguard.model import Json, to_us
 from backupguard.resources import shipped
 
 _FORMAT = "backupguard-bundle-1"
@@ -49,21 +54,29 @@ class Source(Protocol):
         """Return every seal, oldest first."""
 
 
-def write_bundle(source: Source, output: Path) -> int:
+def write_bundle(
+    source: Source,
+    output: Path,
+    *,
+    since: datetime | None = None,
+    documents: Mapping[str, Path] | None = None,
+) -> int:
     """Write a bundle to `output` (a new directory, or a file ending in .tar.gz); count its records.
 
-    What is appended meanwhile is left out. Raises FileExistsError when `output` exists already.
+    Of records made before `since` only the hashes are put in, so that the chain stays whole.
+    `documents` are files by the name they get. What is appended meanwhile is left out. Raises
+    FileExistsError when `output` exists already.
     """
     if output.exists():
         raise FileExistsError(output)
     try:
         if not output.name.endswith(_ARCHIVES):
             output.mkdir(mode=0o700, parents=True)
-            return _fill(source, output)
+            return _fill(source, output, since, documents or {})
         with tempfile.TemporaryDirectory(prefix="backupguard-evidence-") as name:
             directory = Path(name) / "evidence"
             directory.mkdir()
-            count = _fill(source, directory)
+            count = _fill(source, directory, since, documents or {})
             unfinished = output.with_name(f".{output.name}.unfinished")
             with tarfile.open(unfinished, "w:gz", compresslevel=6) as archive:
                 archive.add(directory, arcname=output.name.removesuffix(_suffix(output)))
@@ -77,25 +90,22 @@ def _suffix(output: Path) -> str:
     return next(ending for ending in _ARCHIVES if output.name.endswith(ending))
 
 
-def _fill(source: Source, directory: Path) -> int:
+def _fill(
+    source: Source, directory: Path, since: datetime | None, documents: Mapping[str, Path]
+) -> int:
     # Seals first, then the head: no seal can then speak of a record that is left out.
     sealed = source.seals()
     seq, digest = source.head()
-    keys: dict[str, str] = {}
-    count = 0
+    gathered = _Gathered(directory, to_us(since) if since is not None else None)
     with (
         (directory / "records.jsonl").open("wb") as records,
         (directory / "chain.tsv").open("wb") as chain,
     ):
         for record in takewhile(lambda one: one.seq <= seq, source.records()):
-            records.write((record.body if record.body is not None else b"null") + b"\n")
+            body = gathered.body(record)
+            records.write((body if body is not None else b"null") + b"\n")
             place = f"{record.seq}\t{record.kind}\t{record.body_hash.hex()}\t{record.hash.hex()}\n"
             chain.write(place.encode("utf-8"))
-            if record.kind == "evidence.key-created" and record.body is not None:
-                key = parse_body(record.body)["data"].get("public_key")
-                if key is not None:
-                    keys[key_id(bytes.fromhex(key))] = key
-            count += 1
     with (directory / "seals.jsonl").open("wb") as seals:
         for seal in sealed:
             line = canonical(
@@ -111,13 +121,52 @@ def _fill(source: Source, directory: Path) -> int:
         "format": _FORMAT,
         "store": source.store_id,
         "head": {"seq": seq, "hash": digest.hex()},
-        "keys": keys,
+        "keys": gathered.keys,
+        "bodies_from": gathered.omitted + 1,
     }
     text = json.dumps(manifest, indent=2, sort_keys=True)
     (directory / "manifest.json").write_text(f"{text}\n", encoding="utf-8")
     for name in ("README.txt", "verify.py"):
         shutil.copyfile(shipped(f"evidence/{name}"), directory / name)
-    return count
+    for name, path in documents.items():
+        target = directory / "documents" / name
+        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
+    return seq
+
+
+class _Gathered:
+    """What is picked out of the records while they are written."""
+
+    def __init__(self, directory: Path, since: int | None) -> None:
+        self.keys: dict[str, str] = {}
+        self.omitted = 0  # the last record of which only the hashes are put in
+        self._since = since
+        self._anchors = directory / "anchors"
+
+    def body(self, record: Record) -> bytes | None:
+        """Return what is put in of a record."""
+        if record.body is None:
+            return None
+        if record.kind.startswith("evidence."):  # nobody could verify the chain without
+            self._pick(record, parse_body(record.body)["data"])
+            return record.body
+        if self._since is not None:
+            if parse_body(record.body)["recorded_at"] < self._since:
+                self.omitted = record.seq
+                return None
+            self._since = None  # the clock may have gone back since: a slice has one beginning
+        return record.body
+
+    def _pick(self, record: Record, data: Json) -> None:
+        key = data.get("public_key")
+        if key is not None:
+            self.keys[key_id(bytes.fromhex(key))] = key
+        if record.kind == "evidence.anchored":
+            self._anchors.mkdir(mode=0o700, exist_ok=True)
+            text = "".join(f"{name}: {data[name]}\n" for name in ("place", "seq", "hash"))
+            file = self._anchors / f"record-{record.seq:09d}.txt"
+            file.write_text(f"{text}\n{data['receipt'] or ''}\n", encoding="utf-8")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +177,7 @@ class Bundle:
     store: str
     keys: tuple[bytes, ...]
     head: tuple[int, bytes]
+    omitted: int = 0  # up to which record there are hashes only
 
     def records(self) -> Iterator[Record]:
         """Yield the records in order; raises EvidenceError (bad_record) for what is no record."""
@@ -141,6 +191,23 @@ class Bundle:
                     return  # the end of the records was cut off; the chain's own end tells
                 body = None if line == b"null\n" else line.removesuffix(b"\n")
                 yield _record(body, place)
+
+    def prunings(self) -> tuple[Pruning, ...]:
+        """Return what the bundle's `evidence.pruned` facts allow to be missing."""
+        # Any record that says so, whatever the chain calls its kind: verifying compares the two.
+        with (self.directory / "records.jsonl").open("rb") as records, _understood():
+            found = [
+                Record(
+                    seq=int(parse_body(line)["seq"]),
+                    body=line.rstrip(b"\n"),
+                    body_hash=b"",
+                    hash=b"",
+                    kind="evidence.pruned",
+                )
+                for line in records
+                if b'"kind":"evidence.pruned"' in line
+            ]
+        return tuple(prunings(found))
 
     def seals(self) -> Iterator[Seal]:
         """Yield the seals, oldest first."""
@@ -221,4 +288,5 @@ def _opened(directory: Path) -> Bundle:
             store=str(manifest["store"]),
             keys=tuple(bytes.fromhex(key) for key in manifest["keys"].values()),
             head=(int(manifest["head"]["seq"]), bytes.fromhex(manifest["head"]["hash"])),
+            omitted=int(manifest.get("bodies_from", 1)) - 1,
         )

@@ -16,7 +16,7 @@ from backupguard.errors import StoreError
 from backupguard.evidence.kinds import StoreReplaced
 from backupguard.evidence.records import genesis
 from backupguard.model import JOURNAL, SITE, Observation, to_us
-from backupguard.store import safekeeping, summaries
+from backupguard.store import safekeeping, sealing, summaries
 from backupguard.store.core import Core
 from backupguard.store.engine import (
     FILE_NAME,
@@ -25,7 +25,7 @@ from backupguard.store.engine import (
     sqlite_engine,
     translated,
 )
-from backupguard.store.keys import SigningKey, signing_key
+from backupguard.store.keys import SigningKey, settled, signing_key
 from backupguard.store.schema import (
     SCHEMA,
     alembic_version,
@@ -248,4 +248,8 @@ def _finish(
         )
     if new:
         core.append(new)
+    with (
+        core.read() as connection
+    ):  # a rotation that was interrupted before its files were in place
+        store.key = settled(key, sealing.signing(connection) or key.key_id)
     return store

@@ -11,14 +11,13 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
-from sqlalchemy import func, insert, select, text, update
+from sqlalchemy import func, select, text
 
 from backupguard.contracts import FindingChange, JobRun, JobRuns, Store
-from backupguard.errors import Busy, EvidenceError
+from backupguard.errors import Busy
 from backupguard.evidence.records import Record
-from backupguard.evidence.seals import Anchor, Seal, load_key, make_seal
+from backupguard.evidence.seals import Anchor, Seal
 from backupguard.model import (
-    SITE,
     Closing,
     Fact,
     Finding,
@@ -44,20 +43,21 @@ from backupguard.store import (
     listings,
     losses,
     outbox,
+    pruning,
     safekeeping,
+    sealing,
     sightings,
     summaries,
     toolruns,
 )
 from backupguard.store.core import (
     Core,
-    check,
     fact_from_row,
     lock_head,
     record_from_row,
 )
 from backupguard.store.engine import translated
-from backupguard.store.keys import SigningKey
+from backupguard.store.keys import SigningKey, settled
 from backupguard.store.schema import (
     chain_head,
     coverage,
@@ -122,38 +122,19 @@ class SqlStore(Store):
         return sightings.record_inspection(self._core, inspected, run=run, author=author)
 
     def seal(self) -> None:
-        """Seal the chain's head with the store's key, unless it is sealed already.
+        """Seal the chain's head with the key the chain names, unless it is sealed already.
 
         Raises StoreError (unreadable) or EvidenceError (bad_key) when the key is gone or another.
         """
-        with self._core.write() as connection:
-            head = lock_head(connection)
-            last = (
-                connection.execute(select(seals).order_by(seals.c.seq.desc()).limit(1))
-                .mappings()
-                .first()
-            )
-            previous = Seal(**last) if last is not None else None
-            if head["seq"] == (previous.seq if previous else 0):
-                return
-            seal = make_seal(
-                load_key(self.key.pem()),
-                store=self.store_id,
-                seq=head["seq"],
-                digest=bytes(head["hash"]),
-                sealed_at=self._core.now(),
-                previous=previous,
-            )
-            if seal.key_id != self.key.key_id:  # replaced under a store that was open
-                raise EvidenceError("bad_key", path=str(self.key.path))
-            connection.execute(
-                insert(seals).values(
-                    seq=seal.seq,
-                    document=seal.document,
-                    signature=seal.signature,
-                    key_id=seal.key_id,
-                )
-            )
+        used = sealing.seal(self._core, self.key, self.store_id)
+        if used is not None and used != self.key.key_id:  # rotated by another process
+            self.key = settled(self.key, used)
+
+    def rotate_key(self, reason: str, author: str) -> Fact:
+        """Let a new key sign from here on; return the fact that both keys signed."""
+        fact = sealing.rotate(self._core, self.key, self.store_id, reason, author)
+        self.key = settled(self.key, fact.observation.data["key_id"])
+        return fact
 
     def head(self) -> tuple[int, bytes]:
         """Return sequence number and hash of the newest record; 0 and the genesis of an empty chain."""
@@ -221,34 +202,19 @@ class SqlStore(Store):
     def erase(self, first: int, last: int, kinds: Sequence[str], reason: str, author: str) -> Fact:
         """Drop the bodies of records in a range, on purpose: hashes and a fact that says so remain.
 
-        For bodies past their time, and for a value that should never have been recorded.
+        For a value that should never have been recorded.
         """
-        seq, _ = self.head()
-        fact = Observation(
-            kind="evidence.pruned",
-            subject=SITE,
-            observed_at=self._core.now(),
-            key=f"evidence/pruned/{first}-{last}/{seq}",
-            data={
-                "first_seq": first,
-                "last_seq": last,
-                "kinds": sorted(kinds),
-                "reason": reason,
-            },
-        )
-        check([fact])
-        with self._core.write() as connection:
-            recorded = self._core.append_in(connection, [fact], run=None, author=author)
-            connection.execute(
-                update(facts)
-                .where(
-                    facts.c.seq.between(first, last),
-                    facts.c.kind.in_(list(kinds)),
-                    facts.c.seq < recorded[0].seq,
-                )
-                .values(body=None)
-            )
-        return recorded[0]
+        return pruning.erase(self._core, first, last, kinds, reason, author)
+
+    def past(self, before: datetime) -> tuple[pruning.Past, ...]:
+        """Return which bodies recorded before a moment are past the time that their kinds are kept."""
+        return pruning.past(self._core, before, self._core.now())
+
+    def prune(
+        self, before: datetime, reason: str, author: str
+    ) -> tuple[tuple[Fact, ...], Mapping[str, int]]:
+        """Drop those bodies; return the facts that say so, and how many bodies of which kinds."""
+        return pruning.prune(self._core, before, reason, author, self._core.now())
 
     # -- reading facts and what follows from them
 

@@ -2,7 +2,7 @@
 """Verify the evidence bundle this file lies in. Needs Python 3.9+ and the library `cryptography`.
 
 Usage: python3 verify.py [--key FINGERPRINT] [--anchors FILE] [DIRECTORY]
-Exit: 0 proved, 1 broken, 2 coherent but origin or completeness not proved.
+Exit: 0 proved, 1 broken, 2 coherent but origin, time or completeness not proved.
 """
 
 import argparse
@@ -16,6 +16,8 @@ from pathlib import Path
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+MINUTE = 60_000_000
+
 
 class Broken(Exception):
     """The first thing that is wrong."""
@@ -27,7 +29,7 @@ def sha(content):
 
 
 def lines(directory):
-    """Yield (line of chain.tsv, line of records.jsonl) in order."""
+    """Yield (seq, kind, hash of the body, hash in the chain, line of records.jsonl) in order."""
     with (
         (directory / "chain.tsv").open("rb") as chain,
         (directory / "records.jsonl").open("rb") as records,
@@ -43,95 +45,191 @@ def prunings(directory):
     """Return what the facts `evidence.pruned` allow to be missing."""
     found = []
     for seq, kind, _, _, line in lines(directory):
-        if kind == "evidence.pruned" and line:
+        if kind == "evidence.pruned" and line and line != b"null\n":
             body = json.loads(line)
             if body["kind"] == kind:
                 found.append((seq, body["data"]))
     return found
 
 
-def check_seal(seal, store, seq, link, previous, keys, trusted):
-    """Check one seal against the record it seals; return what the next one names as previous."""
-    document, signature = seal["document"].encode("utf-8"), bytes.fromhex(seal["signature"])
-    said = json.loads(document)
-    key = keys.get(said["key_id"])
-    if key is None or sha(key).hex()[:16] != said["key_id"]:
-        raise Broken(f"record {seq} is sealed with an unknown key")
-    if trusted and sha(key).hex() not in trusted:
-        raise Broken(f"record {seq} is sealed with another key than the one given")
+def signed(key, signature, content):
+    """Tell whether this public key made this signature."""
     try:
-        Ed25519PublicKey.from_public_bytes(key).verify(signature, document)
-    except InvalidSignature:
-        raise Broken(f"the seal of record {seq} is not its key's") from None
-    if said["previous"] != previous:
-        raise Broken(f"a seal before record {seq} is missing")
-    if (said["store"], said["seq"], said["hash"]) != (store, seq, link.hex()):
-        raise Broken(f"the seal of record {seq} speaks of something else")
-    return sha(document + signature).hex()
+        Ed25519PublicKey.from_public_bytes(key).verify(signature, content)
+    except (InvalidSignature, ValueError):
+        return False
+    return True
 
 
-def read_anchors(path, store):
-    """Return {record: hash} for every anchor of this store in a text file."""
+class Keys:
+    """Which key signs at this place of the chain, and which ones are trusted."""
+
+    def __init__(self, store, known, trusted):
+        """Begin with the keys of the manifest and the fingerprints that were given."""
+        self.store, self.known, self.trusted = store, known, set(trusted)
+        self.given, self.current, self.distrusted = bool(trusted), None, None
+
+    def learn(self, seq, kind, data):
+        """Take in a fact about keys: a new one needs the signatures of both."""
+        if kind == "evidence.key-created" and data.get("public_key"):
+            self.current = self.current or bytes.fromhex(data["public_key"])
+        if kind != "evidence.key-rotated":
+            return
+        new, old = bytes.fromhex(data["public_key"]), self.current or b""
+        said = {"format": "backupguard-key-rotation-1", "new": new.hex(), "old": old.hex()}
+        said.update(reason=data["reason"], store=self.store)
+        text = json.dumps(said, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+        both = ((old, data["signed_by_previous"]), (new, data["signed_by_new"]))
+        if not all(signed(key, bytes.fromhex(signature), text) for key, signature in both):
+            raise Broken(f"record {seq} names a new key that the old one did not sign")
+        fingerprints = {sha(old).hex(), sha(new).hex()}
+        if self.trusted & fingerprints:
+            if sha(old).hex() not in self.trusted:
+                self.distrusted = None  # the trusted key vouches for the one before it
+            self.trusted |= fingerprints
+        self.known[sha(new).hex()[:16]] = self.current = new
+
+    def check(self, seal, store, seq, link, previous):
+        """Check one seal against the record it seals; return what the next names as previous."""
+        document, signature = seal["document"].encode("utf-8"), bytes.fromhex(seal["signature"])
+        said = json.loads(document)
+        key = self.known.get(said["key_id"])
+        if key is None or sha(key).hex()[:16] != said["key_id"]:
+            raise Broken(f"record {seq} is sealed with an unknown key")
+        self.current = self.current or key
+        if key != self.current:
+            raise Broken(f"record {seq} is sealed with a key that no key before it signed")
+        if self.given and sha(key).hex() not in self.trusted and self.distrusted is None:
+            self.distrusted = seq
+        if not signed(key, signature, document):
+            raise Broken(f"the seal of record {seq} is not its key's")
+        if said["previous"] != previous:
+            raise Broken(f"a seal before record {seq} is missing")
+        if (said["store"], said["seq"], said["hash"]) != (store, seq, link.hex()):
+            raise Broken(f"the seal of record {seq} speaks of something else")
+        return sha(document + signature).hex(), said["sealed_at"]
+
+
+class Clock:
+    """Whether records are dated in their order, but for steps that were recorded as such."""
+
+    def __init__(self):
+        """Begin before the first record."""
+        self.newest, self.untold = 0, None
+
+    def see(self, seq, kind, said):
+        """Take in a record."""
+        if said["recorded_at"] < self.newest - MINUTE and self.untold is None:
+            self.untold = seq
+        self.newest = said["recorded_at"]
+        told = kind == "clock.stepped" and said["data"]["step_ms"] < 0
+        if told and self.untold is not None and seq - self.untold <= 100:
+            self.untold = None
+
+    def sealed(self, seq, at):
+        """Take in when that record was sealed."""
+        if at < self.newest - MINUTE and self.untold is None:
+            self.untold = seq
+
+
+def read_anchors(paths, store):
+    """Return {record: hash} for every anchor of this store in text files.
+
+    A time stamp is none here: it counts once its token was checked (README.txt says how).
+    """
     pattern = re.compile(r"backupguard-anchor-1 (\w{26}) (\d{1,16}) ([0-9a-f]{64})\b")
-    text = Path(path).read_text(encoding="utf-8", errors="replace") if path else ""
     found = {}
-    for name, seq, digest in pattern.findall(text):
-        if name == store and found.setdefault(int(seq), digest) != digest:
-            raise Broken(f"two anchors of record {seq} differ")
+    for path in paths:
+        text = Path(path).read_text(encoding="utf-8", errors="replace")
+        text = re.sub(r"[^\n]*\n-----BEGIN RFC3161 RESPONSE-----", "", text)
+        for name, seq, digest in pattern.findall(text):
+            if name == store and found.setdefault(int(seq), digest) != digest:
+                raise Broken(f"two anchors of record {seq} differ")
     return found
 
 
-def check_body(seq, kind, body_hash, line, allowed):
-    """Check one record's bytes; a missing body must be allowed by a later fact."""
+def check_body(seq, kind, body_hash, line, allowed, omitted):
+    """Return one record; a missing body must be allowed by a later fact, or by the manifest."""
     if line is None:
         raise Broken(f"record {seq} is missing")
     if line == b"null\n":
-        if not any(
+        if seq > omitted and not any(
             at > seq and d["first_seq"] <= seq <= d["last_seq"] and kind in d["kinds"]
             for at, d in allowed
         ):
             raise Broken(f"the body of record {seq} was removed")
-        return
+        return None
     body = line[:-1]
     if sha(body) != body_hash:
         raise Broken(f"record {seq} is not what was written")
     said = json.loads(body)
     if said["seq"] != seq or said["kind"] != kind:
         raise Broken(f"record {seq} is not in its place")
+    return said
 
 
-def verify(directory, trusted, anchors_path):
-    """Return (number of records, last sealed, last anchored, runs unsealed); raise Broken."""
+def hashes(data):
+    """Yield everything in a record's data that looks like a SHA-256."""
+    if isinstance(data, str) and re.fullmatch("[0-9a-f]{64}", data):
+        yield data
+    elif isinstance(data, (dict, list)):
+        for one in data.values() if isinstance(data, dict) else data:
+            yield from hashes(one)
+
+
+def verify(directory, trusted, anchor_files):
+    """Return what was found; raise Broken."""
     manifest = json.loads((directory / "manifest.json").read_text(encoding="utf-8"))
-    store = manifest["store"]
-    keys = {name: bytes.fromhex(key) for name, key in manifest["keys"].items()}
+    store, omitted = manifest["store"], manifest.get("bodies_from", 1) - 1
+    known = {name: bytes.fromhex(key) for name, key in manifest["keys"].items()}
+    keys, named = Keys(store, known, trusted), {}
     with (directory / "seals.jsonl").open(encoding="utf-8") as file:
         seals = [json.loads(line) for line in file][::-1]
-    anchors = read_anchors(anchors_path, store)
-    allowed = prunings(directory)
+    anchors, allowed = read_anchors(anchor_files, store), prunings(directory)
     link = sha(b"backupguard-genesis-1\0" + store.encode())
     last = sealed = anchored = unsealed = 0
-    previous = None
+    previous, clock = None, Clock()
     for seq, kind, body_hash, stated, line in lines(directory):
         if seq != last + 1:
             raise Broken(
                 f"record {last + 1} is missing" if seq > last else f"record {seq} is extra"
             )
-        check_body(seq, kind, body_hash, line, allowed)
+        said = check_body(seq, kind, body_hash, line, allowed, omitted)
         link, last = sha(b"backupguard-record-1\0" + link + body_hash), seq
         if link != stated:
             raise Broken(f"record {seq} does not follow the one before")
+        if said is not None:
+            keys.learn(seq, kind, said["data"])
+            clock.see(seq, kind, said)
+            if kind in ("report.issued", "commissioning.issued", "plan.issued"):
+                named.update(dict.fromkeys(hashes(said["data"]), seq))
         unsealed += kind.endswith(".closed")  # every run that ends seals the chain
         while seals and seals[-1]["seq"] <= seq:
-            previous = check_seal(seals.pop(), store, seq, link, previous, keys, trusted)
+            previous, at = keys.check(seals.pop(), store, seq, link, previous)
             sealed, unsealed = seq, 0
+            clock.sealed(seq, at)
         if seq in anchors:
             if anchors.pop(seq) != link.hex():
                 raise Broken(f"record {seq} is not the one that was anchored")
             anchored, unsealed = seq, 0
     if seals or anchors or manifest["head"]["seq"] != last:
         raise Broken(f"records after {last} are missing")
-    return last, sealed, anchored, unsealed
+    if keys.distrusted is not None:
+        raise Broken(f"record {keys.distrusted} is sealed with another key than the one given")
+    return last, sealed, anchored, unsealed, clock.untold, omitted, named
+
+
+def tell_documents(directory, named):
+    """Say which files of the bundle the chain names by their hash."""
+    folder = directory / "documents"
+    for path in sorted(folder.rglob("*")) if folder.is_dir() else ():
+        if path.is_file():
+            record = named.get(sha(path.read_bytes()).hex())
+            name = path.relative_to(folder)
+            if record:
+                print(f"{name}: enregistrement / record {record}")
+            else:
+                print(f"{name}: aucun enregistrement ne le nomme / no record names it")
 
 
 def main():
@@ -139,19 +237,25 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("directory", nargs="?", type=Path, default=Path(__file__).parent)
     parser.add_argument("--key", action="append", default=[])
-    parser.add_argument("--anchors")
+    parser.add_argument("--anchors", action="append", default=[])
     given = parser.parse_args()
     trusted = {re.sub(r"[\s:]", "", re.sub("(?i)^sha256:", "", key)).lower() for key in given.key}
     try:
-        records, sealed, anchored, unsealed = verify(given.directory, trusted, given.anchors)
+        found = verify(given.directory, trusted, given.anchors)
     except (Broken, OSError, ValueError, KeyError, TypeError) as error:
         print(f"ROMPU / BROKEN: {error}")
         return 1
+    records, sealed, anchored, unsealed, untold, omitted, named = found
     print(f"{records} enregistrements, scellés jusqu'au {sealed}, ancrés jusqu'au {anchored}")
     print(f"{records} records, sealed up to {sealed}, anchored up to {anchored}")
+    if omitted:
+        print(f"jusqu'au {omitted}: empreintes seules / up to {omitted}: hashes only")
     if unsealed:
         print(f"{unsealed} exécutions terminées sans sceau / runs ended without a seal")
-    if trusted and sealed and anchored and not unsealed:
+    if untold:
+        print(f"l'horloge recule à l'enregistrement / the clock goes back at record {untold}")
+    tell_documents(given.directory, named)
+    if trusted and sealed and anchored and not unsealed and not untold:
         print("PROUVÉ / PROVED")
         return 0
     print("cohérent, origine et exhaustivité non prouvées")

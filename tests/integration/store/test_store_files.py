@@ -358,19 +358,81 @@ def test_a_postgresql_that_is_gone(tmp_path: Path) -> None:
     assert caught.value.code == "unreadable"
 
 
-def test_a_lost_key_is_replaced_by_one_the_chain_names(tmp_path: Path) -> None:
+def test_a_lost_key_is_replaced_by_one_that_verifying_names(tmp_path: Path) -> None:
     store = open_store(tmp_path)
     store.seal()
     (tmp_path / "keys" / "signing.pem").unlink()
     again = open_store(tmp_path)
-    assert again.key.fingerprint != store.key.fingerprint
+    lost = store.key.fingerprint
+    assert again.key.fingerprint != lost
     store.append([step(1)])
-    with pytest.raises(EvidenceError):  # it was opened with the key that is gone
-        store.seal()
-    again.seal()
+    store.seal()  # with the key that the chain names now
+    assert store.key == again.key
     named = [f.observation.data["fingerprint"] for f in again.facts(kinds=["evidence.key-created"])]
-    assert named == [store.key.fingerprint, again.key.fingerprint]
+    assert named == [lost, again.key.fingerprint]
     found = verify(again.records(), again.seals(), store=again.store_id, head=again.head())
-    assert (found.problem, found.fingerprints) == (None, tuple(named))
+    assert (found.problem.code, found.problem.seq) == ("key_swapped", again.head()[0])
+    store.close()
+    again.close()
+
+
+def test_a_key_hands_over_to_another_and_both_sign_it(tmp_path: Path) -> None:
+    store, daemon = open_store(tmp_path), open_store(tmp_path)
+    first = store.key
+    store.append([step(1)])
+    fact = store.rotate_key("départ de l’exploitant", "uid/1000")
+    assert fact.observation.data["previous_fingerprint"] == first.fingerprint
+    daemon.append([step(2)])
+    daemon.seal()  # a process that had the store open all the while follows
+    assert daemon.key == store.key != first
+    for trusted in (first.fingerprint, store.key.fingerprint):
+        found = verify(store.records(), store.seals(), store=store.store_id, trusted=[trusted])
+        assert (found.problem, found.unproved) == (None, ("completeness",))
+        assert found.fingerprints == (first.fingerprint, store.key.fingerprint)
+    assert [path.name for path in sorted((tmp_path / "keys").iterdir())] == [
+        "signing.pem",
+        "signing.pub",
+    ]
+    store.close()
+    daemon.close()
+
+
+def test_a_rotation_that_was_killed_goes_on_where_it_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store(tmp_path)
+    keys = tmp_path / "keys"
+    old = (keys / "signing.pem").read_bytes()
+    with monkeypatch.context() as patched:  # killed after the transaction, before the files
+        patched.setattr("backupguard.store.sql.settled", lambda key, _identifier: key)
+        store.rotate_key("essai", "uid/1000")
+    assert (keys / "signing.pem").read_bytes() == old
+    store.append([step(1)])
+    store.seal()  # the new key is found beside the old one, and put into its place
+    again = open_store(tmp_path)
+    assert (keys / "signing.pem").read_bytes() != old
+    assert not (keys / "signing-next.pem").exists()
+    with monkeypatch.context() as patched:  # killed before the transaction
+        patched.setattr("backupguard.store.sealing.rotation.payload", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            again.rotate_key("essai", "uid/1000")
+    again.append([step(2)])
+    again.seal()
+    found = verify(again.records(), again.seals(), store=again.store_id, head=again.head())
+    assert found.problem is None
+    store.close()
+    again.close()
+
+
+def test_a_key_that_was_replaced_cannot_seal_any_more(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    old = (tmp_path / "keys" / "signing.pem").read_bytes()
+    store.rotate_key("essai", "uid/1000")
+    (tmp_path / "keys" / "signing.pem").write_bytes(old)  # an old copy of the directory came back
+    (tmp_path / "keys" / "signing.pub").unlink()
+    again = open_store(tmp_path)
+    again.append([step(1)])
+    with pytest.raises(EvidenceError):
+        again.seal()
     store.close()
     again.close()
