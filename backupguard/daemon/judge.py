@@ -161,6 +161,7 @@ class Judge:
                 "recovery": recovery_told(assessment),
             },
             document=status_json(assessment, self._settings),
+            assessment=assessment,
         )
 
     def _loop(self) -> None:

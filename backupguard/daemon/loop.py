@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 import structlog
 
 from backupguard import __version__, runs
-from backupguard.daemon import cadence, configuration, dispatch
+from backupguard.daemon import cadence, configuration, custody, dispatch
 from backupguard.daemon.agenda import Agenda
 from backupguard.daemon.clock import StepWatch, utc_now
 from backupguard.daemon.couriers import couriers
@@ -44,7 +44,7 @@ from backupguard.model import (
 )
 from backupguard.resources import shipped
 from backupguard.store.diary import closing_observation
-from backupguard.web.published import Outputs
+from backupguard.web.published import Outputs, Records
 from backupguard.web.server import QuietServer
 
 if TYPE_CHECKING:
@@ -123,6 +123,12 @@ class Daemon:
                 utc_now,
                 lambda work: self._pool.submit(work).result(),
             ).take,
+            records=Records(
+                store=self.store,
+                settings=lambda: self.settings,
+                media=lambda: custody.register(self.store, self.settings, utc_now()),
+                bundles=self.settings.state_directory / "evidence",
+            ),
         )
         self.judge = Judge(
             self.store, self.settings, self.effective.catalogue, self.outputs, utc_now

@@ -103,10 +103,12 @@ async def _main(place: Place, listener: socket.socket, access: Access) -> None:
     daemon.outputs.living = lambda: {**daemon.figures(), **access.figures()}
     operations = DaemonOperations(daemon)
     operators = control.listen(daemon.settings.runtime_directory)
+    per_minute = daemon.settings.http.requests_per_minute
+    pages = create_app(daemon.outputs, access, per_minute=per_minute)
     try:
         await daemon.live(
             [
-                (server(create_app(daemon.outputs, access), tls=access.context()), listener),
+                (server(pages, tls=access.context()), listener),
                 (server(control.create_app(operations)), operators),
             ],
             operations.reload_soon,

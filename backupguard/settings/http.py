@@ -15,6 +15,9 @@ from backupguard.model import Message
 from backupguard.settings.files import Trouble
 from backupguard.settings.problems import shown
 
+#: Requests per minute of one client; a page is two of them, and a wall of screens a few hundred.
+PER_MINUTE = 600
+
 _TOKEN = r"^[A-Za-z][A-Za-z0-9-]{0,63}$"  # noqa: S105 - a header's name
 
 
@@ -33,12 +36,14 @@ class HttpSettings(SettingsModel):
     """The port of metrics, pages and health.
 
     `web_config` is a file in the format of Prometheus' own tools: TLS and who may read. Beyond this
-    host, either that or a `proxy` is needed. Links of alerts lead to `runbook_base`/ALERT.
+    host, either that or a `proxy` is needed. Links of alerts lead to `runbook_base`/ALERT. A client
+    that asks more often than `requests_per_minute` is answered 429; metrics and health do not count.
     """
 
     listen: str = "127.0.0.1:9789"
     web_config: Path | None = None
     proxy: Proxy | None = None
+    requests_per_minute: int = Field(default=PER_MINUTE, ge=10, le=1_000_000)
     runbook_base: str | None = None  # left out: the daemon that an alert is about
 
 

@@ -8,8 +8,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from backupguard.model import Finding, Json, Message, Subject
+
+if TYPE_CHECKING:
+    from backupguard.assess import Assessment
+    from backupguard.settings import Settings
+    from backupguard.store.sql import SqlStore
 
 _LEVEL = 4
 #: A member without a name or a time, of an unknown system.
@@ -68,6 +74,21 @@ class Published:
     alerts: Mapping[tuple[str, Subject], str] = field(default_factory=dict)
     applications: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     document: Json = None
+    assessment: Assessment | None = None  # what all this was made of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Records:
+    """Where pages look that show more than what stands: a page at a time, and never all of it.
+
+    `media` gives the register of offline media, as `backupguard media --json` prints it; `bundles` is
+    the directory of exported evidence.
+    """
+
+    store: SqlStore
+    settings: Callable[[], Settings]
+    media: Callable[[], list[dict[str, Json]]]
+    bundles: Path
 
 
 def _nothing() -> tuple[Message, ...]:
@@ -86,7 +107,7 @@ class Outputs:
     are empty when all is well. `living` gives the metrics that are read at each scrape. `take_report`
     takes what a backup job posts of its own run, with the bearer token, and answers with an HTTP status
     and a line; `take_vantage` the same of what a vantage point saw, with its id and its signature. None
-    where nothing is taken.
+    where nothing is taken. `records` is None where nothing but what stands can be shown.
     """
 
     reports: Path
@@ -97,3 +118,4 @@ class Outputs:
     living: Callable[[], Mapping[str, float]] = field(default=_no_figures)
     take_report: Callable[[str | None, bytes], tuple[int, str]] | None = None
     take_vantage: Callable[[str | None, str | None, bytes], tuple[int, str]] | None = None
+    records: Records | None = None
