@@ -32,7 +32,9 @@ _LONGEST_NAME = 300
 _RANGE = re.compile(rb"/ByteRange\s*\[\s*(\d{1,12})\s+(\d{1,12})\s+(\d{1,12})\s+(\d{1,12})\s*\]")
 _CONTENTS = re.compile(rb"<([0-9A-Fa-f\s]*)>")
 _SUBFILTER = re.compile(rb"/SubFilter\s*/([A-Za-z0-9.#]+)")
-_TIME = re.compile(rb"/M\s*\(D:(\d{14})(?:Z|([+-])(\d\d)'(\d\d))?")
+_TIME = re.compile(rb"/M\s*\(([^)]{1,100})\)")
+_DATE = re.compile(rb"D:(\d{14})(?:Z|([+-])(\d\d)'(\d\d))?")
+_OCTAL = re.compile(rb"\\([0-7]{3})")  # of a character in a string: ISO 32000-1, 7.3.4.2
 #: A signature of all of a document by a person; a time stamp (ETSI.RFC3161) is none.
 _OF_PEOPLE = (b"adbe.pkcs7.detached", b"ETSI.CAdES.detached")
 _CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
@@ -164,7 +166,11 @@ def _trimmed(padded: bytes) -> bytes:
 
 def _declared(dictionary: bytes) -> datetime | None:
     """Return when the signer says that he signed (`M`, a PDF date of ISO 32000-1, 7.9.4)."""
-    match = _TIME.search(dictionary)
+    written = _TIME.search(dictionary)
+    text = _OCTAL.sub(
+        lambda code: bytes([int(code.group(1), 8) & 255]), written.group(1) if written else b""
+    )
+    match = _DATE.match(text)
     if match is None:
         return None
     digits, sign, hours, minutes = match.groups()
