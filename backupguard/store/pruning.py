@@ -48,11 +48,14 @@ def _drop(
     )
     check([made])
     (recorded,) = core.append_in(connection, [made], run=None, author=author)
-    chosen = [facts.c.seq.between(first, last), facts.c.kind.in_(list(kinds))]
-    chosen.append(facts.c.seq < recorded.seq)
+    dropping = update(facts).where(
+        facts.c.seq.between(first, last),
+        facts.c.kind.in_(list(kinds)),
+        facts.c.seq < recorded.seq,
+    )
     if spare_latest:
-        chosen.append(facts.c.seq.not_in(select(latest.c.seq)))
-    connection.execute(update(facts).where(*chosen).values(body=None))
+        dropping = dropping.where(facts.c.seq.not_in(select(latest.c.seq)))
+    connection.execute(dropping.values(body=None))
     return recorded
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import Connection, insert, select
@@ -42,7 +41,7 @@ def seal(core: Core, key: SigningKey, store_id: str) -> str | None:
         if head["seq"] == (previous.seq if previous else 0):
             return None
         identifier = signing(connection) or key.key_id
-        _seal(connection, core, store_id, head, previous, key.private(identifier))
+        _seal(connection, core, store_id, previous, key.private(identifier))
     return identifier
 
 
@@ -56,10 +55,10 @@ def _seal(
     connection: Connection,
     core: Core,
     store_id: str,
-    head: Mapping[str, Any],
     previous: Seal | None,
     private: Any,
 ) -> Seal:
+    head = lock_head(connection)
     made = make_seal(
         private,
         store=store_id,
@@ -91,7 +90,7 @@ def rotate(core: Core, key: SigningKey, store_id: str, reason: str, author: str)
         before = key.private(signing(connection) or key.key_id)
         previous = _last(connection)
         if head["seq"] != (previous.seq if previous else 0):
-            previous = _seal(connection, core, store_id, head, previous, before)
+            previous = _seal(connection, core, store_id, previous, before)
         data = rotation.payload(store_id, before, after, reason)
         observation = Observation(
             kind=rotation.KIND,
@@ -102,5 +101,5 @@ def rotate(core: Core, key: SigningKey, store_id: str, reason: str, author: str)
         )
         check([observation])
         (fact,) = core.append_in(connection, [observation], run=None, author=author)
-        _seal(connection, core, store_id, lock_head(connection), previous, after)
+        _seal(connection, core, store_id, previous, after)
     return fact
