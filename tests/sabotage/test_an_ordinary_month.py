@@ -29,8 +29,9 @@ FIRING = 'ALERTS{alertstate="firing", severity=~"%s", alertname!="BackupGuardAbs
 #: goes on after the cut is no news: Alertmanager held its end back, and remembers that it told it.
 BEGAN = (
     "sum by (alertname, severity) (count_over_time("
-    "(group by (alertname, severity, subject) ({0})"
-    " unless group by (alertname, severity, subject) (max_over_time({0}[4h:1h] offset 1h)))[32d:1h]))"
+    "(group by (alertname, severity, subject, application) ({0})"
+    " unless group by (alertname, severity, subject, application)"
+    " (max_over_time({0}[4h:1h] offset 1h)))[32d:1h]))"
 )
 
 

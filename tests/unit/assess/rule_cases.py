@@ -141,6 +141,8 @@ class Cases:
 def _of_a_control(cases: Cases, alert: str, control: str, subject: str) -> None:
     """Add what holds for the alert of any control: three sites at once, a test costs a database."""
     labels = {**HERE, "subject": subject, "criticality": "C1", **about(subject)}
+    if alert == "BackupGuardBackupAnomaly":  # one for all jobs of an application
+        labels = {**HERE, "application": "dpi", "criticality": "C1"}
     lesser = {**labels, "site": "minor", "criticality": "C2"}
     given = [
         *finding(control, subject, "0x4 2x9 3x9 1x9 0x9", "0x4 300+60x28 2040x9"),
@@ -164,6 +166,22 @@ def _of_a_control(cases: Cases, alert: str, control: str, subject: str) -> None:
         *[("2m", [high]), ("10m", [page, high]), ("20m", [page, warning])],
         *[("30m", [page, warning]), ("44m", [])],
     )
+
+
+def _of_anomalies(cases: Cases) -> None:
+    """Add that two jobs of an application make one alert, and a job of another one its own."""
+    alert = "BackupGuardBackupAnomaly"
+    jobs = {"dpi.nightly": "nas", "dpi.weekly": "tape", "labo.nightly": "nas"}
+    given = [points(*job.split("."), place) for job, place in jobs.items()]
+    for number, job in enumerate(jobs):
+        given += finding("ANO-01", f"job/{job}", f"0x{4 + 4 * number} 2x60", "0+60x60", "2x60")[
+            : 4 if number == 0 else 3
+        ]
+    one = {**HERE, "application": "dpi", "criticality": "C1", "severity": "high"}
+    cases.add(
+        alert, "one alert for all jobs of an application", given,
+        ("2m", []), ("10m", [one]), ("20m", [one, {**one, "application": "labo"}]),
+    )  # fmt: skip
 
 
 def _of_restore_tests(cases: Cases) -> None:
@@ -449,7 +467,7 @@ def document() -> str:
     for alert, subject in SUBJECTS.items():
         _of_a_control(cases, alert, controls[alert], subject)
     for more in (
-        _of_restore_tests, _of_a_storm, _of_the_evidence, _of_programs, _of_repositories,
+        _of_anomalies, _of_restore_tests, _of_a_storm, _of_the_evidence, _of_programs, _of_repositories,
         _of_silence, _of_findings_gone, _of_the_daemon, _of_exceptions, _of_gaps,
     ):  # fmt: skip
         more(cases)

@@ -223,7 +223,7 @@ def test_probes_of_the_site_are_known_by_their_last_runs(hospital: Hospital) -> 
     site = {"probe": "drift", "subject": "site"}
     assert value(after, "probe_success", **site) == 0
     assert value(after, "probe_duration_seconds", **site) == 3
-    assert value(after, "probe_expected_interval_seconds", **site) == 3600
+    assert value(after, "probe_expected_interval_seconds", **site) == 900
     assert value(after, "probe_last_run_timestamp_seconds", **site) == hospital.now.timestamp()
 
 
