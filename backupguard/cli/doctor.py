@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from backupguard.cli import common
+from backupguard.cli.doctor_channels import channels
 from backupguard.cli.doctor_helper import helper
 from backupguard.cli.doctor_instances import instances
 from backupguard.cli.doctor_needs import Result, missing, program, tools
@@ -119,6 +120,7 @@ def _looked_at() -> Iterator[Result]:
         yield _disk(settings)
         yield _clear_text(settings)
         yield from certificate(settings)
+        yield from channels(settings)
         yield from helper(settings)
         yield from repositories_found(settings)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import smtplib
 import socket
 import ssl
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from email.message import EmailMessage
 
 from backupguard.contracts import Secret
@@ -24,12 +24,25 @@ def post(mail: Mail, password: Secret | None, message: EmailMessage, to: Sequenc
     permission for a mail that the relay refuses). No error holds what the relay said: it may repeat
     an address.
     """
+    with _relay(mail, password) as relay:
+        return len(relay.send_message(message, to_addrs=list(to)))
+
+
+def greet(mail: Mail, password: Secret | None) -> None:
+    """Log in as for a mail, and send none. Raises what `post` raises."""
+    with _relay(mail, password) as relay:
+        relay.noop()
+
+
+@contextmanager
+def _relay(mail: Mail, password: Secret | None) -> Iterator[smtplib.SMTP]:
+    """Hold a connection to the relay that is logged in, and say in our own words what fails."""
     try:
         relay = _connected(mail)
         try:
             if mail.user is not None and password is not None:
                 relay.login(mail.user, password.reveal().decode())
-            return len(relay.send_message(message, to_addrs=list(to)))
+            yield relay
         finally:
             with suppress(OSError, smtplib.SMTPException):  # it has the mail, or has not
                 relay.quit()
