@@ -22,6 +22,8 @@ from backupguard.reports.statement_rows import AttestationRow, OverrideRow, Waiv
 QUESTIONS = ("restored", "not_restored", "lost", "back", "accepted", "not_proved")
 #: So many names or applications are named in an answer; the rest is counted.
 NAMED = 6
+#: What is said of a long name.
+LONGEST = 48
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,15 +57,22 @@ def _said(identifier: str, /, **values: int | str) -> Message:
 
 
 def _names(rows: Iterable[str]) -> dict[str, int | str]:
-    found = list(dict.fromkeys(rows))
-    return {"names": ", ".join(found[:NAMED]), "more": max(0, len(found) - NAMED)}
+    found = list(rows)
+    named = (name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…" for name in found[:NAMED])
+    return {"names": ", ".join(named), "more": max(0, len(found) - NAMED)}
 
 
-def _listed(name: str, rows: Iterable[str]) -> Message:
-    """Return a sentence that counts and names; what is beyond the named ones is counted."""
-    found = list(dict.fromkeys(rows))
+def _people(names: Iterable[str]) -> dict[str, int | str]:
+    """Return people for a sentence, each once."""
+    return _names(dict.fromkeys(names))
+
+
+def _listed(identifier: str, rows: Iterable[TestRow | ApplicationRow | ReturnRow]) -> Message:
+    """Return a sentence that counts applications, each once, and names the first of them."""
+    found = {row.application: row.name for row in rows}
     form = "more" if len(found) > NAMED else "all"
-    return _said(f"{name}.{form}", count=len(found), **_names(found))
+    values = {**_names(found.values()), "more": max(0, len(found) - NAMED)}
+    return _said(f"{identifier}.{form}", count=len(found), **values)
 
 
 def _restored(told: Told) -> Iterator[Message]:
@@ -73,19 +82,20 @@ def _restored(told: Told) -> Iterator[Message]:
         return
     yield _said("restored.tests", count=len(told.tests), passed=len(passed))
     observed = [test for test in passed if test.origin is Origin.OBSERVED]
-    checked = [test.name for test in observed if test.level >= 3]
+    checked = [test for test in observed if test.level >= 3]
     if checked:
         yield _listed("restored.checked", checked)
-    weaker = [test.name for test in observed if test.name not in set(checked)]
+    proved = {test.application for test in checked}
+    weaker = [test for test in observed if test.application not in proved]
     if weaker:
         yield _listed("restored.weaker", weaker)
 
 
 def _not_restored(told: Told) -> Iterator[Message]:
     for standing in (Standing.FAILED, Standing.DUE, Standing.NO_ENGINE):
-        names = [row.name for row in told.applications if row.standing is standing]
-        if names:
-            yield _listed(f"not_restored.{standing.value}", names)
+        stand = [row for row in told.applications if row.standing is standing]
+        if stand:
+            yield _listed(f"not_restored.{standing.value}", stand)
     tests = [row for row in told.undecided if row.task == "restore-test"]
     for code, count in Counter(row.code or "" for row in tests).most_common(3):
         yield _said("not_restored.why", count=count, code=code)
@@ -111,9 +121,9 @@ def _lost(told: Told) -> Iterator[Message]:
         form = "at_least" if worst.tonight.at_least else "worst"
         lost = worst.tonight.loss_ms or 0
         yield _said(f"lost.{form}", name=worst.name, loss_ms=lost, count=len(known))
-    beyond = [row.name for row in vital if loses_too_much(row)]
+    beyond = [row for row in vital if loses_too_much(row)]
     yield _listed("lost.beyond", beyond) if beyond else _said("lost.none_beyond")
-    nothing = [row.name for row in vital if row.tonight.loss_ms is None]
+    nothing = [row for row in vital if row.tonight.loss_ms is None]
     if nothing:
         yield _listed("lost.nothing_kept", nothing)
 
@@ -142,7 +152,7 @@ def _back(told: Told) -> Iterator[Message]:
     if len(vital) > NAMED:
         unmeasured = sum(not row.measured for row in vital[NAMED:])
         yield _said("back.more", count=len(vital) - NAMED, unmeasured=unmeasured)
-    late_ones = [row.name for row in told.returns if row.late]
+    late_ones = [row for row in told.returns if row.late]
     if late_ones:
         yield _listed("back.late_ones", late_ones)
 
@@ -154,18 +164,23 @@ def _accepted(told: Told) -> Iterator[Message]:
     stated = [one for one in told.attestations if one.state == "in_force"]
     if held or waiting:
         people = [one.confirmed_by or one.person or one.author or "—" for one in held]
-        yield _said("accepted.waivers", count=len(held), waiting=waiting, **_names(people))
+        yield _said("accepted.waivers", count=len(held), waiting=waiting, **_people(people))
     if looser:
         people = [one.confirmed_by or one.person or one.author or "—" for one in looser]
-        yield _said("accepted.thresholds", count=len(looser), **_names(people))
+        yield _said("accepted.thresholds", count=len(looser), **_people(people))
     if stated:
         unsigned = sum(one.key is None for one in stated)
         people = [one.person or one.author or "—" for one in stated]
-        yield _said("accepted.statements", count=len(stated), unsigned=unsigned, **_names(people))
+        yield _said(
+            "accepted.statements",
+            count=len(stated),
+            unsigned=unsigned,
+            **_people(people),
+        )
     baselines = [one for one in told.events if one.message.id == "report.event.baseline.accepted"]
     if baselines:
         people = [one.author or "—" for one in baselines]
-        yield _said("accepted.baselines", count=len(baselines), **_names(people))
+        yield _said("accepted.baselines", count=len(baselines), **_people(people))
     if told.weakenings:
         unexplained = sum(one.reason is None for one in told.weakenings)
         yield _said("accepted.weakenings", count=len(told.weakenings), unexplained=unexplained)

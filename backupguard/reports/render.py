@@ -63,30 +63,32 @@ _WORST_FIRST = (Verdict.FAILED, Verdict.COULD_NOT_VERIFY, Verdict.SKIPPED, Verdi
 LIMITS: Mapping[str, int] = {
     "gaps": 4,
     "removed": 12,
-    "weakenings": 10,
+    "weakenings": 8,
     "versions": 6,
     "changes": 8,
     "events": 8,
-    "applications": 28,
+    "applications": 24,
     "copies_of": 2,
-    "due": 14,
+    "due": 12,
     "copies_due": 8,
     "undecided": 8,
-    "returns": 20,
+    "returns": 16,
     "protections": 10,
     "offline": 8,
-    "findings": 16,
+    "findings": 14,
     "waivers": 8,
     "overrides": 5,
     "attestations": 8,
-    "tests": 14,
+    "tests": 10,
     "details": 2,
     "repositories": 10,
     "copies": 8,
-    "annexes": 8,
+    "annexes": 6,
 }
 #: A value of the configuration may be a whole table: what is printed of one.
 LONGEST_VALUE = 70
+#: What people wrote, and names, may be long: what is printed of one in the document to sign.
+LONGEST_NAME, LONGEST_TEXT = 56, 150
 
 
 @cache
@@ -214,7 +216,9 @@ def render_html(report: MonthlyReport, words: Words) -> str:
             trend=labels.trend,
             tests=sorted(report.tests, key=lambda test: _WORST_FIRST.index(test.verdict)),
             pauses=[e for e in report.events if e.message.id.startswith("report.event.pause.")],
-            short=lambda text: text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}…",
+            short=lambda text: _cut(text, LONGEST_VALUE),
+            name=lambda text: _cut(text, LONGEST_NAME) if limited else text,
+            brief=lambda text: _cut(text, LONGEST_TEXT) if limited else text,
             time=words.time,
             day=words.day,
             duration=words.duration,
@@ -242,6 +246,10 @@ def render_html(report: MonthlyReport, words: Words) -> str:
             not_proved=NOT_PROVED,
         )
     )
+
+
+def _cut(text: str, longest: int) -> str:
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
 def render_json(report: MonthlyReport) -> str:

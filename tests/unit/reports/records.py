@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from backupguard.assess.declared_estate import Estate, as_data
 from backupguard.evidence.kinds import KINDS, check_payload
 from backupguard.model import Fact, Observation, Origin, to_us
 from backupguard.settings.model import Settings, settings_type
@@ -130,6 +131,51 @@ class Records:
             "restore-test.result", f"application/{application}", data, when, origin=origin
         )
 
+    def listed(
+        self,
+        job: str,
+        repository: str,
+        when: datetime,
+        *points: datetime,
+        size: int = 1_000_000,
+        gone: tuple[datetime, ...] = (),
+        state: str = "complete",
+    ) -> int:
+        """Record that these points of a job appeared in a repository, and that others are gone."""
+        appeared = [
+            {
+                "job": job,
+                "native_id": f"{job}-{at_:%Y%m%d%H%M}",
+                "at": to_us(at_),
+                "covers_until": to_us(at_),
+                "kind": "snapshot",
+                "needs": [],
+                "state": state,
+                "started_at": None,
+                "ended_at": None,
+                "bytes": size,
+                "bytes_added": None,
+                "files": None,
+                "content_id": None,
+                "source_host": None,
+                "encrypted": None,
+                "extra": None,
+            }
+            for at_ in points
+        ]
+        vanished = [
+            {"job": job, "native_id": f"{job}-{at_:%Y%m%d%H%M}", "at": to_us(at_)} for at_ in gone
+        ]
+        data = {
+            "part": 1,
+            "parts": 1,
+            "standing": len(points),
+            "appeared": appeared,
+            "changed": [],
+            "vanished": vanished,
+        }
+        return self.add("inventory.listed", f"repository/{repository}", data, when)
+
     def closed(
         self, task: str, subject: str, when: datetime, verdict: str, code: str | None
     ) -> int:
@@ -159,14 +205,24 @@ class Records:
         }
         return self.add("finding.changed", subject, data, when)
 
-    def loaded(self, when: datetime, *differences: dict[str, Any], author: str = "uid:1000") -> int:
+    def loaded(
+        self,
+        when: datetime,
+        *differences: dict[str, Any],
+        author: str = "uid:1000",
+        declared: Estate | None = None,
+        version: str = "0.1.0",
+        catalogue: str = "cd" * 32,
+    ) -> int:
         data = {
             "sha256": "ab" * 32,
-            "catalogue_sha256": "cd" * 32,
-            "program_version": "0.1.0",
+            "catalogue_sha256": catalogue,
+            "program_version": version,
             "files": ["/etc/backupguard/backupguard.toml"],
             "differences": list(differences),
         }
+        if declared is not None:
+            data["estate"] = as_data(declared)
         return self.add("configuration.loaded", "site", data, when, author=author)
 
 
