@@ -56,6 +56,9 @@ _COMPRESSIONS: tuple[tuple[bytes, Callable[[BinaryIO], Any]], ...] = (
 )
 
 
+_SPACE = re.compile(r"', (\d{1,10}), '")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackupInfo:
     """What Barman wrote of one backup; times are aware, names and numbers None where it knew none."""
@@ -74,6 +77,7 @@ class BackupInfo:
     version: str | None
     parent: str | None
     present: bool  # its data directory is there
+    spaces: tuple[str, ...] = ()  # its tablespaces, by the number that PostgreSQL gave them
 
 
 def trouble(error: OSError, repository: str) -> BackupGuardError:
@@ -188,6 +192,8 @@ def _backup(server: Path, name: str, repository: str) -> BackupInfo | None:
             parent=values.get("parent_backup_id"),
             # A snapshot lies with the cloud's provider.
             present=values.get("mode") == "snapshot" or (directory / "data").is_dir(),
+            # [('name', 16387, '/where/it/lay'), …]: a name has no quote that is not doubled
+            spaces=tuple(_SPACE.findall(values.get("tablespaces", ""))),
         )
     except ValueError as error:
         raise Misunderstood("output_unparsable", repository=repository) from error

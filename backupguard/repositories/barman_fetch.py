@@ -139,15 +139,19 @@ def _base(
     spaces = sorted(
         path for path in base.iterdir() if path.name.isdecimal() and not path.is_symlink()
     )
+    if set(standing.info.spaces) - {path.name for path in spaces}:
+        raise BackupDefect("missing_object", repository=repository, objects="tablespace")
     if not spaces:
         return
     (place / TABLESPACES).mkdir(mode=0o700)
     _copy(context, repository, settings, spaces, place / TABLESPACES)
     links = place / "data" / "pg_tblspc"
     for path in spaces:
+        # Barman leaves them out where it copies by rsync, and makes them when it recovers.
         link = links / path.name
         if link.is_symlink():
             link.unlink()
+        if links.is_dir() and not link.exists():
             link.symlink_to(Path("../..") / TABLESPACES / path.name)
 
 

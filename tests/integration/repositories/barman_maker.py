@@ -88,13 +88,47 @@ def selector(name: str | None = "dpi") -> JobSelector:
     return JobSelector(job="dpi.nightly", application="dpi", name=name)
 
 
+def user_name() -> str:
+    """Return the name of who runs the tests."""
+    return subprocess.run(["id", "-un"], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def copy_by_rsync(made: Barman, port: int, key: Path, known: Path) -> list[str]:
+    """Have Barman copy the same cluster twice by rsync over SSH, as server `copied`.
+
+    The second copy is of links to what did not change (`reuse_backup = link`). Return their names.
+    """
+    ssh = f"ssh -p {port} -i {key} -o UserKnownHostsFile={known} -o BatchMode=yes"
+    (made.directory / "conf.d" / "copied.conf").write_text(
+        f"""[copied]
+description = copied
+conninfo = host={made.cluster.socket} user=hospital dbname=postgres
+ssh_command = {ssh} {user_name()}@127.0.0.1
+backup_method = rsync
+reuse_backup = link
+archiver = on
+immediate_checkpoint = true
+"""
+    )
+    made.switch()
+    made.run("archive-wal", "copied")
+    for _ in range(2):
+        made.run("backup", "--wait", "copied")
+        made.switch()
+    made.run("archive-wal", "copied")
+    return sorted(path.name for path in made.home.glob("copied/base/*"))
+
+
 def make(directory: Path) -> Barman:
     """Make two backups of `dpi` with log after each of them, and a compressed one as server `tgz`."""
-    for name in ("home/dpi/incoming", "home/tgz/incoming", "lock", "conf.d", "spaces"):
+    incoming = tuple(f"home/{name}/incoming" for name in ("dpi", "tgz", "copied"))
+    for name in (*incoming, "lock", "conf.d", "spaces"):
         (directory / name).mkdir(parents=True)
     cluster = start_cluster(directory / "pg")
     made = Barman(directory=directory, cluster=cluster)
-    arrives = " && ".join(f"cp %p {made.home}/{name}/incoming/%f" for name in ("dpi", "tgz"))
+    arrives = " && ".join(
+        f"cp %p {made.home}/{name}/incoming/%f" for name in ("dpi", "tgz", "copied")
+    )
     with (cluster.directory / "postgresql.conf").open("a") as file:
         file.write(f"wal_level = replica\narchive_mode = on\narchive_command = '{arrives}'\n")
     subprocess.run(
@@ -102,7 +136,7 @@ def make(directory: Path) -> Barman:
          *("-m", "fast", "restart")],
         check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    user = subprocess.run(["id", "-un"], capture_output=True, text=True, check=True).stdout.strip()
+    user = user_name()
     connection = f"host={cluster.socket} user=hospital dbname=postgres"
     (directory / "barman.conf").write_text(
         f"""[barman]

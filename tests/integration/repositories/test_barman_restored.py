@@ -23,7 +23,8 @@ from backupguard.testing import TestContext
 from backupguard.testing.trees import listing
 from restore_tests.postgresql_physical import POSTGRESQL_PHYSICAL
 from restore_tests.settings import PostgresqlPhysicalSettings
-from tests.integration.repositories.barman_maker import Barman, selector
+from tests.integration.repositories.barman_maker import Barman, copy_by_rsync, selector
+from tests.integration.repositories.servers import sshd_in
 from tests.integration.restore_tests.harness import Trials
 
 PASSED = (Verdict.PASSED, None)
@@ -97,6 +98,37 @@ def test_a_chosen_time(trials: Trials, barman: Barman, here: TestContext) -> Non
     (recovery,) = [check for check in result.checks if check.name == "recovery"]
     assert recovery.code == "ok"
     assert recovery.times["replayed"] <= mark(barman)
+
+
+@pytest.fixture(scope="module")
+def copied(barman: Barman, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    with sshd_in(tmp_path_factory.mktemp("ssh")) as (port, key, known):
+        return copy_by_rsync(barman, port, key, known)
+
+
+def test_copies_by_rsync_open_linked_or_not(
+    trials: Trials, barman: Barman, copied: list[str], here: TestContext, tmp_path: Path
+) -> None:
+    rows = int(barman.sql("select count(*) from stays"))
+    before = listing(barman.home)
+    for number, point in enumerate(copied):
+        result = restored(
+            trials, barman, here, server="copied", point=point, rows=rows - len(copied) + number
+        )
+        assert judged(result) == PASSED, result
+        assert result.fingerprint is not None
+        assert result.fingerprint.tables["public.labs"] == 500  # in a tablespace
+        found = {check.name: check.code for check in result.checks}
+        assert (found["manifest"], found["recovery"]) == ("warning_no_manifest", "ok")
+    assert listing(barman.home) == before
+    broken = barman.copy(tmp_path / "broken")
+    path = heap(barman.base("copied", broken))
+    path.write_bytes(path.read_bytes()[:-5000])
+    result = restored(trials, barman, here, broken, server="copied", point=copied[-1])
+    assert result.verdict is Verdict.FAILED, result
+    shutil.rmtree(tablespace(barman.base("copied", broken)))  # nothing in the data names it
+    result = restored(trials, barman, here, broken, server="copied", point=copied[-1])
+    assert judged(result) == failed("missing_object"), result
 
 
 # ---- what is not
