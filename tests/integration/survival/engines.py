@@ -1,6 +1,7 @@
 """Every engine as survival tests meet it: a small sound backup and its settings.
 
 A new engine is one more line of `ENGINES`; kills, limits, wedges and second tests then try it as well.
+What is in `ELSEWHERE` is kept by another tool than restic, or restored elsewhere: the kills try it.
 """
 
 from __future__ import annotations
@@ -16,9 +17,13 @@ from backupguard.contracts import Engine, EngineSettings
 from backupguard.plugins import engines
 from tests.counts import FULL
 from tests.integration.daemon.living import quiet
+from tests.integration.repositories import barman_maker, pgbackrest_maker
+from tests.integration.repositories.servers import free_port
 from tests.integration.restore_tests import physical
 from tests.integration.restore_tests.mariabackup import backup
+from tests.integration.restore_tests.test_instance import MARKER, USER, Scratch
 from tests.integration.survival.places import REPOSITORY, Place, Restic, Source
+from tests.postgres import start_cluster
 from tests.programs import program
 from tests.sabotage.corpus.files import tree
 from tests.sabotage.corpus.sources import Sources
@@ -28,17 +33,41 @@ Maker = Callable[[Sources, Path], Path]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """How a site configures a repository that is not restic's.
+
+    In `table` "{path}" stands for the repository, "{place}" for the directory in which it was made.
+    """
+
+    table: str
+    select: str
+    fetches: str  # the program that is at work while it is fetched
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
     """One engine's backup.
 
     `settings` are TOML values as a site writes them below `restore-test`; "{place}" in them stands for
-    the directory in which the backup was made.
+    the directory in which the backup was made. `kept` None: restic keeps what was made.
     """
 
     engine: str
     make: Maker
     settings: Mapping[str, Any] = field(default_factory=dict)
     heavy: bool = False  # tried with BACKUPGUARD_FULL=1 and by script/kills, not in every run
+    called: str = ""
+    kept: Kept | None = None
+
+    @property
+    def name(self) -> str:
+        """What its application is called: most often as its engine."""
+        return self.called or self.engine
+
+    @property
+    def fetches(self) -> str:
+        """The program that fetches it."""
+        return self.kept.fetches if self.kept else "restic-0.18"
 
     def toml(self, place: Path) -> str:
         """Return the settings as lines of a table."""
@@ -73,12 +102,31 @@ create index by_admission on stays (admitted_at);
 """
 
 
-def _pg_dump(sources: Sources, into: Path) -> Path:
+def _pg_dump(sources: Sources, into: Path, database: str = "small") -> Path:
     server = sources.postgresql
-    server.cluster.create("small")
-    server.sql("small", _SMALL)
-    server.cluster.run("pg_dump", "-Fc", "-f", str(into / "dpi.dump"), "small")
+    server.cluster.create(database)
+    server.sql(database, _SMALL)
+    server.cluster.run("pg_dump", "-Fc", "-f", str(into / "dpi.dump"), database)
     return into / "dpi.dump"
+
+
+def _archive(sources: Sources, into: Path) -> Path:
+    return _pg_dump(sources, into, "little")
+
+
+def _barman(sources: Sources, into: Path) -> Path:
+    made = barman_maker.make(sources.place())
+    made.cluster.stop()
+    for other in ("tgz", "copied"):
+        shutil.rmtree(made.home / other)
+    return Path(shutil.move(made.home, into / "barman"))
+
+
+def _pgbackrest(sources: Sources, into: Path) -> Path:
+    made = pgbackrest_maker.make(sources.place())
+    made.cluster.stop()
+    shutil.copy(made.secret, into)
+    return made.copy(into / "repo")
 
 
 def _base_backup(sources: Sources, into: Path) -> Path:
@@ -139,9 +187,29 @@ ENGINES = (
     Subject(engine="files", make=_tree),
     Subject(engine="command", make=_site_program, settings={"program": "{place}/site/look"}),
 )
-#: The engines that are tried in this run.
-NAMES = [subject.engine for subject in ENGINES if FULL or not subject.heavy]
-BY_NAME: Mapping[str, Subject] = {subject.engine: subject for subject in ENGINES}
+ELSEWHERE = (
+    Subject(
+        called="barman", engine="postgresql-physical", make=_barman, settings=_MEMORY, heavy=True,
+        kept=Kept(
+            table='type = "barman"\npath = "{path}"\narchive-settle = "0s"\n',
+            select='select.name = "dpi"', fetches="cp",
+        ),
+    ),
+    Subject(
+        called="pgbackrest", engine="postgresql-physical", make=_pgbackrest, settings=_MEMORY,
+        heavy=True,
+        kept=Kept(
+            table='type = "pgbackrest"\npath = "{path}"\nlock-path = "{place}/lock"\n'
+            'archive-settle = "0s"\ncredentials.reader.file = "{place}/passphrase"\n',
+            select='select.name = "main"', fetches="pgbackrest",
+        ),
+    ),
+    Subject(engine="instance", make=_archive, settings={"instance": "scratch"}, heavy=True),
+)  # fmt: skip
+#: The engines that are tried in this run, and those of the kills.
+NAMES = [subject.name for subject in ENGINES if FULL or not subject.heavy]
+KILLED = [*NAMES, *(subject.name for subject in ELSEWHERE if FULL)]
+BY_NAME: Mapping[str, Subject] = {subject.name: subject for subject in (*ENGINES, *ELSEWHERE)}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -151,6 +219,18 @@ class Backups:
     sources: Sources
     root: Path
     password: Path
+    _scratch: list[Scratch] = field(default_factory=list)
+
+    def scratch(self) -> Scratch:
+        """Return the site's scratch server, marked; it is started when it is first asked for."""
+        if not self._scratch:
+            place = self.sources.place()
+            cluster = start_cluster(place / "cluster", port=free_port())
+            self.sources.stopped_at_the_end(cluster)
+            made = Scratch(cluster, place)
+            made.prepare()
+            self._scratch.append(made)
+        return self._scratch[0]
 
     def place(self, name: str) -> Path:
         """Return the directory in which an engine's backup lies."""
@@ -176,7 +256,7 @@ class Backups:
             restic = Restic(repository=repository, password=self.password)
             restic.call("init")
             for content in contents or (self.artifact(name),):
-                restic.call("backup", content)
+                restic.call("backup", "--host", "srv-ch", content)
         return repository
 
 
@@ -187,7 +267,7 @@ criticality = "C2"
 rpo = "24h"
 [applications.{application}.backups.nuit]
 repository = "{repository}"
-select.paths = ["{path}"]
+{select}
 every = "24h"
 [applications.{application}.restore-test]
 schedule = "{schedule}"
@@ -220,22 +300,31 @@ class EnginesPlace(Place):
         }
         self.parts.append(REPOSITORY.format(repository=repository, **values))
 
-    def hold(self, engine: str) -> None:
-        """Add an application, called as its engine, with that engine's backup."""
-        self.keep(engine)
-        self.restore(engine, engine, engine, self.backups.artifact(engine))
+    def hold(self, name: str) -> None:
+        """Add an application, called as its subject, with that subject's backup."""
+        subject, content = BY_NAME[name], self.backups.artifact(name)
+        if subject.kept is None:
+            self.keep(name)
+        else:
+            own = shutil.copytree(content, self.directory / name, symlinks=True)
+            table = subject.kept.table.format(path=own, place=content.parent)
+            self.parts.append(f"[repositories.{name}]\n{table}")
+        if subject.engine == "instance":
+            self.parts.append(instance(self.backups.scratch()))
+        self.restore(name, name, name, content)
         self.write()
 
     def restore(
         self, application: str, engine: str, repository: str, content: Path, checks: str = ""
     ) -> None:
         """Add an application whose backup lies in a repository that was added before."""
-        settings = BY_NAME[engine].toml(self.backups.place(engine))
+        subject = BY_NAME[engine]
+        settings = subject.toml(self.backups.place(engine))
         self.parts.append(
             APPLICATION.format(
                 application=application,
                 repository=repository,
-                path=content,
+                select=subject.kept.select if subject.kept else f'select.paths = ["{content}"]',
                 schedule="0 0 29 2 *",
                 settings=f"{settings}\n{checks}",
             )
@@ -248,6 +337,20 @@ class EnginesPlace(Place):
             for name in self.settings.repositories
             for path in (self.directory / name).rglob("*")
         }
+
+
+def instance(scratch: Scratch) -> str:
+    """Return how a site configures its scratch server."""
+    return (
+        f'[instances.scratch]\nkind = "postgresql"\nhost = "127.0.0.1"\ntls = "none"\n'
+        f'user = "{USER}"\nport = {scratch.cluster.port}\n'
+        f'credentials.account.file = "{scratch.password}"\n'
+    )
+
+
+def strangers(scratch: Scratch) -> set[str]:
+    """Return the databases that no scratch server has before and after a test."""
+    return scratch.databases() - {"postgres", "template0", "template1", MARKER}
 
 
 def sockets_of(directory: Path) -> Iterator[str]:

@@ -28,7 +28,13 @@ from backupguard.daemon import client
 from backupguard.errors import BackupGuardError
 from backupguard.model import Phase, Run, RunState, Verdict, application_subject
 from tests.integration.daemon.living import wait_for
-from tests.integration.survival.engines import BY_NAME, ENGINES, Backups, EnginesPlace, sockets_of
+from tests.integration.survival.engines import (
+    BY_NAME,
+    Backups,
+    EnginesPlace,
+    sockets_of,
+    strangers,
+)
 from tests.integration.survival.places import PASSWORD
 from tests.integration.survival.victims import (
     LOGGER,
@@ -147,7 +153,7 @@ class Siege:
             return [self.daemon.pid]
         look: Mapping[str, Callable[[], list[int]]] = {
             "runner": lambda: runner_of(run),
-            "fetch": lambda: self.place.alive(run, "restic-0.18"),
+            "fetch": lambda: self._fetching(run, BY_NAME[engine].fetches),
             "server": lambda: self._programs(run),
             "init": lambda: self.place.alive(run, "bwrap"),
         }
@@ -156,6 +162,10 @@ class Siege:
                 return [self.chance.choice(found)]
             time.sleep(0.002)
         return []
+
+    def _fetching(self, run: str, program: str) -> list[int]:
+        """Return the processes that fetch: what has the same name in the sandbox is none of them."""
+        return [pid for pid in self.place.alive(run, program) if not in_sandbox(pid)]
 
     def _programs(self, run: str) -> list[int]:
         """Return the processes of one of the programs at work inside the sandbox."""
@@ -221,10 +231,16 @@ class Siege:
         """Tell whether store and evidence still hold together."""
         return self.place.proved()
 
+    def swept(self) -> bool:
+        """Tell whether a test that nobody disturbs leaves none of ours on the site's scratch server."""
+        if "instance" not in self.engines:
+            return True
+        return self.passes("instance") is not None and not strangers(self.place.backups.scratch())
+
 
 @contextmanager
 def siege(directory: Path, backups: Backups, seed: int, engines: Sequence[str]) -> Iterator[Siege]:
-    """Yield a daemon with a backup of each engine."""
+    """Yield a daemon with a backup of each of `engines`, which are names of subjects."""
     directory.mkdir(parents=True, exist_ok=True)
     place = EnginesPlace(directory, backups)
     place.manager.settimeout(_LONG)
@@ -264,7 +280,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--engine", action="append", choices=sorted(BY_NAME))
     chosen = parser.parse_args(arguments)
-    engines = chosen.engine or [subject.engine for subject in ENGINES]
+    engines = chosen.engine or list(BY_NAME)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     root = Path(tempfile.mkdtemp(prefix="bgkills"))
     kills: list[Kill] = []
@@ -277,7 +293,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 standing = under.place.listing()
                 with suppress(KeyboardInterrupt):  # what was seen so far is worth its table
                     kills += _killed(under, chosen.count, engines)
-                proved, same = under.proved(), under.place.listing() == standing
+                swept, proved = under.swept(), under.proved()
+                same = under.place.listing() == standing
     finally:
         shutil.rmtree(root, ignore_errors=True)
     print(table(kills))
@@ -285,9 +302,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for one in wrong:
         print("WRONG", one)
     print("evidence", "holds" if proved else "BROKEN", end="; ")
+    print("scratch server", "swept" if swept else "NOT SWEPT", end="; ")
     print("repositories", "as they were" if same else "CHANGED")
     print(f"kills {len(kills)} wrong {len(wrong)}")
-    return 0 if not wrong and proved and same and len(kills) >= chosen.count else 1
+    return 0 if not wrong and swept and proved and same and len(kills) >= chosen.count else 1
 
 
 def _killed(under: Siege, count: int, engines: Sequence[str]) -> Iterator[Kill]:

@@ -57,7 +57,7 @@ create event nightly on schedule every 1 day comment '{v5}' do delete from stays
 """
 
 
-def _mariadb_source(sources: Sources, into: Path) -> Path:
+def mariadb_source(sources: Sources, into: Path) -> Path:
     name = f"p{next(_serial)}"
     names = {f"v{n}": value() for n in range(7)}
     rows = [
@@ -75,7 +75,7 @@ def _mariadb_source(sources: Sources, into: Path) -> Path:
 
 
 def _mariadb_wrong(sources: Sources, into: Path) -> Path:
-    path = _mariadb_source(sources, into)
+    path = mariadb_source(sources, into)
     taken = f"(1,'{value()}','1950-01-01','{value()}','f','{value()}','')"
     wrong = [
         "set sql_mode = 'strict_all_tables'",
@@ -103,7 +103,7 @@ def _mariadb_wrong(sources: Sources, into: Path) -> Path:
     return path
 
 
-_ASKED = "".join(
+ASKED = "".join(
     _check(name, sql, answer)
     for name, sql, answer in (
         ("nombre", "select count(*) from patients", "at-least = 1"),
@@ -113,6 +113,7 @@ _ASKED = "".join(
         ("plusieurs", "select nom from patients", "at-least = 1"),
     )
 )
+
 
 # ------------------------------------------------------------------------------------------- SQLite
 
@@ -265,13 +266,13 @@ def _program(_sources: Sources, into: Path) -> Path:
 
 
 EVERY = (
-    Told(name="mariadb-asked", engine="mariadb", make=_mariadb_source, checks=_ASKED),
+    Told(name="mariadb-asked", engine="mariadb", make=mariadb_source, checks=ASKED),
     Told(name="mariadb-wrong", engine="mariadb", make=_mariadb_wrong),
     Told(name="sqlite-sound", engine="sqlite", passes=True,
          make=lambda _sources, into: _sqlite(into / "labo.db"),
          checks=_check("nombre", "select count(*) from patients", "at-least = 1")),
-    Told(name="sqlite-wrong", engine="sqlite", make=_sqlite_wrong, checks=_ASKED),
-    Told(name="sqlite-script", engine="sqlite", make=_sqlite_script, checks=_ASKED),
+    Told(name="sqlite-wrong", engine="sqlite", make=_sqlite_wrong, checks=ASKED),
+    Told(name="sqlite-script", engine="sqlite", make=_sqlite_script, checks=ASKED),
     Told(name="openldap-sound", engine="openldap", make=_ldif(), passes=True),
     *(
         Told(name=f"openldap-{name}", engine="openldap", make=_ldif(*entries))

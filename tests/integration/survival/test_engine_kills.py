@@ -6,19 +6,20 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.integration.survival.engines import NAMES, Backups
+from tests.integration.survival.engines import KILLED, Backups
 from tests.integration.survival.killing import VICTIMS, Siege, siege
 
 #: Each engine with a victim of its own, so that each victim has its turn.
-SAMPLE = [(engine, VICTIMS[n % len(VICTIMS)]) for n, engine in enumerate(NAMES)]
+SAMPLE = [(engine, VICTIMS[n % len(VICTIMS)]) for n, engine in enumerate(KILLED)]
 
 
 @pytest.fixture(scope="module")
 def under_fire(
     backups: Backups, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Siege, dict[str, tuple[int, int]]]]:
-    with siege(tmp_path_factory.mktemp("siege"), backups, seed=4, engines=NAMES) as made:
+    with siege(tmp_path_factory.mktemp("siege"), backups, seed=4, engines=KILLED) as made:
         yield made, made.place.listing()
+        assert made.swept()
         assert made.proved()
 
 

@@ -16,8 +16,9 @@ import pytest
 
 from backupguard.daemon import client
 from backupguard.model import Verdict, application_subject
-from tests.integration.survival.engines import Backups, EnginesPlace
+from tests.integration.survival.engines import Backups, EnginesPlace, instance, strangers
 from tests.integration.survival.patients import EVERY, TOKEN, value
+from tests.integration.survival.patients_servers import SERVERS
 from tests.integration.survival.places import Place, Source
 
 SCHEMA = """
@@ -226,6 +227,13 @@ DUMPS = {
     "errors": ("errors", Verdict.FAILED, None),
     "broken": ("broken", Verdict.FAILED, "load_refused"),
 }
+MADE = (*EVERY, *SERVERS)
+#: What else is asked for, and how its test ends.
+OTHERS = {
+    "physical": (Verdict.FAILED, "check_failed"),
+    "instance": (Verdict.FAILED, "check_failed"),
+    "instance-broken": (Verdict.FAILED, "load_refused"),
+}
 
 
 @pytest.fixture
@@ -242,7 +250,11 @@ def clinic(patients: Source, backups: Backups, tmp_path: Path) -> Iterator[Engin
     patients.cluster.run("pg_basebackup", "-D", str(copy), "-Ft", "-z", "-X", "fetch", "-c", "fast")
     asked = 'database = "patients"\n' + CHECKS.format(application="physical")
     kept.append(("physical", "postgresql-physical", copy, asked))
-    for one in EVERY:
+    checks = CHECKS.format(application="instance")
+    kept.append(("instance", "instance", patients.dump("patients"), checks))
+    kept.append(("instance-broken", "instance", patients.dump("broken"), ""))
+    place.parts.append(instance(backups.scratch()))
+    for one in MADE:
         made = tmp_path / "made" / one.name
         made.mkdir()
         content = one.make(backups.sources, made)
@@ -270,11 +282,11 @@ def test_no_value_of_a_patient_is_anywhere(clinic: EnginesPlace, patients: Sourc
         settings = place.settings
         runs = {
             name: client.enqueue(settings, "restore-test", application_subject(name))
-            for name in (*DUMPS, "physical", *(one.name for one in EVERY))
+            for name in (*DUMPS, *OTHERS, *(one.name for one in MADE))
         }
         for name, run in runs.items():
             ended = place.ended(run)
-            _, verdict, code = DUMPS.get(name, ("", ended.verdict, None))
+            verdict, code = OTHERS.get(name) or DUMPS.get(name, ("", ended.verdict, None))[1:]
             result = place.result(application_subject(name))
             assert ended.verdict is verdict, (name, ended, result)
             assert code in (None, ended.code), (name, ended.code)
@@ -282,7 +294,7 @@ def test_no_value_of_a_patient_is_anywhere(clinic: EnginesPlace, patients: Sourc
             told.append((f"result {name}", repr((ended.verdict, ended.code)).encode()))
             told.append((f"socket {name}", repr(client.run(settings, run)).encode()))
         verdicts = {name: place.store.run(run).verdict for name, run in runs.items()}  # type: ignore[union-attr]
-        sound = {one.name for one in EVERY if one.passes} | {"passing"}
+        sound = {one.name for one in MADE if one.passes} | {"passing"}
         assert {name for name, verdict in verdicts.items() if verdict is Verdict.PASSED} >= sound
         told.append(("socket", repr([client.about(settings), client.runs(settings)]).encode()))
         time.sleep(6)  # until everything has been judged and published
@@ -303,6 +315,7 @@ def test_no_value_of_a_patient_is_anywhere(clinic: EnginesPlace, patients: Sourc
     )
     told += list(unpacked(place.directory / "bundle.tar.gz", place.directory / "unpacked"))
     told += [(str(path), path.read_bytes()) for path in (place.log, place.config)]
+    assert strangers(place.backups.scratch()) == set()
     found = {(where, match.group()) for where, text in told if (match := TOKEN.search(text))}
     assert found == set()
     # the search itself works: it finds what is in the dumps

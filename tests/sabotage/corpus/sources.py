@@ -21,7 +21,7 @@ from tests.integration.restore_tests.harness import NOW
 from tests.integration.restore_tests.physical import Copies
 from tests.integration.restore_tests.physical import make as make_copies
 from tests.mariadb import MariaDB, start_mariadb
-from tests.postgres import start_cluster
+from tests.postgres import Cluster, start_cluster
 from tests.samba import backed_up, provisioned
 
 #: When every copy was made, unless a case says otherwise; and the newest moment of its data.
@@ -84,6 +84,10 @@ class Sources:
         made = self.directory / f"m{next(self._serial)}"
         made.mkdir()
         return made
+
+    def stopped_at_the_end(self, server: Cluster) -> None:
+        """Stop one more server when the sources are closed."""
+        self._stack.callback(server.stop)
 
     # -- PostgreSQL
 
