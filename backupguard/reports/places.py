@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -30,14 +30,12 @@ def repository_rows(estate: Estate, history: History) -> tuple[RepositoryRow, ..
         if subject.startswith(prefix) and kinds.keys() & _KINDS
     }
     return tuple(
-        _repository(name, estate, history.latest.get(repository_subject(name), {}), history.as_of)
-        for name in sorted(recorded | set(estate.repositories))
+        _repository(name, estate, history) for name in sorted(recorded | set(estate.repositories))
     )
 
 
-def _repository(
-    name: str, estate: Estate, facts: Mapping[str, Fact], as_of: datetime
-) -> RepositoryRow:
+def _repository(name: str, estate: Estate, history: History) -> RepositoryRow:
+    facts = history.latest.get(repository_subject(name), {})
     declared = estate.repositories.get(name)
     inspected = facts.get("repository.inspected")
     verified = facts.get("repository.verified")
@@ -64,8 +62,30 @@ def _repository(
         verified_verdict=Verdict(check["verdict"]) if check else None,
         verified_code=check.get("code"),
         verified_complete_at=None if complete is None else from_us(complete),
-        detection_ms=None if complete is None else (as_of - from_us(complete)) // _MS,
+        detection_ms=_detection_ms(
+            [complete, *_read_in_part(name, estate, history)], history.as_of
+        ),
     )
+
+
+def _detection_ms(complete: Sequence[int | None], as_of: datetime) -> int | None:
+    """Return how long damage can have stood unseen; None while some of the data was never read."""
+    since = [moment for moment in complete if moment is not None]
+    if len(since) < len(complete):
+        return None
+    return (as_of - from_us(min(since))) // _MS
+
+
+def _read_in_part(name: str, estate: Estate, history: History) -> Iterator[int | None]:
+    """Yield since when all was restored of each application that is tested in parts from here.
+
+    What was damaged before it was backed up is sound to whatever verifies the repository itself.
+    """
+    for application in estate.applications:
+        newest = history.tested.newest_observed(application, name)
+        part = payload(newest).get("partial") if newest is not None else None
+        if part is not None:
+            yield part["covered_since"]
 
 
 def _listing(facts: Mapping[str, Fact]) -> Fact | None:
