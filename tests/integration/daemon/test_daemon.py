@@ -31,6 +31,8 @@ HEAVY = (
     "alembic",
     "boto3",
     "botocore",
+    "jinja2",
+    "markdown_it",
     "pygal",
     "pygments",
     "restore_tests.phases",

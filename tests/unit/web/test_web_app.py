@@ -113,8 +113,14 @@ def test_status_page_lists_worst_first_and_escapes(outputs: Outputs) -> None:
     assert '<html lang="fr">' in page
     assert "CH &lt;de&gt; Belle-Rive" in page
     assert "Dossier patient &amp; soins" in page
-    assert page.index("RST-01") < page.index("JOB-01")
+    assert "RST-01" in page
+    assert "JOB-01" not in page  # nothing to do: a link away
     assert "IMM-01" not in page
+    every = get(outputs, "/findings/").text.partition("<table>")[2]
+    assert every.index("RST-01") < every.index("JOB-01")
+    assert "IMM-01" not in every
+    quiet = get(outputs, "/findings/?status=not_applicable").text
+    assert "IMM-01" in quiet.partition("<table>")[2]
     assert "non conforme" in page
     assert "unsafe-inline" not in answer.headers["content-security-policy"]
     assert "<script" not in page
@@ -172,6 +178,9 @@ def test_runbooks_come_in_the_site_language_when_there_is_one(outputs: Outputs) 
     assert get(outputs, "/runbooks/BackupTooOld").text == "français"
     assert get(outputs, "/runbooks/Absent").status_code == 404
     assert get(outputs, "/runbooks/..%2fx").status_code == 404
+    shown = get(outputs, "/runbooks/BackupTooOld", accept="text/html,*/*;q=0.8")
+    assert shown.headers["content-type"].startswith("text/html")
+    assert "<p>français</p>" in shown.text
 
 
 def test_a_flood_is_refused_and_health_is_not() -> None:
@@ -197,7 +206,7 @@ def test_a_flood_is_refused_and_health_is_not() -> None:
     assert asyncio.run(scenario()) == (503, 200, 200)
 
 
-def test_the_status_page_lists_exceptions_and_statements_as_text(outputs: Outputs) -> None:
+def test_exceptions_and_statements_are_listed_as_text(outputs: Outputs) -> None:
     row = {
         "seq": 41, "subject": "repository/nas", "topic": "escrow", "text": "<b>au coffre</b>",
         "values": {}, "person": "claire", "author": "uid/1001 (claire)",
@@ -206,8 +215,8 @@ def test_the_status_page_lists_exceptions_and_statements_as_text(outputs: Output
     outputs.published = published(
         statements={"waivers": (), "attestations": (attestation_told(row),)}
     )
-    page = get(outputs, "/").text
+    page = get(outputs, "/findings/").text
     assert "déclaration non authentifiée" in page
     assert "claire — uid/1001 (claire)" in page
     assert "&lt;b&gt;au coffre" in page
-    assert "Dérogations" not in page
+    assert "Aucune dérogation." in page
