@@ -15,17 +15,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 
 from harness import finish, run
 from restore_postgresql import COUNTED, binaries
+from restores import Site
 
 from backupguard.contracts import Store
-from backupguard.daemon.tasks import TASKS
-from backupguard.model import RunRequest
-from backupguard.processes import Cancellation
-from backupguard.runs import perform
 from backupguard.settings import Settings, load
 from backupguard.store import open_store
 
@@ -126,25 +122,12 @@ def bare(place: Path) -> float:
 
 def measure(settings: Settings, store: Store, place: Path) -> dict[str, float]:
     """Measure both ways in turn; return the medians in seconds."""
-
-    def request(task: str, subject: str) -> None:
-        asked = RunRequest(
-            task=task, subject=subject, due_at=datetime.now(UTC), exclusive=subject,
-            resource=task, requested_by="benchmark",
-        )  # fmt: skip
-        verdict = perform(store.enqueue(asked), settings, store, Cancellation(), TASKS)
-        if verdict.value != "passed":
-            raise SystemExit(f"{task} ended {verdict.value}")
+    tested = Site(settings, store)
 
     def ours() -> float:
-        subject = "application/hospital"
-        request("restore-test", subject)
-        seen = store.latest([subject])[subject]["restore-test.result"].observation.data
-        durations = {one["phase"]: one["duration_ms"] for one in seen["phases"]}
-        print("    " + " ".join(f"{k} {v}" for k, v in durations.items()), flush=True)
-        return sum(durations[phase] for phase in COUNTED) / 1000
+        seconds = tested.test()
+        return sum(seconds[phase] for phase in COUNTED)
 
-    request("inventory", "site")
     ways: dict[str, Callable[[], float]] = {"bare": lambda: bare(place), "ours": ours}
     figures: dict[str, list[float]] = {name: [] for name in ways}
     for way in ways.values():
