@@ -23,7 +23,9 @@ QUESTIONS = ("restored", "not_restored", "lost", "back", "accepted", "not_proved
 #: So many names or applications are named in an answer; the rest is counted.
 NAMED = 6
 #: What is said of a long name.
-LONGEST = 48
+LONGEST = 40
+#: So many returns are told one by one.
+RETURNS = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,11 +149,11 @@ def _back(told: Told) -> Iterator[Message]:
     if not vital:
         yield _said("no_vital")
         return
-    for row in sorted(vital, key=lambda one: (not _is_patient_record(one), one.position))[:NAMED]:
+    for row in sorted(vital, key=lambda one: (not _is_patient_record(one), one.position))[:RETURNS]:
         yield _return(row)
-    if len(vital) > NAMED:
-        unmeasured = sum(not row.measured for row in vital[NAMED:])
-        yield _said("back.more", count=len(vital) - NAMED, unmeasured=unmeasured)
+    if len(vital) > RETURNS:
+        unmeasured = sum(not row.measured for row in vital[RETURNS:])
+        yield _said("back.more", count=len(vital) - RETURNS, unmeasured=unmeasured)
     late_ones = [row for row in told.returns if row.late]
     if late_ones:
         yield _listed("back.late_ones", late_ones)

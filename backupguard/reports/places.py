@@ -165,11 +165,12 @@ def offline_rows(history: History) -> tuple[OfflineRow, ...]:
         if copy is not None and payload(copy):
             copies.setdefault(payload(copy)["medium"], []).append(copy)
     media = {s.removeprefix(prefix) for s in history.latest if s.startswith(prefix)} | set(copies)
-    return tuple(
-        _medium(name, history.latest.get(medium_subject(name), {}), copy)
-        for name in sorted(media)
-        for copy in sorted(copies.get(name, []), key=lambda one: one.seq) or [None]
-    )
+    rows = []
+    for name in sorted(media):
+        on_it: list[Fact | None] = [*sorted(copies.get(name, []), key=lambda one: one.seq)]
+        known = history.latest.get(medium_subject(name), {})
+        rows += [_medium(name, known, copy) for copy in on_it or [None]]
+    return tuple(rows)
 
 
 def _medium(name: str, latest: Mapping[str, Fact], copy: Fact | None) -> OfflineRow:

@@ -61,34 +61,34 @@ NOT_PROVED = ("time", "content", "sample", "forecast", "hosts", "key", "future")
 _WORST_FIRST = (Verdict.FAILED, Verdict.COULD_NOT_VERIFY, Verdict.SKIPPED, Verdict.PASSED)
 #: So many rows of each table are in the signed document; the others are in what goes with it.
 LIMITS: Mapping[str, int] = {
-    "gaps": 4,
-    "removed": 12,
-    "weakenings": 8,
-    "versions": 6,
-    "changes": 8,
-    "events": 8,
-    "applications": 24,
-    "copies_of": 2,
-    "due": 12,
-    "copies_due": 8,
-    "undecided": 8,
-    "returns": 16,
-    "protections": 10,
-    "offline": 8,
-    "findings": 14,
-    "waivers": 8,
-    "overrides": 5,
-    "attestations": 8,
-    "tests": 10,
-    "details": 2,
-    "repositories": 10,
-    "copies": 8,
-    "annexes": 6,
+    "gaps": 3,
+    "removed": 6,
+    "weakenings": 6,
+    "versions": 4,
+    "changes": 4,
+    "events": 5,
+    "applications": 20,
+    "copies_of": 1,
+    "due": 8,
+    "copies_due": 6,
+    "undecided": 5,
+    "returns": 12,
+    "protections": 5,
+    "offline": 4,
+    "findings": 9,
+    "waivers": 5,
+    "overrides": 3,
+    "attestations": 5,
+    "tests": 7,
+    "details": 1,
+    "repositories": 6,
+    "copies": 4,
+    "annexes": 5,
 }
 #: A value of the configuration may be a whole table: what is printed of one.
 LONGEST_VALUE = 70
 #: What people wrote, and names, may be long: what is printed of one in the document to sign.
-LONGEST_NAME, LONGEST_TEXT = 56, 150
+LONGEST_NAME, LONGEST_TEXT = 42, 110
 
 
 @cache
@@ -215,6 +215,7 @@ def render_html(report: MonthlyReport, words: Words) -> str:
             answer=labels.answer,
             trend=labels.trend,
             tests=sorted(report.tests, key=lambda test: _WORST_FIRST.index(test.verdict)),
+            events=[e for e in report.events if not e.message.id.startswith("report.event.pause.")],
             pauses=[e for e in report.events if e.message.id.startswith("report.event.pause.")],
             short=lambda text: _cut(text, LONGEST_VALUE),
             name=lambda text: _cut(text, LONGEST_NAME) if limited else text,

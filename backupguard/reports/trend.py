@@ -37,9 +37,9 @@ def _shape(place: int, mark: MonthMark, longest: int) -> str:
     if mark.outcome == "none":
         return f'<circle cx="{left + _BAR / 2}" cy="{_FLOOR - 1}" r=".9" fill="{_INK}"/>'
     if mark.outcome == "failed":
-        top, right = _FLOOR - 9, left + _BAR
+        peak, right = _FLOOR - 9, left + _BAR
         return (
-            f'<path d="M{left} {top}L{right} {_FLOOR - 1}M{right} {top}L{left} {_FLOOR - 1}" '
+            f'<path d="M{left} {peak}L{right} {_FLOOR - 1}M{right} {peak}L{left} {_FLOOR - 1}" '
             f'stroke="{_INK}" stroke-width="1.6"/>'
         )
     share = (mark.duration_ms or 0) / longest if longest else 0

@@ -54,12 +54,12 @@ def estate(count: int, *, named: str = "Application", rpo_h: int = 24) -> Estate
     )
 
 
-def year(count: int, end: datetime, declared: Estate | None = None) -> Records:
-    """Return twelve months of records that end at `end`: loads, tests, points, judgements."""
+def year(count: int, end: datetime, declared: Estate | None = None, *, months: int = 12) -> Records:
+    """Return the last `months` of a year of records that ends at `end`: tests, points, judgements."""
     records = Records()
     begin = end - timedelta(days=365)
     records.loaded(begin, declared=declared or estate(count), author="uid/1000 (alice)")
-    for month in range(12):
+    for month in range(12 - months, 12):
         first = begin + timedelta(days=30 * month + 10)
         for number in range(count):
             _month_of(records, month, number, first + timedelta(minutes=number))
