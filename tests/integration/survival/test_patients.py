@@ -16,9 +16,10 @@ import pytest
 
 from backupguard.daemon import client
 from backupguard.model import Verdict, application_subject
+from tests.counts import FULL
 from tests.integration.survival.engines import Backups, EnginesPlace, instance, strangers
 from tests.integration.survival.patients import EVERY, TOKEN, value
-from tests.integration.survival.patients_servers import SERVERS
+from tests.integration.survival.patients_servers import HEAVY, SERVERS
 from tests.integration.survival.places import Place, Source
 
 SCHEMA = """
@@ -227,7 +228,7 @@ DUMPS = {
     "errors": ("errors", Verdict.FAILED, None),
     "broken": ("broken", Verdict.FAILED, "load_refused"),
 }
-MADE = (*EVERY, *SERVERS)
+MADE = (*EVERY, *SERVERS, *(HEAVY if FULL else ()))
 #: What else is asked for, and how its test ends.
 OTHERS = {
     "physical": (Verdict.FAILED, "check_failed"),
