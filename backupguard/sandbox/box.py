@@ -73,7 +73,7 @@ _PASSWD = f"sandbox:x:{_UID}:{_UID}:sandbox:/tmp:/bin/sh\n".encode()
 _GROUP = f"sandbox:x:{_UID}:\n".encode()
 _BASE = (
     *("--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-net", "--unshare-uts"),
-    *("--unshare-cgroup-try", "--disable-userns", "--uid", str(_UID), "--gid", str(_UID)),
+    *("--unshare-cgroup-try", "--uid", str(_UID), "--gid", str(_UID)),
     *("--hostname", "sandbox", "--die-with-parent", "--new-session", "--cap-drop", "ALL"),
     *("--clearenv", "--ro-bind", "/usr", "/usr", "--symlink", "usr/bin", "/bin"),
     *("--symlink", "usr/sbin", "/sbin", "--symlink", "usr/lib", "/lib"),
@@ -89,6 +89,20 @@ _BASE = (
     ),
     *("--ro-bind-try", str(ENGINES), str(ENGINES), "--proc", "/proc", "--dev", "/dev"),
 )
+
+
+def _no_namespaces_inside() -> tuple[str, ...]:
+    """Return what makes bubblewrap forbid further user namespaces inside, where it can.
+
+    It writes a count below /proc/sys, which is mounted read-only in a hardened unit
+    (ProtectKernelTunables=, systemd.exec(5)) and in containers: there bubblewrap would refuse to
+    start. What forbids them in any case is the filter of system calls: unshare, setns, clone, clone3.
+    """
+    try:
+        read_only = os.statvfs("/proc/sys/user").f_flag & os.ST_RDONLY
+    except OSError:
+        return ()
+    return () if read_only else ("--disable-userns",)
 
 
 class SandboxServer:
@@ -186,6 +200,7 @@ class Box:
         limits = self.limits
         options = [
             *_BASE,
+            *_no_namespaces_inside(),
             *("--size", str(limits.shared_memory_bytes), "--tmpfs", "/dev/shm"),  # noqa: S108
             *("--size", str(limits.tmp_bytes), "--perms", "1777", "--tmpfs", "/tmp"),  # noqa: S108
             *("--ro-bind", str(self.artifact), "/in", "--chdir", "/tmp"),  # noqa: S108

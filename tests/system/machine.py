@@ -6,6 +6,7 @@ There is no network inside but the machine's own loopback.
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import time
@@ -38,15 +39,15 @@ class Machine:
     def boot(self) -> float:
         """Boot, wait until systemd says it is up, and return how long that took."""
         began = time.monotonic()
-        console = (self.work / "console").open("wb")
         options = ["--register=no", "--keep-unit", "--private-network", "--console=pipe"]
         options += ["--notify-ready=yes", "-b"]
-        self.container = subprocess.Popen(
-            ["systemd-nspawn", "-q", "-D", self.root, "-M", "bg-" + self.work.name[-8:], *options],
-            stdin=subprocess.DEVNULL,
-            stdout=console,
-            stderr=subprocess.STDOUT,
-        )
+        with (self.work / "console").open("wb") as console:
+            self.container = subprocess.Popen(
+                ["systemd-nspawn", "-q", "-D", self.root, "-M", f"bg{os.getpid()}", *options],
+                stdin=subprocess.DEVNULL,
+                stdout=console,
+                stderr=subprocess.STDOUT,
+            )
         children = Path(f"/proc/{self.container.pid}/task/{self.container.pid}/children")
         state = ""
         while time.monotonic() - began < BOOT_S:
