@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
 from backupguard.assess import clean_points, job_known, media, reach
+from backupguard.assess.backups import Backups
 from backupguard.assess.copies import copies_of, listed
 from backupguard.assess.estate import site_forecast
 from backupguard.assess.forecast import Forecast, Return
@@ -257,9 +258,7 @@ class Views:
         lost = self._history.lost.get((job, backup.repository), ())
         schedule, zone, now = backup.schedule or backup.every, self._timezone, self._now
         interval = interval_s(schedule, self._settings, now)
-        kept = self._history.backups.of(
-            job, backup.repository, zone, lost=bool(lost), most=job_known.how_many(interval)
-        )
+        kept = self._kept(job, backup)
         recent, backups, remembered = kept.recent, kept.outcomes, kept.remembered
         inspected = seen.get("repository.inspected")
         grace_s = self._grace_s(owner, backup, backups, interval)
@@ -305,8 +304,24 @@ class Views:
                     schedule, now, max(job_known.ASKED_DAYS, owner.retention.daily or 0), zone
                 ),
                 samples=job_known.samples(kept.samples, now),
+                peers=[
+                    job_known.samples(self._kept(f"{application}.{other}", one).samples, now)
+                    for other, one in owner.backups.items()
+                    if other != name and _selection(one) == _selection(backup)
+                ],
                 points_encrypted=job_known.of_encryption(recent),
             ),
+        )
+
+    def _kept(self, job: str, backup: BackupJob) -> Backups:
+        """Return what is known of the newest backups of a job, read once."""
+        interval = interval_s(backup.schedule or backup.every, self._settings, self._now)
+        return self._history.backups.of(
+            job,
+            backup.repository,
+            self._timezone,
+            lost=bool(self._history.lost.get((job, backup.repository))),
+            most=job_known.how_many(interval),
         )
 
     def _accepted(self, application: str) -> dict[str, Fact]:

@@ -8,6 +8,7 @@ the newest incremental one, which would hide it the day after. All arithmetic is
 
 What strays and stays is told once: while it goes on it is held against what was before it, which it
 does not move, and after a stated time, or once somebody accepted it, its level is the usual one.
+Where another job saves the same and has grown to that level before, it was told there.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ SEEN_BEFORE = 2
 _KIB, _MIB = 1024, 1024 * 1024
 #: Of a number, as a difference of `magnitude`.
 _FIVE_PERCENT = 70
+#: Two backups of the same data differ by no more than a tenth, as a difference of `magnitude`.
+_ALIKE = 140
 #: A new level is one after so many backups at least, however rare they are.
 LASTING = 3
 #: For how long a rise is told, where the catalogue says nothing, in seconds.
@@ -119,7 +122,8 @@ def _kind(samples: Sequence[Mapping[str, Any]], view: View, policy: Policy) -> J
     if not measured:
         return facts.never_set_up("reason.ANO-01.no_numbers", inspected)
     accepted = view.latest.get("baseline.accepted")
-    found = [a for m in measured if (a := _lasting(m, samples, accepted, policy)) is not None]
+    peers = view.known.get("peers") or ()
+    found = [a for m in measured if (a := _lasting(m, samples, accepted, peers, policy))]
     if not found:
         return facts.compliant("reason.ANO-01.usual", inspected, accepted)
     return _finding(found, policy, view, facts.number(newest.get("at")) or 0)
@@ -205,7 +209,11 @@ class _Baseline:
 
 
 def _lasting(
-    measure: Measure, samples: Sequence[Mapping[str, Any]], accepted: Fact | None, policy: Policy
+    measure: Measure,
+    samples: Sequence[Mapping[str, Any]],
+    accepted: Fact | None,
+    peers: Sequence[Sequence[Mapping[str, Any]]],
+    policy: Policy,
 ) -> Anomaly | None:
     """Return the anomaly that stands on the newest of some backups, newest first; None for none.
 
@@ -226,7 +234,9 @@ def _lasting(
             base.learn(measure, [one])
             continue
         run.append(one)
-        if number == decided or _lasts(run, policy, fell=base.away(measure, one) < 0):
+        fell = base.away(measure, one) < 0
+        told_before = not fell and len(run) == 1 and _is_known(measure, one, peers)
+        if number == decided or told_before or _lasts(run, policy, fell=fell):
             base, run = base.moved(measure, run), []
     if not run:
         return None
@@ -254,6 +264,21 @@ def _goes_on(
     if begun > 0 and not _is_whole(measure, one):
         return False
     return begun * now > 0 and 2 * abs(now) >= abs(begun)
+
+
+def _is_known(
+    measure: Measure, one: Mapping[str, Any], peers: Sequence[Sequence[Mapping[str, Any]]]
+) -> bool:
+    """Tell whether another job that saves the same had backups as large as this one before it."""
+    if not _is_whole(measure, one):
+        return False
+    for samples in peers:
+        before = (s for s in samples if (s.get("at") or 0) < (one.get("at") or 0))
+        newest = next((s for s in before if s.get("kind") == one.get("kind")), None)
+        value = _value(newest, measure.name) if newest is not None else None
+        if value is not None and magnitude(_told(one, measure)) - magnitude(value) <= _ALIKE:
+            return True
+    return False
 
 
 def _lasts(run: Sequence[Mapping[str, Any]], policy: Policy, *, fell: bool) -> bool:

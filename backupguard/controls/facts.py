@@ -66,7 +66,8 @@ job
         one), `doubtful_at` (one before it at a time that the spring night leaves out), `asked_days` (on
         which its calendar has a run, as days since 1970 at the site; None without one), `exposure`
         (pairs of what a point holds reaches to and when it was there, oldest first, of a month),
-        `samples` (per completed run, newest first: `at`, `weekday`, `kind` and its numbers), `loss`
+        `samples` (per completed run, newest first: `at`, `weekday`, `kind` and its numbers), `peers`
+        (the same of each other job of the application that saves the same), `loss`
         (points lost at once: `seen_at`, `lost`, `before`, `after`), `kept_us` (how old the oldest point
         was that the tool left when it dropped older ones; None: never seen), `unproven` (its repository
         needs a person's confirmation)

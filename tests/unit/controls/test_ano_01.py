@@ -38,10 +38,10 @@ def history(
     return made
 
 
-def judged(backups: list[dict[str, Any]], accepted: Fact | None = None) -> Judgement:
+def judged(backups: list[dict[str, Any]], accepted: Fact | None = None, **known: Any) -> Judgement:
     """Judge a job by its backups so far, oldest first, as views hand them to the control."""
     now = datetime.fromtimestamp(backups[-1]["at"] / 1_000_000, UTC) + HOUR
-    view = job(now, seen=now, samples=job_known.samples(backups[::-1], now))
+    view = job(now, seen=now, samples=job_known.samples(backups[::-1], now), **known)
     if accepted is not None:
         view = replace(view, latest={"baseline.accepted": accepted})
     return BUILT["ANO-01"].judge(view, load_catalogue().policy("ANO-01", Criticality.C1), now)
@@ -155,3 +155,28 @@ def test_what_comes_after_it_was_accepted_is_held_against_the_new_level() -> Non
     assert judged(backups, accepted(1.5)).status is Status.COMPLIANT
     backups[-1]["bytes"] = backups[-1]["bytes"] * 3 // 4
     assert judged(backups, accepted(1.5)).status is Status.NON_COMPLIANT
+
+
+@pytest.mark.parametrize(
+    ("peer", "here", "status"),
+    [
+        (1.3, 1.3, Status.COMPLIANT),  # told of the other job, the day before
+        (1.0, 1.3, Status.NON_COMPLIANT),  # the other one saw nothing
+        (1.3, 1.6, Status.NON_COMPLIANT),  # more than the other one saw
+        (0.75, 0.75, Status.NON_COMPLIANT),  # what is lost is told of each copy
+    ],
+)
+def test_what_another_job_of_the_same_data_grew_to_before_is_not_told_again(
+    peer: float, here: float, status: Status
+) -> None:
+    other = history(DAY, since(peer))[: CHANGES + 1]
+    backups = history(DAY, lambda day, at: here if day >= CHANGES + 1 else 1)[: CHANGES + 2]
+    assert judged(backups, peers=[other[::-1]]).status is status
+    assert judged(backups).status is Status.NON_COMPLIANT
+
+
+def test_what_another_job_grew_to_later_excuses_nothing() -> None:
+    other = history(DAY, since(1.25))[: CHANGES + 3]
+    backups = history(DAY, since(1.25))[: CHANGES + 3]
+    later = [{**one, "at": one["at"] + to_us(BEGAN + HOUR) - to_us(BEGAN)} for one in other]
+    assert judged(backups, peers=[later[::-1]]).status is Status.NON_COMPLIANT
