@@ -125,7 +125,7 @@ def _barman(sources: Sources, into: Path) -> Path:
 def _pgbackrest(sources: Sources, into: Path) -> Path:
     made = pgbackrest_maker.make(sources.place())
     made.cluster.stop()
-    shutil.copy(made.secret, into)
+    Path(shutil.copy(made.secret, into)).chmod(0o600)
     return made.copy(into / "repo")
 
 
