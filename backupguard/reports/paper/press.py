@@ -21,8 +21,7 @@ from backupguard.typesetting.sheet import (
 
 #: Where the fonts are that go into every document, and the Debian package that brings them.
 FONTS = Path("/usr/share/fonts/truetype/dejavu")
-FONT_FILES = ("DejaVuSans.ttf", "DejaVuSans-Bold.ttf", "DejaVuSansMono.ttf")
-FONT_FILES += ("DejaVuSansMono-Bold.ttf",)
+FONT_FILES = tuple(f"DejaVuSans{style}.ttf" for style in ("", "-Bold", "Mono", "Mono-Bold"))
 FONT_PACKAGE = "fonts-dejavu-core"
 #: What WeasyPrint loads beside Python: Pango, and what takes out of a font what a document needs.
 LIBRARY_PACKAGES = "libpango-1.0-0 libpangoft2-1.0-0 libharfbuzz-subset0"

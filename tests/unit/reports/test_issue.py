@@ -51,7 +51,6 @@ def test_the_same_month_again_is_the_same_event_and_a_later_one_another(tmp_path
     ("languages", "formats", "said"),
     [
         (("de",), ("html",), "report.bad_language"),
-        (("fr",), ("pdf",), "report.no_pdf"),
         (("fr",), ("odt",), "report.bad_format"),
     ],
 )
