@@ -22,6 +22,9 @@ Subject = str
 
 SITE: Subject = "site"
 
+#: The author of records that were told again for a demonstration, with a clock that was set back.
+REPLAYED = "demo/replay"
+
 #: The channel of notifications that every installation has: the host's journal.
 JOURNAL = "events"
 

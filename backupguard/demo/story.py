@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import FrameType
 from uuid import UUID
@@ -22,11 +23,12 @@ from backupguard.controls import Catalogue, catalogue_of
 from backupguard.daemon import configuration, custody
 from backupguard.daemon.requests import author, request
 from backupguard.daemon.tasks import TASKS
-from backupguard.demo import backups, hospital, layout, programs, s3_server
+from backupguard.demo import backups, hospital, layout, programs, replay, s3_server
 from backupguard.demo import configuration as written
 from backupguard.errors import MissingMeans
 from backupguard.evidence.seals import anchor_line
 from backupguard.model import (
+    REPLAYED,
     SITE,
     Fact,
     Json,
@@ -64,6 +66,7 @@ class Told:
     made: hospital.Made
     runs: list[Run] = field(default_factory=list)
     tests: list[Fact] = field(default_factory=list)
+    replayed: int = 0  # restore tests told again in the months before
     uncovered: tuple[str, ...] = ()
     lacking: int = 0
     assessment: Assessment | None = None
@@ -94,6 +97,7 @@ class _Stage:
 
     settings: settings.Settings
     store: SqlStore
+    clock: replay.SetClock
     cancel: Cancellation
     tell: Teller
     told: Told
@@ -158,15 +162,20 @@ def play(
         written.write_configuration(place, parts, today)
         chosen = settings.load(place.configuration, environ={})
         told = Told(layout=place, settings=chosen, made=made, coffre=port is not None)
+        clock = replay.SetClock()
         store = open_store(
             chosen.state_directory,
             chosen.store.url,
+            now=clock,
             site=chosen.site.name,
             timezone=chosen.site.timezone,
             channels=chosen.channels,
         )
+        stage = _Stage(
+            settings=chosen, store=store, clock=clock, cancel=cancel, tell=tell, told=told
+        )
         try:
-            _steps(_Stage(settings=chosen, store=store, cancel=cancel, tell=tell, told=told))
+            _steps(stage)
         finally:
             store.close()
         told.duration_ms = int((time.monotonic() - began) * 1000)
@@ -241,6 +250,10 @@ def _cancelled_by_signals() -> Iterator[Cancellation]:
 def _steps(stage: _Stage) -> None:
     chosen, store, tell = stage.settings, stage.store, stage.tell
     catalogue = catalogue_of(chosen)
+    tell(Message(id="demo.step.first"))
+    _rehearse(stage)
+    tell(Message(id="demo.step.replay", values={"count": replay.MONTHS}))
+    _replay(stage, catalogue)
     configuration.accept(store, chosen, catalogue, author=author(), now=datetime.now(UTC))
     tell(Message(id="demo.step.inventory"))
     stage.perform("inventory", SITE)
@@ -258,9 +271,6 @@ def _steps(stage: _Stage) -> None:
     tell(Message(id="demo.step.isolation"))
     stage.perform("isolation", SITE)
     stage.perform("drift", SITE)
-    tell(Message(id="demo.step.first"))
-    for application, repositories in written.TESTED.items():
-        _restore(stage, application, repositories[0])
     tell(Message(id="demo.step.baseline"))
     for application in written.TESTED:
         _accept_baseline(stage, application)
@@ -275,6 +285,31 @@ def _steps(stage: _Stage) -> None:
     _report(stage)
     tell(Message(id="demo.step.evidence"))
     _evidence(stage)
+
+
+def _rehearse(stage: _Stage) -> None:
+    """Restore every application once; what that gave is what the months before are told with."""
+    directory = stage.told.layout.root / "rehearsal"
+    site = stage.settings.site
+    store = open_store(directory, site=site.name, timezone=site.timezone)
+    try:
+        aside = replace(stage, store=store)
+        for application, repositories in written.TESTED.items():
+            _restore(aside, application, repositories[0])
+    finally:
+        store.close()
+        shutil.rmtree(directory)
+
+
+def _replay(stage: _Stage, catalogue: Catalogue) -> None:
+    """Tell the year before: the settings as they are, restore tests, a report each month."""
+    _, begin = next(replay.months(datetime.now(UTC), stage.settings.site.timezone))
+    stage.clock.set(begin + timedelta(hours=8))
+    configuration.accept(stage.store, stage.settings, catalogue, author=REPLAYED, now=stage.clock())
+    results = list(stage.told.tests)
+    ended = replay.replay(stage.store, stage.settings, results, stage.clock, stage.cancel)
+    stage.told.runs += ended
+    stage.told.replayed = sum(run.request.task == "restore-test" for run in ended)
 
 
 def _discover(stage: _Stage) -> None:
@@ -351,10 +386,13 @@ def _judge(stage: _Stage, catalogue: Catalogue) -> None:
 
 def _report(stage: _Stage) -> None:
     now = datetime.now(UTC)
-    month, languages = month_of(now, stage.settings.site.timezone), ["fr", "en"]
+    month = month_of(now, stage.settings.site.timezone)
     directory = stage.told.layout.reports
-    stage.perform("report", SITE, month=month, languages=languages, output=str(directory))
-    stage.told.reports = tuple(sorted(directory.glob("*.html")))
+    for language, formats in (("fr", ["html", "pdf", "json"]), ("en", ["html"])):
+        options = {"month": month, "languages": [language], "formats": formats}
+        stage.perform("report", SITE, **options, output=str(directory))
+    names = (f"backupguard-{month}-{ending}" for ending in ("en.html", "fr.html", "fr.pdf"))
+    stage.told.reports = tuple(path for name in names if (path := directory / name).exists())
 
 
 def _evidence(stage: _Stage) -> None:

@@ -12,10 +12,11 @@ from rich.table import Table
 from rich.text import Text
 
 from backupguard.controls.copies import Count
+from backupguard.demo import replay
 from backupguard.demo.soc import Shown
 from backupguard.demo.story import Told
 from backupguard.language import Words
-from backupguard.model import Finding, Phase, Status, Verdict, from_us
+from backupguard.model import REPLAYED, Finding, Phase, Status, Verdict, from_us
 
 _SHOWN_PHASES = (Phase.FETCH, Phase.LOAD, Phase.VERIFY)
 _STYLES = {
@@ -46,6 +47,8 @@ def show(told: Told, words: Words, console: Console) -> None:
     _uncovered(told, words, console)
     console.print(Text(words.text("demo.summary.tests"), "bold"))
     console.print(_tests(told, words, console))
+    replayed = {"count": told.replayed, "months": replay.MONTHS, "author": REPLAYED}
+    console.print(Text(words.text("demo.summary.replayed", **replayed)), soft_wrap=True)
     _untested(told, words, console)
     _findings(told, words, console)
     _places(told, words, console)

@@ -15,7 +15,7 @@ from backupguard.assess.overrides import KINDS as OVERRIDES
 from backupguard.assess.waivers import KINDS as WAIVERS
 from backupguard.contracts import Store
 from backupguard.errors import UsageError
-from backupguard.model import Fact, Message, Subject
+from backupguard.model import REPLAYED, Fact, Message, Subject
 from backupguard.reports import rows
 from backupguard.reports.listed import Listed
 from backupguard.reports.loads import Loads
@@ -123,6 +123,7 @@ class History:
     loads: Loads = field(default_factory=Loads)
     listed: Listed = field(default_factory=Listed)
     month: list[Fact] = field(default_factory=list)
+    replayed: int = 0  # restore tests that were told again for a demonstration
     moments: list[datetime] = field(default_factory=list)  # when the month's records were made
 
     def of(self, *kinds: str) -> list[Fact]:
@@ -138,6 +139,7 @@ class History:
             self.latest.setdefault(subject, {})[kind] = fact
         if kind == "restore-test.result":
             self.tested.learn(fact)
+            self.replayed += fact.author == REPLAYED
         elif kind == "finding.changed":
             rows.learn_finding(self.findings, fact)
         elif kind in ("configuration.loaded", "policy.changed"):

@@ -78,6 +78,7 @@ class TestRow:
     phases: tuple[PhaseResult, ...]
     checks: tuple[CheckResult, ...]
     tools: Mapping[str, str]
+    replayed: bool = False  # told again for a demonstration, with a clock that was set back
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -320,6 +321,7 @@ class MonthlyReport:
     declared_now: bool  # nothing recorded what was declared then: the settings of today were taken
     first_record_at: datetime | None
     records_in_month: int
+    replayed: int  # restore tests of the year that were told again for a demonstration
     commissioning_until: date | None
     counts: Mapping[Criticality, Mapping[Standing, int]]
     applications: tuple[ApplicationRow, ...]

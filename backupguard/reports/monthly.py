@@ -128,6 +128,7 @@ def monthly(
         declared_now=history.loads.estate is None,
         first_record_at=history.first_record_at,
         records_in_month=len(history.moments),
+        replayed=history.replayed,
         commissioning_until=_commissioning(estate, settings.site.timezone, history.as_of),
         counts=counts_of(applications),
         applications=applications,

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from backupguard.model import (
+    REPLAYED,
     CheckResult,
     Fact,
     Message,
@@ -63,6 +64,7 @@ def test_row(fact: Fact, names: Mapping[str, str]) -> TestRow:
     )
     return TestRow(
         seq=fact.seq,
+        replayed=fact.author == REPLAYED,
         hash=fact.hash.hex(),
         at=seen.observed_at,
         application=data["application"],
