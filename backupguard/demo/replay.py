@@ -41,8 +41,8 @@ _RESULT = "restore-test.result"
 class SetClock:
     """A clock that shows what it is set to, and the time of day once it is let go."""
 
-    def __init__(self) -> None:
-        self._shown: datetime | None = None
+    def __init__(self, shown: datetime | None = None) -> None:
+        self._shown = shown
 
     def __call__(self) -> datetime:
         """Return the time."""

@@ -162,7 +162,9 @@ def play(
         written.write_configuration(place, parts, today)
         chosen = settings.load(place.configuration, environ={})
         told = Told(layout=place, settings=chosen, made=made, coffre=port is not None)
-        clock = replay.SetClock()
+        # The chain begins where the year does: no record may be older than the one before it.
+        _, begin = next(replay.months(datetime.now(UTC), chosen.site.timezone))
+        clock = replay.SetClock(begin)
         store = open_store(
             chosen.state_directory,
             chosen.store.url,
@@ -303,8 +305,7 @@ def _rehearse(stage: _Stage) -> None:
 
 def _replay(stage: _Stage, catalogue: Catalogue) -> None:
     """Tell the year before: the settings as they are, restore tests, a report each month."""
-    _, begin = next(replay.months(datetime.now(UTC), stage.settings.site.timezone))
-    stage.clock.set(begin + timedelta(hours=8))
+    stage.clock.set(stage.clock() + timedelta(hours=8))
     configuration.accept(stage.store, stage.settings, catalogue, author=REPLAYED, now=stage.clock())
     results = list(stage.told.tests)
     ended = replay.replay(stage.store, stage.settings, results, stage.clock, stage.cancel)

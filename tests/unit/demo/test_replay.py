@@ -66,7 +66,8 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def clock() -> SetClock:
-    return SetClock()
+    _, begin = next(months(datetime.now(UTC), "Europe/Paris"))
+    return SetClock(begin)
 
 
 @pytest.fixture
