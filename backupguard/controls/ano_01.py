@@ -240,7 +240,7 @@ def _lasting(
             base, run = base.moved(measure, run), []
     if not run:
         return None
-    usual, days = base.usual(known[-1].get("weekday"))
+    usual, days = base.usual(known[-1].get("weekday"), ENOUGH_OF_A_WEEKDAY)
     value = _told(known[-1], measure)
     return Anomaly(measure=measure, value=value, usual=usual, days=days, fell=value < usual)
 

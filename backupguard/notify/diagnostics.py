@@ -28,6 +28,7 @@ DIAGNOSTICS: Mapping[str, str] = {
     "dispatch.failed": "waiting runs could not be looked at",
     "dispatch.no-room": "no run is started: the disk is too full to record how it ends",
     "drift.bug": "one source of policies ended in an error nobody foresaw",
+    "drift.protection-unread": "a repository did not say how it is protected; its last word stands",
     "evidence.anchor-failed": "an anchor could not be put down at one place; it is tried again",
     "evidence.broken": "the chain was verified and found broken; the event follows the finding",
     "import.refused": "a record of a restore test done elsewhere was refused",
