@@ -333,7 +333,7 @@ class EnginesPlace(Place):
     def listing(self) -> dict[str, tuple[int, int]]:
         """Return size and time of every file of the repositories, which nothing may change."""
         return {
-            str(path): (path.stat().st_size, path.stat().st_mtime_ns)
+            str(path): (path.lstat().st_size, path.lstat().st_mtime_ns)
             for name in self.settings.repositories
             for path in (self.directory / name).rglob("*")
         }
