@@ -9,7 +9,16 @@ from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, RowMapping, Select, insert, select, update
+from sqlalchemy import (
+    Connection,
+    Engine,
+    RowMapping,
+    Select,
+    bindparam,
+    insert,
+    select,
+    update,
+)
 
 from backupguard.errors import StoreError
 from backupguard.evidence.announced import wants
@@ -18,11 +27,19 @@ from backupguard.evidence.records import Record, chain_hash, fact_of, record_bod
 from backupguard.model import Closing, Fact, Observation, Origin, from_us, to_us
 from backupguard.store import derived
 from backupguard.store.engine import translated
+from backupguard.store.prepared import Prepared
 from backupguard.store.schema import chain_head, facts, outbox, runs
 
 _CHUNK = 500
 _PAGE = 500
 _ENDABLE = ("waiting", "running")
+_HEAD = Prepared(lambda _: select(chain_head.c.seq, chain_head.c.hash).with_for_update())
+_KNOWN = Prepared(lambda _: select(facts.c.seq).where(facts.c.key == bindparam("wanted")))
+_INSERT = Prepared(lambda _: insert(facts), [column.name for column in facts.c])
+_ADVANCE = Prepared(
+    lambda _: update(chain_head).values(seq=bindparam("to_seq"), hash=bindparam("to_hash"))
+)
+_OWED = Prepared(lambda _: insert(outbox), [column.name for column in outbox.c])
 _WAITING = {"state": "waiting", "attempts": 0, "next_try": 0}  # of a new notification: at once
 _COLUMNS = (
     "author",
@@ -132,10 +149,10 @@ class Core:
         author: str | None,
     ) -> tuple[Fact, ...]:
         """Append observations inside a writing transaction; a key that exists keeps its first fact."""
-        head = lock_head(connection)
+        ((seq, head),) = _HEAD.run(connection, {})
         known = _existing(connection, [observation.key for observation in new])
         recorded_at = self.now()
-        seq, digest = head["seq"], bytes(head["hash"])
+        digest = bytes(head)
         rows: list[dict[str, Any]] = []
         fresh: list[Fact] = []
         for observation in new:
@@ -157,8 +174,8 @@ class Core:
             fresh.append(fact)
             rows.append(_row(fact, body, body_hash))
         if rows:
-            connection.execute(insert(facts), rows)
-            connection.execute(update(chain_head).values(seq=seq, hash=digest))
+            _INSERT.run(connection, *rows)
+            _ADVANCE.run(connection, {"to_seq": seq, "to_hash": digest})
             derived.apply(connection, fresh, recorded_at, self.zone)
             self._enqueue(connection, fresh)
         return tuple(known[observation.key] for observation in new)
@@ -172,7 +189,7 @@ class Core:
             if wants(channel, fact.observation)
         ]
         if rows:
-            connection.execute(insert(outbox), rows)
+            _OWED.run(connection, *rows)
 
     def append(
         self,
@@ -218,6 +235,8 @@ def end_run(connection: Connection, closing: Closing, now: datetime) -> None:
 
 def _existing(connection: Connection, keys: Sequence[str]) -> dict[str, Fact]:
     found: dict[str, Fact] = {}
+    if len(keys) == 1 and not _KNOWN.run(connection, {"wanted": keys[0]}):
+        return found
     for start in range(0, len(keys), _CHUNK):
         statement = select(facts).where(facts.c.key.in_(keys[start : start + _CHUNK]))
         for row in connection.execute(statement).mappings():

@@ -13,6 +13,7 @@ import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from backupguard.errors import Busy, StoreError
+from backupguard.store.prepared import Prepared
 
 BUSY_TIMEOUT_MS = 30_000
 FILE_NAME = "store.sqlite3"
@@ -166,22 +168,32 @@ def upsert(
     update: Sequence[str],
 ) -> None:
     """Insert rows; where `keys` exist already set the columns `update` (none: leave the old row)."""
-    if not rows:
-        return
-    made: Any
-    if connection.dialect.name == "sqlite":
-        made = sqlite_insert(table)
-    else:  # a sixth of what importing the library costs, for those who have it
-        from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+    if rows:
+        columns = tuple(rows[0])
+        _upsert(table, columns, tuple(keys), tuple(update)).run(connection, *rows)
 
-        made = postgresql_insert(table)
-    if update:
-        statement = made.on_conflict_do_update(
-            index_elements=list(keys), set_={name: made.excluded[name] for name in update}
-        )
-    else:
-        statement = made.on_conflict_do_nothing(index_elements=list(keys))
-    connection.execute(statement, list(rows))
+
+@cache
+def _upsert(
+    table: Table, columns: tuple[str, ...], keys: tuple[str, ...], update: tuple[str, ...]
+) -> Prepared:
+    def make(dialect: str) -> Any:
+        made: Any
+        if dialect == "sqlite":
+            made = sqlite_insert(table)
+        else:  # a sixth of what importing the library costs, for those who have it
+            from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+
+            made = postgresql_insert(table)
+        if update:
+            made = made.on_conflict_do_update(
+                index_elements=list(keys), set_={name: made.excluded[name] for name in update}
+            )
+        else:
+            made = made.on_conflict_do_nothing(index_elements=list(keys))
+        return made
+
+    return Prepared(make, columns)
 
 
 def matching(
