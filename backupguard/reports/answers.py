@@ -183,10 +183,17 @@ def _accepted(told: Told) -> Iterator[Message]:
     if baselines:
         people = [one.author or "—" for one in baselines]
         yield _said("accepted.baselines", count=len(baselines), **_people(people))
+    signed = [
+        str(one.message.values["who"])
+        for one in told.events
+        if one.message.id == "report.event.report.acknowledged"
+    ]
+    if signed:
+        yield _said("accepted.reports", count=len(signed), **_people(signed))
     if told.weakenings:
         unexplained = sum(one.reason is None for one in told.weakenings)
         yield _said("accepted.weakenings", count=len(told.weakenings), unexplained=unexplained)
-    if not (held or waiting or looser or stated or baselines or told.weakenings):
+    if not (held or waiting or looser or stated or baselines or signed or told.weakenings):
         yield _said("accepted.none")
 
 

@@ -25,6 +25,7 @@ from backupguard.reports.tested import CONCLUSIVE, Tested, payload
 #: Kinds of which every record is kept: what stands at the end of a month may have begun years before.
 LONG = (
     "evidence.key-created",
+    "evidence.key-rotated",
     "evidence.anchored",
     *ATTESTATIONS,
     *WAIVERS,
@@ -66,6 +67,8 @@ SHOWN = (
     "store.replaced",
     "evidence.pruned",
     "evidence.anchored",
+    "evidence.key-rotated",
+    "report.acknowledged",
     "integrity.closed",
     "inventory.closed",
     "restore-test.closed",

@@ -55,6 +55,8 @@ EVENT_KINDS = (
     "store.replaced",
     "evidence.pruned",
     "evidence.anchored",
+    "evidence.key-rotated",
+    "report.acknowledged",
 )
 _WORST_FIRST = (
     Status.NON_COMPLIANT,
@@ -229,7 +231,8 @@ def _evidence(store: Store, settings: Settings, history: History) -> EvidenceDat
     def last(kind: str) -> Fact | None:
         return next(reversed(history.long.get(kind, [])), None)
 
-    anchor, key = last("evidence.anchored"), last("evidence.key-created")
+    anchor = last("evidence.anchored")
+    key = last("evidence.key-rotated") or last("evidence.key-created")
     loaded = history.loads.last
     anchored = anchor.observation.data if anchor else {}
     seal = store.sealed()

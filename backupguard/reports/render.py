@@ -85,6 +85,7 @@ LIMITS: Mapping[str, int] = {
     "copies": 4,
     "annexes": 5,
 }
+_ANCHORED = "report.event.evidence.anchored"
 #: A value of the configuration may be a whole table: what is printed of one.
 LONGEST_VALUE = 70
 #: What people wrote, and names, may be long: what is printed of one in the document to sign.

@@ -174,6 +174,12 @@ def _event_values(kind: str, data: Mapping[str, Any]) -> Mapping[str, int | str]
             return {"file": data["old_file"]}
         case "evidence.pruned":
             return {"first": data["first_seq"], "last": data["last_seq"], "reason": data["reason"]}
+        case "evidence.key-rotated":
+            named = ("previous_fingerprint", "fingerprint", "reason")
+            return {name: data[name] for name in named}
+        case "report.acknowledged":
+            who = data["signer"] or data["person"] or "—"
+            return {"month": data["month"], "who": who, "file": data["file"]}
         case "evidence.anchored":
             return {"place": data["place"], "seq": data["seq"]}
     return None

@@ -334,3 +334,29 @@ def test_no_medium_and_no_trial_are_said_plainly() -> None:
     html = render_html(report(records), Words("fr"))
     assert "rien ne prouve qu’une copie hors ligne existe" in html
     assert html.count("<b>non testé</b>") == 4
+
+
+def test_a_report_that_came_back_and_a_key_that_handed_over_are_told() -> None:
+    records = Records()
+    records.loaded(at(1), declared=estate())
+    key = {"key_id": "k1", "fingerprint": "SHA256:old"}
+    records.add("evidence.key-created", "site", key, at(1))
+    signed = {
+        "month": "2026-10", "language": "fr", "report": 1, "report_sha256": "ab", "bytes": 9,
+        "provisional": False, "sha256": "cd", "file": "signe.pdf", "method": "signature",
+        "person": "claire", "signer": "Claire R.", "certificate": "ef", "signed_at": None,
+        "issuer_checked": True, "text": None,
+    }  # fmt: skip
+    records.add("report.acknowledged", "site", signed, at(6), author="uid/1001 (claire)")
+    assert said(report(records), "accepted") == "Rapports revenus signés ce mois-ci : 1 (Claire R.)."
+    assert report(records).evidence.key_fingerprint == "SHA256:old"
+    handed = {
+        "key_id": "k2", "fingerprint": "SHA256:new", "public_key": "00", "previous_key_id": "k1",
+        "previous_fingerprint": "SHA256:old", "signed_by_previous": "00", "signed_by_new": "00",
+        "reason": "annuel",
+    }  # fmt: skip
+    records.add("evidence.key-rotated", "site", handed, at(7))
+    html = render_html(report(records), Words("fr")).replace("\u00a0", " ")
+    assert "SHA256:old → SHA256:new, motif : annuel." in html
+    assert "Le rapport de 2026-10 est revenu signé par Claire R. (signe.pdf)." in html
+    assert report(records).evidence.key_fingerprint == "SHA256:new"
