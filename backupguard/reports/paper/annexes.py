@@ -71,7 +71,7 @@ class Paper:
 
         Minutes that lie in the directory as they were issued are not made again. Raises as `press`.
         """
-        minutes, made = self._minutes(report, words)
+        minutes, made = self.minutes(report, words)
         month, language = report.month, report.language
         controls = of_controls(report, standings(self.store, report, catalogue), catalogue, words)
         applications = of_applications(report, minutes, words)
@@ -86,9 +86,10 @@ class Paper:
         shared = [one.row for one in made if one.annex != MINUTES]
         return (*shared, *minutes), tuple(made)
 
-    def _minutes(
+    def minutes(
         self, report: MonthlyReport, words: Words
     ) -> tuple[tuple[AnnexRow, ...], list[Made]]:
+        """Return the minutes of the month's restore tests, and those that had to be made."""
         rows: list[AnnexRow | None] = []
         wanted: list[tuple[int, str, str, int, Sheet]] = []
         for place, test in enumerate(report.tests):

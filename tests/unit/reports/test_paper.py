@@ -12,13 +12,17 @@ from typing import Any
 import pytest
 from pypdf import PdfReader
 
+from backupguard.controls import load_catalogue
 from backupguard.evidence.kinds import KINDS, check_payload
-from backupguard.reports import Issued, issue_report
+from backupguard.language import Words
+from backupguard.reports import Issued, issue_report, monthly
+from backupguard.reports.paper.annexes import Paper, issued_minutes
 from backupguard.typesetting.sheet import SIGNATURE_FIELD
 
 from .papers import Chained, digest, month_of_records, text_of, tool
 from .records import at, settings
 
+CATALOGUE = load_catalogue()
 SITE = "CH de Belle-Rive"
 NAMES = [
     "backupguard-2026-11-applications-fr.pdf",
@@ -53,9 +57,7 @@ def records() -> Chained:
 
 
 @pytest.fixture(scope="module")
-def issued(
-    records: Chained, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, Issued]:
+def issued(records: Chained, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Issued]:
     directory = tmp_path_factory.mktemp("reports")
     done = issued_into(directory, records)
     assert sorted(path.name for path in directory.iterdir()) == NAMES, "nothing else is left there"
@@ -199,13 +201,20 @@ def test_the_same_data_make_the_same_bytes_and_minutes_are_made_once(
     }
     known.issued(*(one.observation for one in again.values()))
     minutes = [tmp_path / name for name in NAMES if "-pv-" in name]
-    before = [path.stat().st_mtime_ns for path in minutes]
     minutes[1].write_bytes(b"%PDF-1.7 another\n")
-    later = issued_into(tmp_path, known, 31.3)
-    made = [one.path for one in later if "-pv-" in one.path.name]
-    assert made == [minutes[1]], "only what was altered is made again"
-    assert digest(minutes[1]) == digest(issued[minutes[1].name].path)
-    assert minutes[0].stat().st_mtime_ns == before[0]
+    (tmp_path / "work").mkdir()
+    paper = Paper(
+        store=known,  # type: ignore[arg-type]
+        directory=tmp_path,
+        work=tmp_path / "work",
+        known=issued_minutes(known),  # type: ignore[arg-type]
+    )
+    chosen, words = settings(dpi="C1", labo="C1"), Words("fr", "Europe/Paris")
+    report = monthly(known, chosen, CATALOGUE, "2026-11", "fr", at(31.3))  # type: ignore[arg-type]
+    rows, made = paper.minutes(report, words)
+    assert [row.file for row in rows] == [path.name for path in minutes]
+    assert [one.row.file for one in made] == [minutes[1].name], "only what was altered"
+    assert digest(made[0].path) == digest(issued[minutes[1].name].path)
 
 
 def certificate() -> tuple[Any, Any]:
@@ -299,3 +308,31 @@ def test_the_field_lies_over_the_box_for_it(report: Path) -> None:
     assert top - bottom > 40
     assert 30 < left < right < 566
     assert 30 < bottom < top < 812
+
+
+def test_the_six_questions_of_the_guide_are_answered_on_the_first_three_pages(
+    records: Chained, report: Path
+) -> None:
+    def plain(text: str) -> str:
+        return "".join(text.replace("-", "").split())
+
+    pages = plain(tool("pdftotext", "-f", "1", "-l", "3", report, "-"))
+    guide = (Path(__file__).parents[3] / "docs/rssi/questions.md").read_text(encoding="utf-8")
+    asked = [row.split("|")[2].strip() for row in guide.splitlines() if row.startswith("| W")]
+    words = Words("fr", "Europe/Paris")
+    made = monthly(
+        records,  # type: ignore[arg-type]
+        settings(dpi="C1", labo="C1", pharma="C1", paie="C2"),
+        load_catalogue(),
+        "2026-11",
+        "fr",
+        at(31.2),
+    )
+    assert len(asked) == len(made.answers) == 6
+    for question, one in zip(asked, made.answers, strict=True):
+        assert plain(question) == plain(words.text(f"report.question.{one.question}"))
+        assert plain(question) in pages
+        assert one.sentences
+        for sentence in one.sentences:
+            # what follows are counts and names, put into words as the page does it
+            assert plain(words.say(sentence))[:20] in pages, sentence
