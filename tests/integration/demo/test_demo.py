@@ -67,7 +67,10 @@ def test_the_demonstration_proves_and_one_byte_turns_it(
         "openldap",
         "files",
     }
-    assert [path.name[-7:] for path in told.reports] == ["en.html", "fr.html"]
+    assert [path.name[-7:] for path in told.reports] == ["en.html", "fr.html", "-fr.pdf"]
+    assert told.reports[2].read_bytes().startswith(b"%PDF-")
+    assert told.replayed >= 11 * 3
+    assert "rejoués pour la démonstration" in told.reports[1].read_text(encoding="utf-8")
     assert "Sur 3 applications vitales" in told.reports[1].read_text(encoding="utf-8")
     assert "backupguard_control_status" in (tmp_path / "demo" / "metrics.prom").read_text()
     assert all(message.id in catalogue("fr") for message in said), Words("fr")
