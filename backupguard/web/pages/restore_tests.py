@@ -6,14 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from backupguard.model import (
-    Fact,
-    Subject,
-    Verdict,
-    application_subject,
-    from_us,
-)
-from backupguard.reports.rows import test_row
+from backupguard.model import Fact, Subject, Verdict, application_subject, from_us
 from backupguard.web.pages.rendering import Mark, View
 
 KIND = "restore-test.result"
@@ -119,25 +112,23 @@ def page(view: View) -> str | None:
         return None
     if fact.observation.data is None:
         return view.render("restore-test-pruned.html", seq=fact.seq, hash=fact.hash.hex())
-    test = test_row(fact, _names(view))
+    data = fact.observation.data
     return view.render(
         "restore-test.html",
-        test=test,
+        test=data,
         fact=fact,
         told=_told(view, fact),
+        percent=(data.get("partial") or {}).get("percent", 100),
+        point_at=from_us(data["point_at"]) if data["point_at"] is not None else None,
         phases=[
-            (view.label("phase", one.phase), view.mark(one.verdict), one) for one in test.phases
+            (view.label("phase", one["phase"]), view.mark(Verdict(one["verdict"])), one)
+            for one in data["phases"]
         ],
-        checks=_checks(view, fact.observation.data["checks"]),
-        tools=sorted(test.tools.items()),
-        declared=fact.observation.data.get("declared"),
+        checks=_checks(view, data["checks"]),
+        tools=sorted(data["tools"].items()),
+        declared=data.get("declared"),
         sealed=_sealed(view, fact),
     )
-
-
-def _names(view: View) -> Mapping[str, str]:
-    known = view.found.applications if view.found is not None else {}
-    return {name: view.application(name) for name in known}
 
 
 def _sealed(view: View, fact: Fact) -> str:
