@@ -13,7 +13,7 @@ from backupguard.model import Criticality, Finding, JobSummary, application_subj
 from backupguard.web.pages import rows
 from backupguard.web.pages.rendering import Mark, View
 from backupguard.web.pages.restore_tests import Told, newest_tests
-from backupguard.web.pages.status import LOSS, RETURN, copy_age, kept
+from backupguard.web.pages.status import LOSS, RETURN, copy_age
 
 if TYPE_CHECKING:
     from backupguard.settings import Application, Settings
@@ -113,13 +113,14 @@ def _counted(view: View, identifier: str, found: Sequence[Finding]) -> list[tupl
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """A promise beside what would hold; `held` None where one of the two is not known."""
+    """A promise beside what would hold, and how the control of it judges; None where it does not."""
 
     label: str
     promised_ms: int | None
     seen_ms: int | None
     note: str
-    held: bool | None
+    control: str
+    mark: Mark | None
 
 
 def _targets(
@@ -138,16 +139,22 @@ def _targets(
             promised_ms=picture.rpo_s * 1000 if picture and picture.rpo_s is not None else None,
             seen_ms=copy_age(view, identifier),
             note=view.text("web.target.worst", worst_ms=worst) if worst is not None else "",
-            held=kept(findings, LOSS),
+            control=LOSS,
+            mark=_judged(view, findings, LOSS),
         ),
         Target(
             label=view.text("web.target.return"),
             promised_ms=picture.rto_s * 1000 if picture and picture.rto_s is not None else None,
             seen_ms=back.end_ms if back is not None and known else None,
             note=view.text("web.target.lower") if back and known and not back.measured else "",
-            held=kept(findings, RETURN),
+            control=RETURN,
+            mark=_judged(view, findings, RETURN),
         ),
     ]
+
+
+def _judged(view: View, findings: Sequence[Finding], control: str) -> Mark | None:
+    return next((view.mark(one.status) for one in findings if one.control == control), None)
 
 
 def _parts(view: View, back: Return | None) -> list[Part]:

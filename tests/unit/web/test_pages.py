@@ -105,10 +105,14 @@ def test_an_application_says_promises_copies_and_tests(filled: Outputs) -> None:
     page = one(filled, "/applications/dpi")
     for part in (
         "C1, vitale", "Déclaré par direction des soins le 2 mars 2026, analyse BIA-2026-04.",
-        "2 h 25 min", "non tenu", "tenu", "Dépend de Annuaire", "campus-sud · hors site",
+        "2 h 25 min", "Dépend de Annuaire", "campus-sud · hors site",
         "17 nov. 2026, 23:00", "sur 346 jour(s)", "/applications/dpi/calendar", "RST-03",
     ):  # fmt: skip
         assert part in page, part
+    judged = re.findall(
+        r"</span> ([a-z ]+)</span><span class=\"sub\">((?:PDM|RST)-\d+)</span>", page
+    )
+    assert judged == [("conforme", "PDM-01"), ("non conforme", "RST-03")]
     test = last_test(filled, "dpi")
     assert f'href="/restore-tests/{test}"' in page
 
