@@ -4,20 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 from backupguard.model import Criticality, Message, Origin, Verdict
 from backupguard.reports.actions import loses_too_much
-from backupguard.reports.model import (
-    ApplicationRow,
-    ChangeRow,
-    EventRow,
-    Standing,
-    TestRow,
-    UndecidedRow,
-)
-from backupguard.reports.outlook import Answer, ProtectionRow, ReturnRow
-from backupguard.reports.statement_rows import AttestationRow, OverrideRow, WaiverRow
+from backupguard.reports.model import ApplicationRow, MonthlyReport, Standing, TestRow
+from backupguard.reports.outlook import Answer, ReturnRow
 
 QUESTIONS = ("restored", "not_restored", "lost", "back", "accepted", "not_proved")
 #: So many names or applications are named in an answer; the rest is counted.
@@ -28,24 +19,7 @@ LONGEST = 40
 RETURNS = 4
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
-    """What the answers are taken from."""
-
-    applications: tuple[ApplicationRow, ...]
-    tests: tuple[TestRow, ...]
-    undecided: tuple[UndecidedRow, ...]
-    returns: tuple[ReturnRow, ...]
-    protections: tuple[ProtectionRow, ...]
-    waivers: tuple[WaiverRow, ...]
-    overrides: tuple[OverrideRow, ...]
-    attestations: tuple[AttestationRow, ...]
-    weakenings: tuple[ChangeRow, ...]
-    events: tuple[EventRow, ...]
-    anchored: bool
-
-
-def answers(told: Told) -> tuple[Answer, ...]:
+def answers(told: MonthlyReport) -> tuple[Answer, ...]:
     """Return the answers, in the order of the questions."""
     made = (_restored, _not_restored, _lost, _back, _accepted, _not_proved)
     return tuple(
@@ -77,7 +51,7 @@ def _listed(identifier: str, rows: Iterable[TestRow | ApplicationRow | ReturnRow
     return _said(f"{identifier}.{form}", count=len(found), **values)
 
 
-def _restored(told: Told) -> Iterator[Message]:
+def _restored(told: MonthlyReport) -> Iterator[Message]:
     passed = [test for test in told.tests if test.verdict is Verdict.PASSED]
     if not told.tests:
         yield _said("restored.none")
@@ -93,7 +67,7 @@ def _restored(told: Told) -> Iterator[Message]:
         yield _listed("restored.weaker", weaker)
 
 
-def _not_restored(told: Told) -> Iterator[Message]:
+def _not_restored(told: MonthlyReport) -> Iterator[Message]:
     for standing in (Standing.FAILED, Standing.DUE, Standing.NO_ENGINE):
         stand = [row for row in told.applications if row.standing is standing]
         if stand:
@@ -108,11 +82,11 @@ def _not_restored(told: Told) -> Iterator[Message]:
         yield _said("not_restored.none")
 
 
-def _vital(told: Told) -> list[ApplicationRow]:
+def _vital(told: MonthlyReport) -> list[ApplicationRow]:
     return [row for row in told.applications if row.criticality is Criticality.C1]
 
 
-def _lost(told: Told) -> Iterator[Message]:
+def _lost(told: MonthlyReport) -> Iterator[Message]:
     vital = _vital(told)
     if not vital:
         yield _said("no_vital")
@@ -144,8 +118,8 @@ def _return(row: ReturnRow) -> Message:
     return _said(f"{name}.{late}", name=row.name, end_ms=row.end_ms, rto_ms=row.rto_ms)
 
 
-def _back(told: Told) -> Iterator[Message]:
-    vital = [row for row in told.returns if row.criticality is Criticality.C1]
+def _back(told: MonthlyReport) -> Iterator[Message]:
+    vital = [row for row in told.recovery.returns if row.criticality is Criticality.C1]
     if not vital:
         yield _said("no_vital")
         return
@@ -154,12 +128,12 @@ def _back(told: Told) -> Iterator[Message]:
     if len(vital) > RETURNS:
         unmeasured = sum(not row.measured for row in vital[RETURNS:])
         yield _said("back.more", count=len(vital) - RETURNS, unmeasured=unmeasured)
-    late_ones = [row for row in told.returns if row.late]
+    late_ones = [row for row in told.recovery.returns if row.late]
     if late_ones:
         yield _listed("back.late_ones", late_ones)
 
 
-def _accepted(told: Told) -> Iterator[Message]:
+def _accepted(told: MonthlyReport) -> Iterator[Message]:
     held = [one for one in told.waivers if one.state == "in_force"]
     waiting = sum(one.state == "waiting" for one in told.waivers)
     looser = [one for one in told.overrides if one.loosens and one.state == "in_force"]
@@ -197,13 +171,13 @@ def _accepted(told: Told) -> Iterator[Message]:
         yield _said("accepted.none")
 
 
-def _not_proved(told: Told) -> Iterator[Message]:
+def _not_proved(told: MonthlyReport) -> Iterator[Message]:
     yield _said("not_proved.always")
     untested = sum(not one.attested_by for row in told.protections for one in row.others)
     if told.protections:
         never = sum(row.verdict is None for row in told.protections)
         yield _said("not_proved.attackers", count=untested, never=never)
-    unmeasured = sum(not row.measured for row in told.returns)
+    unmeasured = sum(not row.measured for row in told.recovery.returns)
     if unmeasured:
         yield _said("not_proved.forecast", count=unmeasured)
     below = [
@@ -213,5 +187,5 @@ def _not_proved(told: Told) -> Iterator[Message]:
     ]
     if below:
         yield _said("not_proved.content", count=len(below))
-    if not told.anchored:
+    if told.evidence.anchored_at is None:
         yield _said("not_proved.anchor")

@@ -146,6 +146,20 @@ def counts_of(
     return found
 
 
+def turned(applications: Iterable[ApplicationRow], outcome: str) -> tuple[str, ...]:
+    """Return the names of those whose tests ended so this month and otherwise the time before.
+
+    `outcome` is "failed" or "passed"; months without a conclusive test are passed over.
+    """
+    names = []
+    for row in applications:
+        *before, this = row.trend
+        last = next((m.outcome for m in reversed(before) if m.outcome != "none"), None)
+        if this.outcome == outcome and last not in (None, outcome):
+            names.append(row.name)
+    return tuple(names)
+
+
 def due_rows(demands: Demands, applications: Iterable[ApplicationRow]) -> tuple[DueRow, ...]:
     """Return the restore tests that were due and were not done."""
     result = []

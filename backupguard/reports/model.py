@@ -326,6 +326,8 @@ class MonthlyReport:
     counts: Mapping[Criticality, Mapping[Standing, int]]
     applications: tuple[ApplicationRow, ...]
     removed: tuple[ApplicationRow, ...]
+    newly_failing: tuple[str, ...]  # names: failed this month, and the last time did not
+    recovered: tuple[str, ...]  # names: passed this month, and the last time had failed
     tests: tuple[TestRow, ...]
     due: tuple[DueRow, ...]
     copies_due: tuple[CopyDueRow, ...]

@@ -14,7 +14,7 @@ from backupguard.contracts import Store
 from backupguard.model import Criticality, Fact, Severity, Status
 from backupguard.reports import rows
 from backupguard.reports.actions import Seen, first
-from backupguard.reports.answers import Told, answers
+from backupguard.reports.answers import answers
 from backupguard.reports.applications import (
     REMEMBERED,
     Known,
@@ -24,11 +24,13 @@ from backupguard.reports.applications import (
     due_rows,
     recovery_of,
     removed_rows,
+    turned,
 )
 from backupguard.reports.catalogued import Demands, alignment
 from backupguard.reports.copies import copy_rows
 from backupguard.reports.history import History, read, silences, span_of
 from backupguard.reports.model import EvidenceData, FindingRow, Gap, MonthlyReport
+from backupguard.reports.outlook import Action
 from backupguard.reports.places import offline_rows, protection_rows, repository_rows
 from backupguard.reports.statements import (
     attestation_rows,
@@ -115,9 +117,7 @@ def monthly(
     )
     undecided = tuple(rows.undecided_rows(history.of(*CLOSING_KINDS)))
     events = tuple(rows.event_rows(history.of(*EVENT_KINDS)))
-    evidence = _evidence(store, settings, history)
-    anchored = evidence.anchored_at is not None
-    return MonthlyReport(
+    report = MonthlyReport(
         site=settings.site.name,
         timezone=settings.site.timezone,
         language=language,
@@ -135,6 +135,8 @@ def monthly(
         counts=counts_of(applications),
         applications=applications,
         removed=removed_rows(known),
+        newly_failing=turned(applications, "failed"),
+        recovered=turned(applications, "passed"),
         tests=tests,
         due=due_rows(demands, applications),
         copies_due=copies_due(known),
@@ -154,31 +156,22 @@ def monthly(
         recovery=recovery,
         protections=protections,
         offline=offline_rows(history),
-        actions=first(
-            Seen(
-                applications=applications,
-                protections=protections,
-                weakenings=weakenings,
-                anchored=anchored,
-            )
-        ),
-        answers=answers(
-            Told(
-                applications=applications,
-                tests=tests,
-                undecided=undecided,
-                returns=recovery.returns,
-                protections=protections,
-                waivers=waivers,
-                overrides=overrides,
-                attestations=attestations,
-                weakenings=weakenings,
-                events=events,
-                anchored=anchored,
-            )
-        ),
+        actions=(),
+        answers=(),
         gaps=tuple(Gap(start=start, end=end) for start, end in silences(history)),
-        evidence=evidence,
+        evidence=_evidence(store, settings, history),
+    )
+    return replace(report, actions=_actions(report), answers=answers(report))
+
+
+def _actions(report: MonthlyReport) -> tuple[Action, ...]:
+    return first(
+        Seen(
+            applications=report.applications,
+            protections=report.protections,
+            weakenings=report.weakenings,
+            anchored=report.evidence.anchored_at is not None,
+        )
     )
 
 

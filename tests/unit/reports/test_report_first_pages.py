@@ -360,3 +360,20 @@ def test_a_report_that_came_back_and_a_key_that_handed_over_are_told() -> None:
     assert "SHA256:old → SHA256:new, motif : annuel." in html
     assert "Le rapport de 2026-10 est revenu signé par Claire R. (signe.pdf)." in html
     assert report(records).evidence.key_fingerprint == "SHA256:new"
+
+
+def test_who_turned_since_the_time_before_is_named() -> None:
+    records = Records()
+    records.loaded(at(-60), declared=estate())
+    records.restored("labo", at(-50), verdict="failed", code="corrupt")
+    records.restored("dpi", at(-49))
+    records.restored("paie", at(-48))
+    records.restored("dpi", at(5), verdict="failed", code="corrupt")
+    records.restored("labo", at(6))
+    records.restored("paie", at(7))
+    made = report(records)
+    assert made.newly_failing == ("Dossier patient informatisé",)
+    assert made.recovered == ("Laboratoire",)
+    html = render_html(made, Words("fr")).replace("\u00a0", " ")
+    assert "En échec ce mois-ci et pas au test d’avant : 1 – Dossier patient informatisé." in html
+    assert "Réussies ce mois-ci après un échec : 1 – Laboratoire." in html
