@@ -75,7 +75,7 @@ def record(option: Any, command: Any) -> tuple[str, str]:
 
 def choices(option: Any, command: Any) -> list[str]:
     """Return the values that an option takes, where they are few and known."""
-    found = re.search(r" \[([\w|.-]+\|[\w|.-]+)\]$", record(option, command)[0])
+    found = re.search(r" [<\[]([\w|.-]+\|[\w|.-]+)[>\]]$", record(option, command)[0])
     return found.group(1).split("|") if found else []
 
 

@@ -28,9 +28,10 @@ HEAVY = (
 
 #: The commands the design lists for now, in its order.
 IN_HELP = [
-    "run", "config", "doctor", "discover", "inventory", "probe", "vantage", "restore-test",
+    "run", "setup", "config", "doctor", "discover", "inventory", "probe", "vantage", "restore-test",
     "prepare-instance", "baseline", "canary", "pause", "status", "why", "plan", "report",
-    "report-run", "evidence", "attest", "waive", "override", "controls", "media", "alerts", "demo",
+    "report-run", "evidence", "attest", "waive", "override", "state", "controls", "media",
+    "alerts", "demo",
 ]  # fmt: skip
 
 
@@ -106,15 +107,15 @@ def test_wrong_calls_exit_64(arguments: list[str], capsys: pytest.CaptureFixture
 
 
 def test_a_mistyped_command_is_understood(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["statu"]) == 64
+    assert cli.main(["dctor"]) == 64
 
-    assert "Did you mean status?" in capsys.readouterr().err
+    assert "Did you mean doctor?" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["statu"], "Il n’y a pas de commande « statu ». Vouliez-vous dire status ?"),
+        (["dctor"], "Il n’y a pas de commande « dctor ». Vouliez-vous dire doctor ?"),
         (["status", "--nosuch"], "Il n’y a pas d’option --nosuch."),
         (["why", "RST-01"], "Il manque SUBJECT."),
     ],
