@@ -107,15 +107,15 @@ def test_wrong_calls_exit_64(arguments: list[str], capsys: pytest.CaptureFixture
 
 
 def test_a_mistyped_command_is_understood(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["dctor"]) == 64
+    assert cli.main(["inventry"]) == 64
 
-    assert "Did you mean doctor?" in capsys.readouterr().err
+    assert "Did you mean inventory?" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["dctor"], "Il n’y a pas de commande « dctor ». Vouliez-vous dire doctor ?"),
+        (["inventry"], "Il n’y a pas de commande « inventry ». Vouliez-vous dire inventory ?"),
         (["status", "--nosuch"], "Il n’y a pas d’option --nosuch."),
         (["why", "RST-01"], "Il manque SUBJECT."),
     ],
