@@ -47,8 +47,10 @@ def show(told: Told, words: Words, console: Console) -> None:
     _uncovered(told, words, console)
     console.print(Text(words.text("demo.summary.tests"), "bold"))
     console.print(_tests(told, words, console))
-    replayed = {"count": told.replayed, "months": replay.MONTHS, "author": REPLAYED}
-    console.print(Text(words.text("demo.summary.replayed", **replayed)), soft_wrap=True)
+    year = words.text(
+        "demo.summary.replayed", count=told.replayed, months=replay.MONTHS, author=REPLAYED
+    )
+    console.print(Text(year), soft_wrap=True)
     _untested(told, words, console)
     _findings(told, words, console)
     _places(told, words, console)

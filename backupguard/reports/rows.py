@@ -179,7 +179,9 @@ def _event_values(kind: str, data: Mapping[str, Any]) -> Mapping[str, int | str]
             return {name: data[name] for name in named}
         case "report.acknowledged":
             who = data["signer"] or data["person"] or "—"
-            return {"month": data["month"], "who": who, "file": data["file"]}
+            worth = "signature" if data["method"] == "signature" else "scan"
+            named = {"month": data["month"], "who": who, "file": data["file"]}
+            return {**named, "worth": f"@report.acknowledged.{worth}"}
         case "evidence.anchored":
             return {"place": data["place"], "seq": data["seq"]}
     return None
