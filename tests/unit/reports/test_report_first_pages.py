@@ -348,7 +348,9 @@ def test_a_report_that_came_back_and_a_key_that_handed_over_are_told() -> None:
         "issuer_checked": True, "text": None,
     }  # fmt: skip
     records.add("report.acknowledged", "site", signed, at(6), author="uid/1001 (claire)")
-    assert said(report(records), "accepted") == "Rapports revenus signés ce mois-ci : 1 (Claire R.)."
+    assert (
+        said(report(records), "accepted") == "Rapports revenus signés ce mois-ci : 1 (Claire R.)."
+    )
     assert report(records).evidence.key_fingerprint == "SHA256:old"
     handed = {
         "key_id": "k2", "fingerprint": "SHA256:new", "public_key": "00", "previous_key_id": "k1",
