@@ -26,8 +26,8 @@ class Prepared:
         """Run it for each row of parameters, and return what it selects of the last one."""
         text, order, fixed = self._for(connection)
         if order is None:
-            values = [{**fixed, **row} for row in rows]
-            done = connection.exec_driver_sql(text, values if len(values) > 1 else values[0])
+            named = [{**fixed, **row} for row in rows]
+            done = connection.exec_driver_sql(text, named if len(named) > 1 else named[0])
             return done.fetchall() if done.returns_rows else ()
         # SQLite's own cursor: its errors are known where the transaction ends (`engine.translated`).
         cursor = connection.connection.cursor()
