@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from backupguard.model import Fact, Subject, Verdict, application_subject, from_us
+from backupguard.model import REPLAYED, Fact, Subject, Verdict, application_subject, from_us
 from backupguard.web.pages.rendering import Mark, View
 
 KIND = "restore-test.result"
@@ -30,6 +30,7 @@ class Told:
     why: str
     level: int
     origin: str
+    replayed: bool  # of a demonstration: told again with another clock
     duration_ms: int
 
 
@@ -77,6 +78,7 @@ def _told(view: View, fact: Fact) -> Told:
         why="" if verdict is Verdict.PASSED else view.label("code", data["code"]),
         level=data["level"],
         origin=view.label("origin", fact.observation.origin.value),
+        replayed=fact.author == REPLAYED,
         duration_ms=data["duration_ms"],
     )
 

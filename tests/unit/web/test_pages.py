@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from backupguard.errors import StoreError
+from backupguard.model import REPLAYED
 from backupguard.web.app import create_app
 from backupguard.web.asked import asked
 from backupguard.web.people import PATHS, People
@@ -133,6 +134,24 @@ def test_a_restore_test_says_what_was_seen_and_in_what_record(filled: Outputs) -
     head = filled.records.store.head()[0]
     for wrong in ("0", "99999999", str(head), "x", "-1", "9" * 30, "١"):
         assert get(filled, f"/restore-tests/{wrong}")[0].status_code == 404, wrong
+
+
+def test_a_test_that_was_told_again_is_marked(filled: Outputs) -> None:
+    assert filled.records is not None
+    store = filled.records.store
+    fact = store.fact(last_test(filled, "dpi"))
+    assert fact is not None
+    assert "rejoué" not in one(filled, f"/restore-tests/{fact.seq}")
+
+    class Told:
+        def __getattr__(self, name: str) -> object:
+            return getattr(store, name)
+
+        def fact(self, _seq: int) -> object:
+            return replace(fact, author=REPLAYED)
+
+    records = replace(filled.records, store=Told())  # type: ignore[arg-type]
+    assert "rejoué" in one(replace(filled, records=records), f"/restore-tests/{fact.seq}")
 
 
 def test_restore_tests_are_turned_page_by_page(
