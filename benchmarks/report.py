@@ -108,7 +108,8 @@ def judged(number: int, controls: list[str]) -> Iterator[Observation]:
     subject = application_subject(f"app-{number:03d}")
     for place, control in enumerate(controls):
         status = STATUSES[(number + place) % len(STATUSES)]
-        reason = {"id": "reason.RST-01.never_tested", "values": {}}
+        values = {"tested_at": to_us(BEGAN), "period_ms": 30 * 86_400_000}
+        reason = {"id": "reason.RST-01.overdue", "values": values}
         data = {
             "control": control,
             "before": None,
@@ -138,7 +139,7 @@ def filled(store: SqlStore, catalogue: Catalogue) -> int:
 
 
 def one_table(paper: Paper, store: SqlStore, catalogue: Catalogue, settings: Settings) -> Path:
-    """Write the reference's HTML: every judgement in one table."""
+    """Write the reference's HTML: one table, what the annex says of every judgement in a row."""
     from html import escape
 
     report = monthly(store, settings, catalogue, MONTH, "fr", NOW)
@@ -150,6 +151,8 @@ def one_table(paper: Paper, store: SqlStore, catalogue: Catalogue, settings: Set
             each.subject,
             words.say(each.reason),
             words.time(each.since),
+            f"{each.seq}: {', '.join(map(str, each.facts))}",
+            ", ".join(f"{source.id} {row.identifier}" for source, row in one.references),
         )
         for one in standings(store, report, catalogue)
         for each in one.judged
