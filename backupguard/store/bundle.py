@@ -36,6 +36,8 @@ from backupguard.resources import shipped
 
 _FORMAT = "backupguard-bundle-1"
 _DATA = ("manifest.json", "records.jsonl", "chain.tsv", "seals.jsonl")
+#: Records that name the documents of a bundle by their hashes: in every slice.
+_NAMING = frozenset({"report.issued", "commissioning.issued", "plan.issued"})
 _ARCHIVES = (".tar.gz", ".tgz")
 
 
@@ -150,6 +152,8 @@ class _Gathered:
             return None
         if record.kind.startswith("evidence."):  # nobody could verify the chain without
             self._pick(record, parse_body(record.body)["data"])
+            return record.body
+        if record.kind in _NAMING:
             return record.body
         if self._since is not None:
             if parse_body(record.body)["recorded_at"] < self._since:

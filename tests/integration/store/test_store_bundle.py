@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import importlib.util
 import json
 import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -108,6 +111,63 @@ def test_a_bundle_verifies_here_and_by_its_own_verifier(filled: SqlStore, tmp_pa
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "PROVED" in done.stdout
+
+
+_ALONE = """
+import runpy, sys
+sys.path[:0] = [sys.argv.pop(1)]
+for name in ("backupguard", "pydantic", "sqlalchemy"):
+    try:
+        __import__(name)
+    except ImportError:
+        continue
+    sys.exit(f"{name} is here")
+runpy.run_path("verify.py", run_name="__main__")
+"""
+
+
+def test_a_bundle_verifies_where_there_is_nothing_but_python_and_cryptography(
+    store: SqlStore, tmp_path: Path
+) -> None:
+    fill(store)
+    first = store.key.fingerprint
+    store.rotate_key("départ", "uid/0")
+    document = tmp_path / "report.html"
+    document.write_text("<p>mars</p>", encoding="utf-8")
+    data = {"month": "2026-03", "format": "html", "language": "fr", "bytes": 11}
+    data["sha256"] = hashlib.sha256(document.read_bytes()).hexdigest()
+    report = Observation(
+        kind="report.issued", subject="site", observed_at=NOW, data=data, key="report"
+    )
+    (issued,) = store.append([report])
+    store.seal()
+    bundle = tmp_path / "bundle"
+    documents = {"report.html": document, "others/x.pdf": document.with_name("x.pdf")}
+    documents["others/x.pdf"].write_bytes(b"%PDF")
+    write_bundle(store, bundle, since=NOW + timedelta(days=900), documents=documents)
+    libraries = tmp_path / "libraries"
+    libraries.mkdir()
+    for name in ("cryptography", "_cffi_backend"):
+        found = importlib.util.find_spec(name)
+        assert found is not None
+        assert found.origin is not None
+        origin = Path(found.origin)
+        origin = origin.parent if origin.name == "__init__.py" else origin
+        (libraries / origin.name).symlink_to(origin)
+    (tmp_path / "anchors").write_text(anchor_line(store.anchor()), encoding="utf-8")
+    known = ("--key", first, "--anchors", str(tmp_path / "anchors"))
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", _ALONE, str(libraries), *known, str(bundle)],
+        cwd=bundle,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "PROVED" in done.stdout
+    assert "hashes only" in done.stdout
+    assert f"report.html: enregistrement / record {issued.seq}" in done.stdout
+    assert "no record names it" in done.stdout
 
 
 def test_records_in_a_bundle_are_the_exact_bytes(filled: SqlStore, tmp_path: Path) -> None:
