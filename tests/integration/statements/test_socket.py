@@ -69,7 +69,7 @@ def test_a_living_daemon_takes_what_its_callers_sign_and_waive(site: Site) -> No
         client.confirm(settings, seq)
     assert own.value.message.id == "statements.own-waiver"
     assert client.waivers(settings)[0]["state"] == "waiting"
-    wait_for(lambda: "déclaration signée" in site.get("/")[1])
+    wait_for(lambda: "déclaration signée" in site.get("/findings/")[1])
     # The page may be older than the waiver: what is judged follows within seconds.
     wait_for(lambda: f"{seq}  RST-02 application/dpi" in site.command("status").stdout)
     client.end_waiver(settings, seq, "fini")
