@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import FrameType
 from uuid import UUID
 
 from backupguard import metrics, plugins, runs, settings
@@ -25,6 +23,7 @@ from backupguard.daemon.requests import author, request
 from backupguard.daemon.tasks import TASKS
 from backupguard.demo import backups, hospital, layout, programs, replay, s3_server
 from backupguard.demo import configuration as written
+from backupguard.demo.signals import cancelled_by_signals, interrupted_by_signals
 from backupguard.errors import MissingMeans
 from backupguard.evidence.seals import anchor_line
 from backupguard.model import (
@@ -51,8 +50,6 @@ from backupguard.store.sql import SqlStore
 HTTP_PORT = 9789
 OBSERVATIONS = 1_000_000
 RESULTS = 120_000
-
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 Teller = Callable[[Message], None]
 
@@ -133,7 +130,7 @@ def play(
     tools = backups.tools()
     place = layout.prepare(directory)
     with ExitStack() as stack:
-        cancel = stack.enter_context(_cancelled_by_signals())
+        cancel = stack.enter_context(cancelled_by_signals())
         tell(Message(id="demo.step.hospital", values={"rows": observations}))
         archive = backups.archive_command(place, tools.pgbackrest)
         server, pharma = stack.enter_context(hospital.servers(place, archive))
@@ -182,7 +179,7 @@ def play(
             store.close()
         told.duration_ms = int((time.monotonic() - began) * 1000)
         if stay is not None:
-            with _interrupted_by_signals():
+            with interrupted_by_signals():
                 stay(told)
     return told
 
@@ -216,37 +213,6 @@ def _back_up(
     backups.with_pgbackrest(place, tools.pgbackrest, pharma)
     backups.with_barman(place, tools.barman, pharma)
     return port, cloud.endpoint, medium
-
-
-@contextmanager
-def _interrupted_by_signals() -> Iterator[None]:
-    """Have SIGINT and SIGTERM raise KeyboardInterrupt again, as long as a daemon is waited for."""
-
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, interrupt) for number in _SIGNALS}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
-def _cancelled_by_signals() -> Iterator[Cancellation]:
-    """Turn SIGINT and SIGTERM into a cancel, so that what runs is discarded and its run closed."""
-    cancel = Cancellation()
-
-    def wanted(_number: int, _frame: FrameType | None) -> None:
-        cancel.set("by_operator")
-
-    before = {number: signal.signal(number, wanted) for number in _SIGNALS}
-    try:
-        yield cancel
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _steps(stage: _Stage) -> None:

@@ -180,8 +180,8 @@ def _event_values(kind: str, data: Mapping[str, Any]) -> Mapping[str, int | str]
         case "report.acknowledged":
             who = data["signer"] or data["person"] or "—"
             worth = "signature" if data["method"] == "signature" else "scan"
-            named = {"month": data["month"], "who": who, "file": data["file"]}
-            return {**named, "worth": f"@report.acknowledged.{worth}"}
+            said = {"month": data["month"], "who": who, "file": data["file"]}
+            return {**said, "worth": f"@report.acknowledged.{worth}"}
         case "evidence.anchored":
             return {"place": data["place"], "seq": data["seq"]}
     return None
