@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 import subprocess
 import threading
@@ -222,6 +223,12 @@ def unpacked(bundle: Path, into: Path) -> Iterator[tuple[str, bytes]]:
     yield from everything(into)
 
 
+#: What everybody who may read the port is shown, whatever was restored.
+PAGES = (
+    "/metrics", "/", "/-/healthy", "/-/ready", "/reports/", "/findings/", "/restore-tests/",
+    "/media/", "/evidence/", "/runbooks/",
+)  # fmt: skip
+
 DUMPS = {
     "passing": ("patients", Verdict.PASSED, None),
     "asked": ("patients", Verdict.FAILED, "check_failed"),
@@ -299,8 +306,14 @@ def test_no_value_of_a_patient_is_anywhere(clinic: EnginesPlace, patients: Sourc
         assert {name for name, verdict in verdicts.items() if verdict is Verdict.PASSED} >= sound
         told.append(("socket", repr([client.about(settings), client.runs(settings)]).encode()))
         time.sleep(6)  # until everything has been judged and published
-        pages = ("/metrics", "/", "/-/healthy", "/-/ready", "/reports/")
-        told += [(path, place.get(path)[1].encode()) for path in pages]
+        told += [(path, place.get(path)[1].encode()) for path in PAGES]
+        tests = re.findall(r'href="(/restore-tests/\d+)"', place.get("/restore-tests/")[1])
+        assert len(tests) >= len(DUMPS)
+        about = [f"/applications/{name}" for name in runs]
+        for path in (*tests, *about, *(f"{one}/calendar" for one in about)):
+            status, page = place.get(path)
+            assert status == 200, (path, page)
+            told.append((path, page.encode()))
         told += commands(place)
         # once more without a daemon: what the command itself does and says
         place.processes[-1].terminate()
