@@ -31,12 +31,12 @@ class Prepared:
             return done.fetchall() if done.returns_rows else ()
         # SQLite's own cursor: its errors are known where the transaction ends (`engine.translated`).
         cursor = connection.connection.cursor()
-        values = ([row[name] if name in row else fixed[name] for name in order] for row in rows)
+        values = [[row[name] if name in row else fixed[name] for name in order] for row in rows]
         try:
             if len(rows) > 1:
                 cursor.executemany(text, values)
             else:
-                cursor.execute(text, next(values))
+                cursor.execute(text, values[0])
             return cursor.fetchall() if cursor.description else ()
         finally:
             cursor.close()
