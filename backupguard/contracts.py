@@ -273,9 +273,9 @@ class EngineSettings(SettingsModel):
     @classmethod
     def _in_part(cls, given: object) -> object:
         # Whoever asks for it has a database that is too large: say what else there is.
-        if isinstance(given, Mapping) and "partial" in given and given.get("engine"):
-            if "partial" not in cls.model_fields:
-                raise refused_setting("not-in-part", "partial")
+        asked = isinstance(given, Mapping) and "partial" in given and given.get("engine")
+        if asked and "partial" not in cls.model_fields:
+            raise refused_setting("not-in-part", "partial")
         return given
 
 

@@ -6,6 +6,7 @@ import ctypes
 import gc
 import sys
 from contextlib import suppress
+from types import ModuleType
 
 _M_ARENA_MAX = -8
 
@@ -27,9 +28,12 @@ def give_back() -> None:
 
 
 def without_ornaments() -> None:
-    """Keep `rich` out of this process; call before structlog is imported.
+    """Keep what only a terminal needs out of this process; call before structlog and uvicorn.
 
-    structlog imports it for coloured tracebacks on a terminal, which no journal shows: 3 MiB and a
-    tenth of a second for nothing.
+    structlog imports `rich` for coloured tracebacks, which no journal shows: 3 MiB and a tenth of a
+    second for nothing. uvicorn imports a command line of its own, and click for it: another MiB.
     """
     sys.modules.setdefault("rich", None)  # type: ignore[arg-type]
+    command_line = ModuleType("uvicorn.main")
+    command_line.__dict__.update(dict.fromkeys(("Server", "main", "run")))
+    sys.modules.setdefault("uvicorn.main", command_line)

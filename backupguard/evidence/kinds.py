@@ -420,7 +420,7 @@ class RestoreTestResultData(TypedDict):
     canary_at: NotRequired[int | None]  # when the newest canary in it was written
     measured: NotRequired[list[MeasuredData]]  # its invariants, as far as they were answered
     partial: NotRequired[PartialTestData]  # left out: everything was restored
-    lacked: NotRequired[str]  # what this host lacked for it: a package, or a program and its version
+    lacked: NotRequired[str]  # what this host lacked: a package, or a program and its version
 
 
 class SelfTestData(TypedDict):

@@ -78,6 +78,8 @@ DIAGNOSTICS: Mapping[str, str] = {
     "vantage.taken": "a vantage point's report was taken",
     "vantage.unrecorded": "a vantage point's report could not be recorded",
     "web.access-changed": "who may read the pages was read again",
+    "web.slow": "a page could not be made in time; its reader was told to come again",
+    "web.unread": "the records a page needs could not be read; its reader was told why",
     "web.access-kept": "the file of who may read the pages is wrong; the last one holds",
 }
 

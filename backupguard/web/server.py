@@ -14,9 +14,10 @@ from collections.abc import Generator
 from typing import Any
 
 import h11
-import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.config import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.server import Server
 
 #: Seconds in which a connection must have sent a complete request.
 REQUEST_WITHIN_S = 10.0
@@ -121,7 +122,7 @@ class BoundedProtocol(H11Protocol):
         self.transport.abort()
 
 
-class QuietServer(uvicorn.Server):
+class QuietServer(Server):
     """A uvicorn server that leaves signals to the daemon."""
 
     @contextlib.contextmanager
@@ -148,7 +149,7 @@ def server(
         "timeout_graceful_shutdown": 3,
         "backlog": 64,
     }
-    config = uvicorn.Config(app, **options)
+    config = Config(app, **options)
     config.load()
     config.ssl = tls
     return QuietServer(config)
