@@ -360,7 +360,7 @@ def test_a_report_that_came_back_and_a_key_that_handed_over_are_told() -> None:
     records.add("evidence.key-rotated", "site", handed, at(7))
     html = render_html(report(records), Words("fr")).replace("\u00a0", " ")
     assert "SHA256:old → SHA256:new, motif : annuel." in html
-    assert "Le rapport de 2026-10 est revenu signé par Claire R., signature vérifiée (signe.pdf)." in html
+    assert "est revenu signé par Claire R., signature vérifiée (signe.pdf)." in html
     assert report(records).evidence.key_fingerprint == "SHA256:new"
 
 
