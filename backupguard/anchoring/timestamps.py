@@ -12,26 +12,31 @@ token is written below its line, in one text that is kept anywhere:
 from __future__ import annotations
 
 import base64
+import errno
 import hashlib
 import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from backupguard.contracts import Command, Context, Tools, Trust
 from backupguard.errors import AccessRefused, MissingMeans, Misunderstood, Unreachable
 from backupguard.evidence.seals import Anchor, anchor_line, read_anchors
+from backupguard.model import Message
 from backupguard.settings.anchors import TimestampAnchor
 
 _BEGIN, _END = "-----BEGIN RFC3161 RESPONSE-----", "-----END RFC3161 RESPONSE-----"
-_BLOCK = re.compile(
-    rf"^(?P<line>[^\n]*backupguard-anchor-1 [^\n]*)\n{_BEGIN}\n(?P<token>[A-Za-z0-9+/=\s]+)\n{_END}",
-    re.MULTILINE,
-)
+# Whatever follows: the line above the beginning of a token is no anchor by itself.
+_HEAD = re.compile(rf"^(?P<line>[^\n]*)\n[\s>]{{0,80}}{_BEGIN}[^\n]*(?:\n|\Z)", re.MULTILINE)
+_TOKEN = re.compile(rf"(?P<token>[A-Za-z0-9+/=\s]+)\n{_END}")
 #: Bytes of an answer: a token with a long chain of certificates has less than 20,000.
 _LIMIT = 256 * 1024
 _TIMEOUT_S = 30
+#: A unit's ProtectSystem=strict makes everything read-only that its ReadWritePaths= do not name.
+_NOT_WRITABLE = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,15 +54,25 @@ def armoured(stamped: Stamped) -> str:
 
 
 def found_in(text: str) -> Iterator[Stamped]:
-    """Yield every time stamp in a text."""
-    for block in _BLOCK.finditer(text.replace("\r\n", "\n")):
-        for anchor in read_anchors([block["line"]]):
-            yield Stamped(anchor=anchor, response=base64.b64decode(block["token"]))
+    """Yield every time stamp in a text, with an empty answer where the token is damaged."""
+    plain = text.replace("\r\n", "\n")
+    for head in _HEAD.finditer(plain):
+        token = _TOKEN.match(plain, head.end())
+        response = _decoded(token["token"]) if token is not None else b""
+        for anchor in read_anchors([head["line"]]):
+            yield Stamped(anchor=anchor, response=response)
+
+
+def _decoded(token: str) -> bytes:
+    try:
+        return base64.b64decode(token)
+    except ValueError:  # binascii.Error is one
+        return b""
 
 
 def without(text: str) -> str:
     """Return a text without its time stamps: their lines count only where the token is right."""
-    return _BLOCK.sub("", text.replace("\r\n", "\n"))
+    return _HEAD.sub("", text.replace("\r\n", "\n"))
 
 
 def digest(anchor: Anchor) -> str:
@@ -104,22 +119,26 @@ def stamp(chosen: TimestampAnchor, anchor: Anchor, context: Context) -> str:
 
 def _keep(directory: Path, anchor: Anchor, text: str) -> None:
     """Put a token into a directory, which is never made: a share that is not mounted is no place."""
-    if not directory.is_dir():
-        raise Unreachable("not_found", path=str(directory))
     path = directory / f"{anchor.store}-{anchor.seq:012d}.txt"
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
+        if not directory.is_dir():
+            raise Unreachable("not_found", path=str(directory))
         with temporary.open("w", encoding="ascii") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except PermissionError as error:
-        raise AccessRefused("permission", path=str(path)) from error
     except OSError as error:
-        raise MissingMeans("no_disk", path=str(path)) from error
+        if error.errno in _NOT_WRITABLE:
+            words = Message(id="evidence.not-writable", values={"path": str(directory)})
+            raise AccessRefused("permission", words) from error
+        if error.errno in _FULL:
+            raise MissingMeans("no_disk", path=str(path)) from error
+        raise Unreachable("not_found", path=str(directory)) from error  # a share that went away
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # what is read-only refuses this even where there is nothing
+            temporary.unlink(missing_ok=True)
 
 
 def is_right(

@@ -11,7 +11,7 @@ from backupguard import anchoring
 from backupguard.anchoring.due import Anchored, may_try
 from backupguard.contracts import Store
 from backupguard.daemon.requests import SCHEDULE, request
-from backupguard.errors import BackupGuardError, MissingMeans
+from backupguard.errors import BackupGuardError, MissingMeans, verdict_of
 from backupguard.evidence.seals import Anchor
 from backupguard.model import SITE, Verdict
 from backupguard.runs import TaskContext
@@ -76,8 +76,12 @@ def anchor(task: TaskContext) -> tuple[Verdict, str | None]:
         try:
             put = anchoring.put_down(task.settings, name, head, task.context)
         except BackupGuardError as error:
-            log.warning("evidence.anchor-failed", place=name, code=error.code)
+            log.warning("evidence.anchor-failed", place=name, code=error.code, why=error.message.id)
             failed = failed or error.code
+        except OSError as error:  # of a place's own: the others can still be reached
+            _, code = verdict_of(error)
+            log.exception("evidence.anchor-failed", place=name, code=code)
+            failed = failed or code
         else:
             task.record(put.observation())
     return (Verdict.COULD_NOT_VERIFY if failed else Verdict.PASSED), failed

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -11,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from backupguard import anchoring
+from backupguard.anchoring import timestamps
 from backupguard.anchoring.due import Anchored, may_try
 from backupguard.cli.main import main
 from backupguard.evidence.records import canonical
@@ -224,6 +228,55 @@ def test_a_place_that_fails_is_told_and_tried_again_and_takes_nothing_from_other
         store.append([report])
         anchored.learn()
         assert len(anchoring.owed(settings, anchored, now)) == 3
+
+
+def test_what_one_place_raises_holds_up_no_other(
+    house: House, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*_: object) -> None:
+        raise OSError(errno.EIO, "the share is gone")
+
+    monkeypatch.setattr(timestamps, "_keep", gone)
+    assert command("anchor", "--place", "tsa", "--place", "soc")[0] == 2
+    with closing(house.store()) as store:
+        names = [f.observation.data["place"] for f in store.facts(kinds=["evidence.anchored"])]
+        (closed,) = store.facts(kinds=["anchor.closed"])
+    assert names == ["soc"]
+    assert (closed.observation.data["state"], closed.observation.data["code"]) == (
+        "finished",
+        "bug",
+    )
+
+
+KEEPING = """
+import sys
+from pathlib import Path
+from backupguard.anchoring import timestamps
+from backupguard.errors import BackupGuardError
+from backupguard.evidence.seals import Anchor
+try:
+    timestamps._keep(Path(sys.argv[1]), Anchor(store="s", seq=1, hash=bytes(32)), "token")
+except BackupGuardError as error:
+    print(error.code, error.message.id, error.message.values["path"])
+"""
+
+
+def test_a_directory_that_the_unit_leaves_read_only_is_told_as_such(tmp_path: Path) -> None:
+    def kept(directory: Path, *around: str) -> str:
+        call = [*around, sys.executable, "-c", KEEPING, str(directory)]
+        done = subprocess.run(call, capture_output=True, text=True, check=False, timeout=60)
+        assert done.stderr == ""
+        return done.stdout.strip()
+
+    place = str(tmp_path)
+    # as ProtectSystem=strict does it
+    read_only = kept(tmp_path, "bwrap", "--dev-bind", "/", "/", "--ro-bind", place, place)
+    assert read_only == f"permission evidence.not-writable {place}"
+    too_long = tmp_path / ("x" * 300)
+    assert kept(too_long) == f"not_found error.not_found {too_long}"
+    assert list(tmp_path.iterdir()) == []
+    assert kept(tmp_path) == ""
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["token"]
 
 
 def test_a_rewritten_end_and_a_cut_tail_are_seen_by_what_is_kept_elsewhere(
