@@ -71,10 +71,12 @@ class Notices:
         self._composed: Assessment | None = None
         self._looked: Assessment | None = None
         self._acknowledged = acknowledged.Acknowledgements()
+        self._learned_seq = 0
         self._report_seq = 0
         self._report_keys: set[str] = set()
         self._silent_since: dict[str, int] = {}
         self._held: dict[str, NoticeEvent] = {}
+        self._bare: set[int] = set()  # reports whose attachments the relay refuses
         self._sent_at: deque[datetime] = deque()
         self._pinged_at = float("-inf")
         self._ping_failed = False
@@ -130,12 +132,12 @@ class Notices:
         """Record which reports are to be mailed, and of which people are to be reminded."""
         settings, now, before = self._settings(), self._clock(), self._report_seq
         kinds = (*acknowledged.KINDS, "report.closed")
-        for fact in self._store.facts(after=before, kinds=kinds, subject=SITE):
-            self._report_seq = fact.seq
+        for fact in self._store.facts(after=self._learned_seq, kinds=kinds, subject=SITE):
             if fact.observation.kind in acknowledged.KINDS:
                 self._acknowledged.learn(fact)
+            self._learned_seq = fact.seq
         due: list[Observation] = []
-        if settings.report.mail_to and self._report_seq > before:
+        if settings.report.mail_to and self._learned_seq > before:
             directory = settings.state_directory / "reports"
             due += report_mail.mailings(self._store, before, directory, settings.report, now)
         if not _waived(assessment):
@@ -147,6 +149,8 @@ class Notices:
         if new:
             self._store.append(new)
             self._report_keys.update(one.key for one in new)
+        # Not sooner: what could not be recorded now is due at the next look.
+        self._report_seq = self._learned_seq
         self._looked = assessment
 
     # ------------------------------------------------------------------------------------ compose
@@ -256,17 +260,33 @@ class Notices:
         # here, because a daemon that mails nobody need not hold what mail takes
         from backupguard.notify import report_letters
         from backupguard.notify.letters import letter
-        from backupguard.notify.smtp import post
+        from backupguard.notify.smtp import RefusedForGood, post
 
-        if waiting.fact.observation.kind in report_mail.KINDS:
+        seq, report = waiting.fact.seq, waiting.fact.observation.kind in report_mail.KINDS
+        if report:
             readers = self._settings().report.mail_to or mail.to
-            message, to = report_letters.letter(waiting.fact, desk, readers)
+            bare = seq in self._bare
+            message, to = report_letters.letter(waiting.fact, desk, readers, bare=bare)
         else:
             message, to = letter(waiting.fact, desk)
         password = read_secret(mail.password) if mail.password is not None else None
-        refused = post(mail, password, message, to)
+        try:
+            refused = post(mail, password, message, to)
+        except RefusedForGood as error:
+            if not (report and message.is_multipart()):
+                raise
+            log.error(
+                "mail.failed",
+                notice=waiting.fact.observation.key,
+                code=error.code,
+                attempt=waiting.attempts + 1,
+            )
+            self._bare.add(seq)
+            self._post(waiting, mail, desk)
+            return
+        self._bare.discard(seq)
         self._sent_at.append(self._clock())
-        self._store.sent(MAIL, [waiting.fact.seq])
+        self._store.sent(MAIL, [seq])
         log.info("mail.sent", notice=waiting.fact.observation.key, refused=refused)
 
     def _postpone(self, waiting: Waiting, code: str) -> None:

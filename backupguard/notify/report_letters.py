@@ -20,8 +20,13 @@ from backupguard.notify.report_mail import MAILED, REMINDED
 _COMMAND = "  backupguard report file-signed"
 
 
-def letter(fact: Fact, desk: Desk, readers: Sequence[str]) -> tuple[EmailMessage, tuple[str, ...]]:
-    """Return the mail of a fact of `report_mail.KINDS`, and who gets it."""
+def letter(
+    fact: Fact, desk: Desk, readers: Sequence[str], *, bare: bool = False
+) -> tuple[EmailMessage, tuple[str, ...]]:
+    """Return the mail of a fact of `report_mail.KINDS`, and who gets it.
+
+    `bare`: the relay refuses it with attachments.
+    """
     message = EmailMessage(policy=SMTP)
     month = desk.words.month(fact.observation.data["month"])
     reminded = fact.observation.kind == REMINDED
@@ -39,19 +44,20 @@ def letter(fact: Fact, desk: Desk, readers: Sequence[str]) -> tuple[EmailMessage
         message["In-Reply-To"] = message["References"] = identifier(first, desk)
         message.set_content(_reminder(fact, month, desk), charset="utf-8")
     else:
-        _fill(message, fact, month, desk)
+        _fill(message, fact, month, desk, bare)
     return message, tuple(parseaddr(one)[1] for one in readers)
 
 
-def _fill(message: EmailMessage, fact: Fact, month: str, desk: Desk) -> None:
+def _fill(message: EmailMessage, fact: Fact, month: str, desk: Desk, bare: bool) -> None:
     data, words = fact.observation.data, desk.words
     directory, files = Path(data["directory"]), data["files"]
     pdfs = [one for one in files if one["file"].endswith(".pdf")]
-    contents = {one["file"]: _content(directory, one) for one in pdfs if data["attached"]}
+    attached = data["attached"] and not bare
+    contents = {one["file"]: _content(directory, one) for one in pdfs if attached}
     whole = bool(contents) and all(content is not None for content in contents.values())
     lines = [words.text("mail.report.text", site=desk.site, month=month), ""]
     if not whole:
-        why = "changed" if contents else "large" if pdfs else "no-pdf"
+        why = "changed" if contents else "refused" if bare else "large" if pdfs else "no-pdf"
         lines += [words.text(f"mail.report.{why}", directory=str(directory)), ""]
     for one in files:
         lines += [f"  {one['file']}  ({words.size(one['bytes'])})", f"    SHA-256 {one['sha256']}"]

@@ -23,6 +23,8 @@ _SCHEDULED = "schedule"
 #: A report written longer ago is not mailed: nobody wants last year's when mail is set up.
 _NEWS = timedelta(days=7)
 _WEEK = timedelta(days=7)
+#: Of base64 in a mail: a line ends after 76 characters (RFC 2045, 6.8), which are 57 bytes.
+_BYTES_A_LINE, _LINE_END = 57, 2
 
 
 def mailings(
@@ -47,7 +49,7 @@ def mailings(
         if not own:
             continue
         own.sort(key=lambda one: (one["format"] != "pdf", one["file"]))
-        pdfs = sum(one["bytes"] for one in own if one["format"] == "pdf")
+        pdfs = sum(_in_a_mail(one["bytes"]) for one in own if one["format"] == "pdf")
         yield Observation(
             kind=MAILED,
             subject=SITE,
@@ -60,6 +62,11 @@ def mailings(
                 "attached": 0 < pdfs <= settings.attach_at_most,
             },
         )
+
+
+def _in_a_mail(size: int) -> int:
+    """Return how many bytes a file of `size` bytes is in a mail: base64 makes it a third larger."""
+    return -(-size // 3) * 4 + -(-size // _BYTES_A_LINE) * _LINE_END
 
 
 def reminders(awaited: Iterable[Fact], allowed: timedelta, now: datetime) -> Iterator[Observation]:

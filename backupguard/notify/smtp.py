@@ -17,12 +17,16 @@ from backupguard.settings.notify import Mail
 PATIENCE_S = 30
 
 
+class RefusedForGood(AccessRefused):
+    """The relay refuses a mail, and says that it always will (RFC 5321, 4.2.1: 5yz)."""
+
+
 def post(mail: Mail, password: Secret | None, message: EmailMessage, to: Sequence[str]) -> int:
     """Hand over a mail; return how many of its readers the relay refused, though not all.
 
     Raises Unreachable (dns, refused, tls, timeout) and AccessRefused (authentication for the login,
-    permission for a mail that the relay refuses). No error holds what the relay said: it may repeat
-    an address.
+    permission for a mail that the relay refuses, as RefusedForGood where it will not take it later).
+    No error holds what the relay said: it may repeat an address.
     """
     with _relay(mail, password) as relay:
         return len(relay.send_message(message, to_addrs=list(to)))
@@ -50,7 +54,7 @@ def _relay(mail: Mail, password: Secret | None) -> Iterator[smtplib.SMTP]:
     except smtplib.SMTPAuthenticationError as error:
         raise AccessRefused("authentication") from error
     except (smtplib.SMTPRecipientsRefused, smtplib.SMTPSenderRefused, smtplib.SMTPDataError) as e:
-        raise AccessRefused("permission") from e
+        raise (RefusedForGood if _for_good(e) else AccessRefused)("permission") from e
     except (ssl.SSLError, smtplib.SMTPNotSupportedError) as error:
         raise Unreachable("tls") from error
     except socket.gaierror as error:
@@ -59,6 +63,12 @@ def _relay(mail: Mail, password: Secret | None) -> Iterator[smtplib.SMTP]:
         raise Unreachable("timeout") from error
     except (OSError, smtplib.SMTPException) as error:
         raise Unreachable("refused") from error
+
+
+def _for_good(error: smtplib.SMTPRecipientsRefused | smtplib.SMTPResponseException) -> bool:
+    if isinstance(error, smtplib.SMTPRecipientsRefused):
+        return all(code >= 500 for code, _ in error.recipients.values())
+    return error.smtp_code >= 500
 
 
 def _connected(mail: Mail) -> smtplib.SMTP:

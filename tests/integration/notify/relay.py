@@ -31,6 +31,7 @@ class Relay:
     readers: list[list[str]] = field(default_factory=list)
     logins: list[bool] = field(default_factory=list)
     answer: str = "250 taken"
+    largest: int = 1 << 25  # bytes of a mail: told to who asks (RFC 1870), and kept to
     accepted: Callable[[], None] = lambda: None
 
     async def handle_DATA(  # noqa: N802 - the name of the command, as aiosmtpd wants it
@@ -65,13 +66,13 @@ def serving(directory: Path, security: str, *, relay: Relay | None = None) -> It
     """Serve mail on loopback until the block ends; with a login wherever there is TLS."""
     made = relay or Relay()
     made.port = made.port or free_port()
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = {"data_size_limit": made.largest}
     if security != "none":
         made.ca, key = certificate(directory)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(made.ca, key)
         # aiosmtpd knows of TLS from STARTTLS alone: over TLS from the start it must not ask for it
-        options = (
+        options |= (
             {"ssl_context": context, "auth_require_tls": False}
             if security == "tls"
             else {"tls_context": context, "require_starttls": True, "auth_required": True}

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from backupguard.errors import ConfigurationError
+from backupguard.errors import ConfigurationError, StoreError
 from backupguard.model import SITE, Observation, Origin
+from backupguard.notify import report_mail
 from backupguard.settings import load
 from tests.integration.notify.relay import Relay, serving
 from tests.integration.notify.site import CONFIGURATION, Site
@@ -35,15 +36,17 @@ RUN = "01M80000000000000000000001"
 class Reporting(Site):
     """A site where nothing is wrong and reports are written."""
 
-    def issue(self, name: str = "backupguard-2026-02-fr.pdf", **more: Any) -> None:
+    def issue(
+        self, name: str = "backupguard-2026-02-fr.pdf", content: bytes = PDF, **more: Any
+    ) -> None:
         directory = self.settings.state_directory / "reports"
         directory.mkdir(exist_ok=True)
-        (directory / name).write_bytes(PDF)
-        digest = hashlib.sha256(PDF).hexdigest()
+        (directory / name).write_bytes(content)
+        digest = hashlib.sha256(content).hexdigest()
         data = {"month": "2026-02", "format": name.rpartition(".")[2], "language": "fr"}
         self.record(
             "report.issued",
-            {**data, "sha256": digest, "bytes": len(PDF), "file": name, **more},
+            {**data, "sha256": digest, "bytes": len(content), "file": name, **more},
             f"report/{name}/{self.now}",
         )
 
@@ -151,6 +154,58 @@ def test_what_is_too_large_or_no_longer_the_issued_file_is_told_of(
     assert str(site.settings.state_directory / "reports") in body
     assert hashlib.sha256(PDF).hexdigest() in body
     site.store.close()
+
+
+@pytest.mark.parametrize("larger", [0, 57])
+def test_by_default_the_whole_mail_is_one_that_a_relay_takes(tmp_path: Path, larger: int) -> None:
+    default = 10_240_000  # of postconf(5), message_size_limit
+    most = 10**7 // 78 * 57
+    with serving(tmp_path, "none", relay=Relay(largest=default)) as relay:
+        site = Reporting(tmp_path, SETTINGS.replace("PORT", str(relay.port)), wrong=False)
+        site.issue(content=b"%PDF-".ljust(most + larger, b"x"))
+        site.close()
+        site.turn()
+        (mail,) = relay.mails
+        assert [len(one) for one in attached(mail).values()] == ([] if larger else [most])
+        assert ("trop volumineux" in " ".join(text_of(mail).split())) == bool(larger)
+        site.store.close()
+
+
+def test_what_a_relay_refuses_for_good_is_mailed_once_without_attachments(tmp_path: Path) -> None:
+    with serving(tmp_path, "none", relay=Relay(largest=20_000)) as relay:
+        site = Reporting(tmp_path, SETTINGS.replace("PORT", str(relay.port)), wrong=False)
+        site.issue(content=PDF * 40)
+        site.close()
+        site.turn()
+        (mail,) = relay.mails
+        assert attached(mail) == {}
+        body = " ".join(text_of(mail).split())
+        assert "refuse ce courriel avec le rapport joint" in body
+        assert hashlib.sha256(PDF * 40).hexdigest() in body
+        assert site.owed() == 0
+        site.turn(hours=1)
+        assert len(relay.mails) == 1
+        site.store.close()
+
+
+@pytest.mark.parametrize("fails", ["mailings", "append"])
+def test_a_report_that_could_not_be_recorded_as_due_is_mailed_later(
+    site: Reporting, relay: Relay, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise StoreError("full")
+
+    site.turn()
+    site.issue()
+    site.close()
+    with monkeypatch.context() as sabotaged:
+        sabotaged.setattr(site.store if fails == "append" else report_mail, fails, full)
+        site.turn()
+    assert relay.mails == []
+    for _ in range(3):
+        site.turn(minutes=1)
+    assert [attached(mail) for mail in relay.mails] == [{"backupguard-2026-02-fr.pdf": PDF}]
+    assert len(list(site.store.facts(kinds=("report.mailed",)))) == 1
 
 
 def test_a_relay_that_is_down_gets_it_later_and_byte_for_byte(
