@@ -7,6 +7,7 @@ told as not authenticated wherever it counts. Both are copied beside the reports
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -20,6 +21,7 @@ from pathlib import Path
 from backupguard.contracts import Store, Tools
 from backupguard.daemon.requests import author
 from backupguard.daemon.statements import one_line_or_refused, person_of
+from backupguard.errors import StoreError
 from backupguard.model import SITE, Fact, Json, Observation, Origin, to_us
 from backupguard.reports.history import span_of
 from backupguard.reports.issue import directory_of
@@ -63,9 +65,19 @@ class Taken:
 
 @contextmanager
 def received(settings: Settings) -> Iterator[Path]:
-    """Yield where a file that somebody brings is put until it is taken; it is gone afterwards."""
-    with tempfile.TemporaryDirectory(prefix="brought-", dir=settings.state_directory) as made:
-        yield Path(made) / "file"
+    """Yield where a file that somebody brings is put until it is taken; it is gone afterwards.
+
+    Raises StoreError (full, unreadable) for what the disk refuses meanwhile.
+    """
+    place = settings.state_directory
+    try:
+        with tempfile.TemporaryDirectory(prefix="brought-", dir=place) as made:
+            yield Path(made) / "file"
+    except OSError as error:
+        if error.errno is None:  # not of the disk: TimeoutError is one, too
+            raise
+        full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+        raise StoreError("full" if full else "unreadable", path=str(place)) from error
 
 
 def take(
@@ -81,8 +93,9 @@ def take(
 ) -> Taken:
     """Take a signed report, or with `scan` a scanned one, under the account that brings it.
 
-    The same file twice is one record. Raises UsageError for one that is not taken, MissingMeans
-    without what verifies a signature, OSError when it cannot be kept.
+    The same file twice is one record, and one file. Raises UsageError for one that is not taken, such
+    as one that is filed for another month, MissingMeans without what verifies a signature, OSError
+    when it cannot be kept.
     """
     size = file.stat().st_size
     if not 0 < size <= LARGEST:
@@ -100,8 +113,17 @@ def take(
     digest = _sha256(file)
     way = "signed" if scan is None else "scan"
     name = f"backupguard-{data['month']}-{data['language']}.{way}-{digest[:12]}.{ending}"
+    key = f"{KIND}/{digest}"
+    before = next((one for one in store.facts(kinds=(KIND,)) if one.observation.key == key), None)
+    if before is not None:
+        month = _data(before).get("month", data["month"])
+        if month != data["month"]:
+            raise refused("other-month", month=month, seq=before.seq)
+        name = _data(before).get("file", name)
     path = directory_of(settings) / name
     _keep(file, path)
+    if before is not None:
+        return Taken(fact=before, path=path, new=False)
     observation = Observation(
         kind=KIND,
         subject=SITE,
@@ -114,7 +136,7 @@ def take(
             "file": name,
             "person": person_of(settings, uid),
         },
-        key=f"{KIND}/{digest}",
+        key=key,
     )
     head, _ = store.head()
     fact = store.append([observation], author=author(uid))[0]

@@ -214,6 +214,18 @@ def test_a_scan_is_a_declaration_that_is_not_authenticated(office: Office) -> No
     assert taken.path.suffix == ".png"
 
 
+def test_the_same_scan_is_not_filed_for_another_month(office: Office) -> None:
+    office.issue(report("septembre 2026"), month="2026-09")
+    image = b"\x89PNG\r\n\x1a\n" + b"\0" * 100
+    first = office.take(image, Scan(month="2026-10", text="signé le 3"))
+    kept = sorted(first.path.parent.iterdir())
+    assert office.refuses(image, Scan(month="2026-09", text="x")) == "signed.other-month"
+    office.issue(report("october 2026"), language="en")
+    again = office.take(image, Scan(month="2026-10", text="signé le 3"))
+    assert (again.new, again.fact.seq, again.path) == (False, first.fact.seq, first.path)
+    assert sorted(first.path.parent.iterdir()) == kept
+
+
 def test_prv_01_waits_for_the_report_to_come_back(office: Office, back: bytes) -> None:
     office.judged()  # seen for the first time
     office.now = ISSUED + timedelta(days=9)
@@ -295,6 +307,19 @@ def test_the_daemon_takes_it_over_its_socket(
     declared = socket.ask(2, json.dumps(scan).encode() + b"\n" + b"\xff\xd8\xff" + b"\0" * 50)
     assert (declared.status_code, declared.json()["method"]) == (201, "scan")
     assert not list(office.chosen.state_directory.glob("brought-*"))
+
+
+def test_a_full_disk_is_told_as_such(office: Office) -> None:
+    image = b"\x89PNG\r\n\x1a\n" + b"\0" * 100
+    name = f"backupguard-2026-10-fr.scan-{hashlib.sha256(image).hexdigest()[:12]}.png"
+    directory = office.chosen.state_directory / "reports"
+    directory.mkdir()
+    (directory / f".{name}.{os.getpid()}").symlink_to("/dev/full")
+    content = json.dumps({"month": "2026-10", "text": "signé"}).encode() + b"\n" + image
+    told = Socket(office).ask(1, content)
+    assert (told.status_code, told.json()["code"]) == (503, "full")
+    assert list(directory.iterdir()) == []
+    assert Socket(office).ask(1, content).status_code == 201
 
 
 @pytest.mark.parametrize("scanned", [False, True], ids=["signed", "scanned"])
