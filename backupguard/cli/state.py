@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
+import stat
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,7 +27,9 @@ app = typer.Typer(
 
 @app.command("export")
 def export_(
-    file: Annotated[Path, typer.Argument(help="The file to make; it must not exist.")],
+    file: Annotated[
+        Path, typer.Argument(help="The file to make; one that exists must be yours and empty.")
+    ],
 ) -> None:
     """Write store, signing key and reports to one file, while no daemon is alive.
 
@@ -32,28 +37,25 @@ def export_(
     keep it as you keep the keys of the backups. The configuration in /etc is not in it.
     """
     settings = common.settings()
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    try:
-        # Opened before root is given up: the file may lie where only root may write.
-        target = os.fdopen(os.open(file, flags, 0o600), "wb")
-    except OSError as error:
-        raise _refused(file, error) from error
-    done = False
+    # Opened before root is given up: the file may lie where only root may write.
+    handle = _opened(file)
     try:
         common.become_owner(settings)
         from backupguard.state import export_state
 
-        with target:
+        with os.fdopen(handle, "wb", closefd=False) as target:
             manifest = export_state(
                 settings.state_directory, settings.store.url, target, datetime.now(UTC)
             )
-        done = True
+    except BaseException:
+        # Through the descriptor: what root opened can no longer be reached by its name.
+        with suppress(OSError):
+            os.ftruncate(handle, 0)
+        with suppress(OSError):
+            file.unlink()
+        raise
     finally:
-        if not done:
-            with suppress(OSError):
-                os.truncate(file, 0)
-            with suppress(OSError):
-                file.unlink()
+        os.close(handle)
     common.say(
         "state.exported",
         file=str(file),
@@ -95,6 +97,44 @@ def import_(
         seq=manifest.head_seq,
         exported=common.words().time(datetime.fromisoformat(manifest.exported_at)),
     )
+
+
+def _opened(file: Path) -> int:
+    """Open the file of an export and hold it: a new one, or an empty one that only we can reach.
+
+    An empty one is what a refused export leaves where only root may write.
+    """
+    flags = os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        try:
+            handle, new = os.open(file, flags | os.O_CREAT | os.O_EXCL, 0o600), True
+        except FileExistsError:
+            handle, new = os.open(file, flags), False
+        try:
+            _hold(handle)
+            if not new and not _is_empty_and_ours(os.fstat(handle)):
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+        except OSError:
+            os.close(handle)
+            raise
+    except OSError as error:
+        raise _refused(file, error) from error
+    return handle
+
+
+def _hold(handle: int) -> None:
+    """Be the only export to this file: one that is refused would empty the other's."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError:
+        return  # a share that knows no locks
+
+
+def _is_empty_and_ours(found: os.stat_result) -> bool:
+    private = found.st_uid == os.geteuid() and not found.st_mode & 0o077
+    return stat.S_ISREG(found.st_mode) and private and found.st_size == 0 and found.st_nlink == 1
 
 
 def _refused(file: Path, error: OSError) -> UsageError:

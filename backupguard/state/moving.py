@@ -24,8 +24,9 @@ from backupguard.store import open_store, safekeeping
 from backupguard.store.engine import FILE_NAME, translated
 from backupguard.store.schema import SCHEMA
 
-#: What is made anew by whoever needs it: scratch of runs, caches, locks, daily copies, status.
-_PASSING = frozenset({"runs", "locks", "cache", "copies", "settings", "status.json"})
+#: What is made anew by whoever needs it: scratch of runs, caches, locks, daily copies, status; and
+#: what a file system of its own has at its top.
+_PASSING = frozenset({"runs", "locks", "cache", "copies", "settings", "status.json", "lost+found"})
 _PASSING_PREFIXES = (".", FILE_NAME, "replaced-", "brought-")
 _KEYS = "keys"
 
@@ -70,7 +71,8 @@ def import_state(
     """Put an exported state into a directory; return its manifest and where the old one lies now.
 
     Nothing is in place before everything was checked. A state that exists is refused, or, with
-    `replace`, set aside in the same directory. Raises Busy, StoreError, UsageError, MissingMeans.
+    `replace`, set aside in the same directory, and moved back when that fails. Raises Busy,
+    StoreError, UsageError, MissingMeans.
     """
     _refuse_server(url)
     with ExitStack() as held, _told(directory):
@@ -92,9 +94,11 @@ def import_state(
             raise unusable("state.other-files")
         if _examined(made) != (manifest.store, manifest.head_seq, manifest.head_hash):
             raise unusable("state.other-head")
-        aside = _set_aside(directory, old, now) if old else None
-        for name in sorted(_standing(made)):
-            (made / name).rename(directory / name)
+        with ExitStack() as back:  # what was moved, should a later move fail
+            aside = _set_aside(directory, old, now, back) if old else None
+            for name in sorted(_standing(made)):
+                _move(made / name, directory / name, back)
+            back.pop_all()
         _sync(directory)
     return manifest, aside
 
@@ -192,12 +196,18 @@ def _standing(directory: Path) -> set[str]:
     }
 
 
-def _set_aside(directory: Path, names: set[str], now: datetime) -> Path:
+def _set_aside(directory: Path, names: set[str], now: datetime, back: ExitStack) -> Path:
     aside = directory / f"replaced-{now:%Y%m%dT%H%M%SZ}"
     aside.mkdir(mode=0o700)
+    back.callback(aside.rmdir)
     for name in sorted(names):
-        (directory / name).rename(aside / name)
+        _move(directory / name, aside / name, back)
     return aside
+
+
+def _move(source: Path, target: Path, back: ExitStack) -> None:
+    source.rename(target)
+    back.callback(target.rename, source)
 
 
 def _sync(directory: Path) -> None:

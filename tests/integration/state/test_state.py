@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import hashlib
 import io
 import json
@@ -13,11 +15,13 @@ from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
 from backupguard.cli.main import main
 from backupguard.model import SITE, Observation
+from backupguard.state import archive
 from backupguard.store import open_store
 
 NOW = datetime(2026, 3, 5, 9, 0, tzinfo=UTC)
@@ -101,6 +105,64 @@ def test_an_export_changes_nothing_and_never_overwrites(site: Path, tmp_path: Pa
     assert (tmp_path / "first").read_bytes() == content
 
 
+def test_an_export_that_fails_late_leaves_nothing_of_the_key(
+    site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "of-root"
+    place.mkdir()
+    file = place / "state.tar.gz"
+
+    def fails(target: BinaryIO, *_rest: object) -> None:
+        target.write(b"k" * 100_000 + b"still in the buffer")
+        place.chmod(0)  # as after root was given up: nothing in there is reached by its name
+        raise OSError(errno.ENOSPC, "full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(archive, "write", fails)
+        assert state(site, "export", file) == 2
+    place.chmod(0o700)
+    assert file.read_bytes() == b""
+    assert state(site, "export", file) == 0, "what it left behind is no obstacle"
+    assert state(made_site(tmp_path / "other"), "import", file) == 0
+
+
+def _open_to_others(file: Path) -> None:
+    file.touch()
+    file.chmod(0o644)
+
+
+def _linked(file: Path) -> None:
+    file.with_suffix(".other").touch(0o600)
+    file.symlink_to(file.with_suffix(".other"))
+
+
+def _twice(file: Path) -> None:
+    file.touch(0o600)
+    file.with_suffix(".other").hardlink_to(file)
+
+
+@pytest.mark.parametrize("made", [_open_to_others, _linked, _twice, os.mkfifo])
+def test_an_export_goes_to_no_file_that_others_reach(
+    site: Path, tmp_path: Path, made: Callable[[Path], None]
+) -> None:
+    file = tmp_path / "state.tar.gz"
+    made(file)
+    assert state(site, "export", file) == 64
+    assert file.is_fifo() or file.read_bytes() == b""
+
+
+def test_an_export_leaves_the_file_of_another_alone(
+    site: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "state.tar.gz"
+    with file.open("wb") as other:
+        file.chmod(0o600)
+        fcntl.flock(other, fcntl.LOCK_EX)
+        assert state(site, "export", file) == 64
+    assert "cannot be opened" in capsys.readouterr().err
+    assert file.exists()
+
+
 @pytest.mark.parametrize("command", ["export", "import"])
 def test_refused_while_a_daemon_is_alive(
     site: Path, tmp_path: Path, command: str, capsys: pytest.CaptureFixture[str]
@@ -139,6 +201,50 @@ def test_an_import_over_a_state_needs_replace_and_sets_the_old_one_aside(
     assert state(other, "export", tmp_path / "again") == 0
     with tarfile.open(tmp_path / "again") as archive:
         assert not [name for name in archive.getnames() if "replaced" in name]
+
+
+def test_a_file_system_of_its_own_is_imported_into(site: Path, tmp_path: Path) -> None:
+    file = tmp_path / "state.tar.gz"
+    assert state(site, "export", file) == 0
+    other = made_site(tmp_path / "other")
+    found = other.parent / "state/lost+found"
+    found.mkdir(parents=True)
+    found.chmod(0o500)  # root's: it cannot be moved
+    assert state(other, "import", file) == 0, "nothing stands there yet"
+    assert state(other, "import", file, "--replace") == 0
+    assert found.is_dir()
+    assert records(other) == records(site)
+
+
+@pytest.mark.parametrize("fails", ["aside", "in-place"])
+def test_an_import_that_fails_half_way_leaves_the_old_state_whole(
+    site: Path, tmp_path: Path, fails: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "state.tar.gz"
+    assert state(site, "export", file) == 0
+    other = made_site(tmp_path / "other", records=2)
+    directory = other.parent / "state"
+    old, key = records(other), (directory / "keys/signing.pem").read_bytes()
+    names = {one.name for one in directory.iterdir()} - {"locks"}
+    rename = Path.rename
+
+    def refused(self: Path, target: Path) -> Path:
+        if target == directory / "store.sqlite3" and ".import-" in str(self):
+            raise OSError(errno.EIO, "the disk")
+        return rename(self, target)
+
+    if fails == "aside":
+        (directory / "reports").chmod(0o500)  # keys/ goes first, this does not move
+    else:
+        monkeypatch.setattr(Path, "rename", refused)
+    assert state(other, "import", file, "--replace") == 2
+    assert (directory / "keys/signing.pem").read_bytes() == key
+    assert {one.name for one in directory.iterdir()} - {"locks"} == names
+    assert records(other) == old
+    monkeypatch.undo()
+    (directory / "reports").chmod(0o700)
+    assert state(other, "import", file, "--replace") == 0
+    assert records(other) == records(site)
 
 
 def rewritten(file: Path, change: Callable[[str, bytes], tuple[str, bytes] | None]) -> Path:
