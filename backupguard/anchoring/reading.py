@@ -40,7 +40,8 @@ def anchors_in(
     """Return the anchors in files, whatever stands around them.
 
     A time stamp counts when it is signed under `certificates` (with `chain` between), which `tools`
-    check; without them it is only counted as unchecked. Raises OSError for a file that cannot be read.
+    check; without them it is only counted as unchecked, and one that is damaged as wrong.
+    Raises OSError for a file that cannot be read.
     """
     found: list[Anchor] = []
     stamped: list[timestamps.Stamped] = []
@@ -48,11 +49,12 @@ def anchors_in(
         for text in _texts(file.read_bytes()):
             stamped += timestamps.found_in(text)
             found += read_anchors(timestamps.without(text).splitlines())
+    whole = [one for one in stamped if one.response]
+    wrong = len(stamped) - len(whole)  # damaged, whoever signed them
     if certificates is None or tools is None:
-        return Kept(anchors=tuple(found), unchecked=len(stamped))
-    wrong = 0
+        return Kept(anchors=tuple(found), unchecked=len(whole), wrong=wrong)
     with tempfile.TemporaryDirectory(prefix="backupguard-anchors-") as name:
-        for one in stamped:
+        for one in whole:
             if timestamps.is_right(one, certificates, chain, tools, Path(name)):
                 found.append(one.anchor)
             else:
