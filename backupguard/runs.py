@@ -39,7 +39,7 @@ from backupguard.contracts import (
     Store,
     Tools,
 )
-from backupguard.errors import Busy, Cancelled, TimedOut, verdict_of
+from backupguard.errors import Busy, Cancelled, EvidenceError, TimedOut, verdict_of
 from backupguard.http import BoundedHttp
 from backupguard.model import (
     Closing,
@@ -412,9 +412,20 @@ def perform(
             author=run.request.requested_by,
             closing=Closing(run=run.id, state=state, verdict=verdict, code=code),
         )
-        store.seal()
+        seal_or_tell(store)
         events.info("run.finished", verdict=verdict.value, code=code)
     return verdict
+
+
+def seal_or_tell(store: Store) -> None:
+    """Seal the chain; where its key is gone, or another lies there, the log says so and work goes on.
+
+    What was recorded stays recorded; the missing seals break PRV-01 until the key is back.
+    """
+    try:
+        store.seal()
+    except EvidenceError as error:
+        log.error("evidence.not-sealed", code=error.code, **error.message.values)
 
 
 def _said_today(store: Store, closing: Observation) -> bool:
@@ -452,7 +463,7 @@ def recover(
         log.warning("run.interrupted", run=run.id, task=run.request.task)
         closed.append(run.id)
     if closed:
-        store.seal()
+        seal_or_tell(store)
     # A directory whose lock is free is nobody's: the sweep itself looks at the locks.
     sweep(settings.runs_directory, is_alive)
     return tuple(closed)

@@ -227,7 +227,7 @@ class Daemon:
         with suppress(StoreError):
             self._recover()
             self.store.append([daemon_fact("daemon.stopped", data, now)])
-            self.store.seal()
+            runs.seal_or_tell(self.store)
 
     async def _beat(self) -> None:
         """Watch clock and threads, and tell the service manager that all is well while it is."""
@@ -395,5 +395,5 @@ class Daemon:
         fact = closing_observation(run, state=state, verdict=verdict, code=code, now=utc_now())
         closing = Closing(run=run.id, state=state, verdict=verdict, code=code)
         self.store.append([fact], run=run.id, author=run.request.requested_by, closing=closing)
-        self.store.seal()
+        runs.seal_or_tell(self.store)
         events.error("run.given-up", run=run.id, task=run.request.task)

@@ -30,6 +30,7 @@ DIAGNOSTICS: Mapping[str, str] = {
     "drift.bug": "one source of policies ended in an error nobody foresaw",
     "drift.protection-unread": "a repository did not say how it is protected; its last word stands",
     "evidence.anchor-failed": "an anchor could not be put down at one place; it is tried again",
+    "evidence.not-sealed": "the key that the chain names is not in keys/: nothing is sealed without it",
     "evidence.broken": "the chain was verified and found broken; the event follows the finding",
     "import.refused": "a record of a restore test done elsewhere was refused",
     "instance.leftover_dropped": "a database of an earlier test was removed from a scratch server",

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkstemp
 from typing import TYPE_CHECKING
 
-from backupguard.errors import EvidenceError, StoreError
+from backupguard.errors import Busy, EvidenceError, StoreError
 from backupguard.evidence import seals
+from backupguard.model import Message
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -42,29 +45,28 @@ class SigningKey:
         """Where the keys lie."""
         return self.path.parent
 
-    def pem(self) -> bytes:
-        """Return the private key's text; raises StoreError (unreadable)."""
-        try:
-            return self.path.read_bytes()
-        except OSError as error:
-            raise StoreError("unreadable", path=str(self.path)) from error
-
     def private(self, identifier: str) -> Ed25519PrivateKey:
         """Return the private key of that short name: the one in use, or the one about to be.
 
         Raises StoreError (unreadable) and EvidenceError (bad_key) when it is neither.
         """
-        texts = [self.pem()]
-        with suppress(FileNotFoundError):
-            texts.append((self.directory / _NEXT).read_bytes())
-        for text in texts:
-            key = seals.load_key(text)
+        for path in (self.path, self.directory / _NEXT):
+            try:
+                key = seals.load_key(path.read_bytes())
+            except (FileNotFoundError, EvidenceError):
+                continue
+            except OSError as error:
+                raise StoreError("unreadable", path=str(path)) from error
             if seals.key_id(key.public_key().public_bytes_raw()) == identifier:
                 return key
-        raise EvidenceError("bad_key", path=str(self.path))
+        remedy = Message(id="remedy.restore-keys", values={"path": str(self.directory)})
+        raise EvidenceError("bad_key", remedy=remedy, path=str(self.path))
 
     def next(self) -> Ed25519PrivateKey:
-        """Make the key that is to follow this one, beside it; raises StoreError (unreadable)."""
+        """Make the key that is to follow this one, beside it; raises StoreError (unreadable).
+
+        To be called in `held`, after `in_place`: one that the chain names already is never removed.
+        """
         pem, _ = seals.new_key()
         path = self.directory / _NEXT
         try:
@@ -114,23 +116,68 @@ def signing_key(directory: Path) -> SigningKey:
     return SigningKey(path=private, public=raw)
 
 
-def settled(key: SigningKey, identifier: str) -> SigningKey:
+@contextmanager
+def held(directory: Path) -> Iterator[None]:
+    """Be the only one who changes the keys there; raises Busy when another does, StoreError."""
+    handle = _opened(directory)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise Busy("already_running", run="keys") from error
+        yield
+    finally:
+        os.close(handle)
+
+
+def _opened(directory: Path) -> int:
+    try:
+        return os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise StoreError("unreadable", path=str(directory)) from error
+
+
+def in_place(key: SigningKey, public: bytes) -> SigningKey:
     """Return the key that the chain names; put the one of a rotation into its place, if that is it.
 
-    The old private key is gone afterwards: whoever finds it later can sign nothing. Another key than
-    the chain's stays where it is, and cannot seal. Raises StoreError (unreadable).
+    To be called in `held`. Raises as `settled` does.
     """
-    if key.key_id == identifier:
-        return key
-    following = key.directory / _NEXT
+    following, place = key.directory / _NEXT, key.directory / _PUBLIC
     try:
         fresh = seals.load_key(following.read_bytes()).public_key().public_bytes_raw()
-        if seals.key_id(fresh) == identifier:
+        if fresh == public:
             # The public half first: it is made anew from whichever private key lies there.
-            (key.directory / _PUBLIC).unlink(missing_ok=True)
+            place.unlink(missing_ok=True)
             following.replace(key.path)
-    except FileNotFoundError:
+            _write(place, public.hex().encode("ascii") + b"\n")
+    except (FileNotFoundError, EvidenceError):
         pass
     except OSError as error:
         raise StoreError("unreadable", path=str(following)) from error
-    return signing_key(key.directory)
+    return SigningKey(path=key.path, public=public)
+
+
+def settled(key: SigningKey, public: bytes) -> SigningKey:
+    """Return the key that the chain names, as `in_place` does, once nobody else changes the keys.
+
+    The old private key is gone afterwards: whoever finds it later can sign nothing. Where another key
+    than the chain's lies there, or none, nothing is touched: what only looks needs the public half
+    alone, and what seals is told. Raises StoreError (unreadable).
+    """
+    try:
+        (key.directory / _NEXT).lstat()
+    except FileNotFoundError:
+        return SigningKey(path=key.path, public=public)
+    except OSError as error:
+        raise StoreError("unreadable", path=str(key.directory)) from error
+    handle = _opened(key.directory)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        return in_place(key, public)
+    finally:
+        os.close(handle)
+
+
+def key_of(directory: Path, public: bytes) -> SigningKey:
+    """Return the key that the chain names, as `settled` does; none is ever made here."""
+    return settled(SigningKey(path=directory / _PRIVATE, public=public), public)

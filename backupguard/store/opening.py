@@ -25,12 +25,11 @@ from backupguard.store.engine import (
     sqlite_engine,
     translated,
 )
-from backupguard.store.keys import SigningKey, settled, signing_key
+from backupguard.store.keys import SigningKey, key_of, signing_key
 from backupguard.store.schema import (
     SCHEMA,
     alembic_version,
     chain_head,
-    facts,
     for_postgresql,
     metadata,
 )
@@ -74,10 +73,9 @@ def open_store(
         state_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise StoreError("unreadable", path=str(state_directory)) from error
-    key = signing_key(state_directory / "keys")
     zone = zone_of(timezone)
     if url is None or url.startswith("sqlite"):
-        store = _open_sqlite(state_directory, now, (site, zone), key, replace_corrupt, channels)
+        store = _open_sqlite(state_directory, now, (site, zone), replace_corrupt, channels)
     else:
         core = Core(
             engine=postgresql_engine(url), place="postgresql", now=now, site=site, zone=zone
@@ -85,7 +83,7 @@ def open_store(
         core.channels = tuple(channels)
         try:
             _prepare(core)
-            store = _finish(core, key, state_directory, None, None)
+            store = _finish(core, state_directory, None, None)
         except BaseException:
             core.engine.dispose()
             raise
@@ -96,7 +94,6 @@ def _open_sqlite(
     directory: Path,
     now: Clock,
     site: _Site,
-    key: SigningKey,
     replace_corrupt: bool,
     channels: Sequence[str],
 ) -> SqlStore:
@@ -116,7 +113,7 @@ def _open_sqlite(
         if alone:
             fcntl.flock(users, fcntl.LOCK_SH)
         try:
-            return _finish(core, key, directory, replaced, users, files)
+            return _finish(core, directory, replaced, users, files)
         except BaseException:
             core.engine.dispose()
             raise
@@ -207,20 +204,17 @@ def _create(connection: Connection, now: datetime) -> None:
 
 def _finish(
     core: Core,
-    key: SigningKey,
     directory: Path,
     replaced: StoreReplaced | None,
     users: int | None,
     files: Files | None = None,
 ) -> SqlStore:
-    """Say in the chain what must stand at its beginning: what was replaced, which key seals it."""
-    key_fact = f"evidence/key/{key.key_id}"
+    """Say in the chain what must stand at its beginning: what was replaced, which key seals it.
+
+    A chain that names its key gets no other: whether that key lies there is asked by what seals.
+    """
     with core.read() as connection:
         store_id = connection.execute(select(chain_head.c.store_id)).scalar_one()
-        known = connection.execute(select(facts.c.seq).where(facts.c.key == key_fact)).first()
-    store = SqlStore(
-        core=core, store_id=store_id, key=key, directory=directory, files=files, users=users
-    )
     new = []
     if replaced is not None:
         new.append(
@@ -232,13 +226,15 @@ def _finish(
                 data=dict(replaced),
             )
         )
-    if known is None:
+    key = _named(core, directory)
+    if key is None:
+        key = signing_key(directory / "keys")
         new.append(
             Observation(
                 kind="evidence.key-created",
                 subject=SITE,
                 observed_at=core.now(),
-                key=key_fact,
+                key=f"evidence/key/{key.key_id}",
                 data={
                     "key_id": key.key_id,
                     "fingerprint": key.fingerprint,
@@ -248,8 +244,18 @@ def _finish(
         )
     if new:
         core.append(new)
-    with (
-        core.read() as connection
-    ):  # a rotation that was interrupted before its files were in place
-        store.key = settled(key, sealing.signing(connection) or key.key_id)
-    return store
+        key = _named(core, directory) or key  # another process may have been faster
+    return SqlStore(
+        core=core, store_id=store_id, key=key, directory=directory, files=files, users=users
+    )
+
+
+def _named(core: Core, directory: Path) -> SigningKey | None:
+    """Return the key that the chain names, None where it names none."""
+    with core.read() as connection:
+        data = sealing.named(connection)
+    if data is None:
+        return None
+    public = sealing.public_half(data)
+    keys = directory / "keys"
+    return key_of(keys, public) if public is not None else signing_key(keys)

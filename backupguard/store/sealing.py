@@ -9,29 +9,44 @@ from sqlalchemy import Connection, insert, select
 from backupguard.evidence import rotation
 from backupguard.evidence.records import parse_body
 from backupguard.evidence.seals import Seal, make_seal
-from backupguard.model import SITE, Fact, Observation
+from backupguard.model import SITE, Fact, Json, Observation
 from backupguard.store.core import Core, check, lock_head
-from backupguard.store.keys import SigningKey
+from backupguard.store.keys import SigningKey, held, in_place
 from backupguard.store.schema import facts, seals
 
-#: The kinds of facts that say which key signs from there on.
-KEYS = ("evidence.key-created", rotation.KIND)
+_CREATED = "evidence.key-created"
+
+
+def named(connection: Connection) -> Json:
+    """Return what the chain says of the key that signs: the newest rotation, else the first key.
+
+    No other key that says to have been created counts: nobody signed that it follows the first.
+    """
+    for kind, order in ((rotation.KIND, facts.c.seq.desc()), (_CREATED, facts.c.seq)):
+        there = (facts.c.kind == kind, facts.c.body.is_not(None))
+        body = connection.execute(select(facts.c.body).where(*there).order_by(order).limit(1))
+        found = body.scalar()
+        if found is not None:
+            return parse_body(bytes(found))["data"]
+    return None
+
+
+def public_half(data: Json) -> bytes | None:
+    """Return the public key in what `named` returns; None where it is not there, or amiss."""
+    try:
+        return bytes.fromhex(data["public_key"])
+    except (KeyError, ValueError, TypeError):
+        return None
 
 
 def signing(connection: Connection) -> str | None:
     """Return the short name of the key that signs by the chain's own account."""
-    statement = (
-        select(facts.c.body)
-        .where(facts.c.kind.in_(KEYS), facts.c.body.is_not(None))
-        .order_by(facts.c.seq.desc())
-        .limit(1)
-    )
-    body = connection.execute(statement).scalar()
-    return str(parse_body(bytes(body))["data"]["key_id"]) if body is not None else None
+    data = named(connection)
+    return str(data["key_id"]) if data is not None else None
 
 
-def seal(core: Core, key: SigningKey, store_id: str) -> str | None:
-    """Seal the chain's head, unless it is sealed already; return the short name of the key that did.
+def seal(core: Core, key: SigningKey, store_id: str) -> bytes | None:
+    """Seal the chain's head, unless it is sealed already; return the public half of the key that did.
 
     Raises StoreError (unreadable) or EvidenceError (bad_key) when the key is gone or another.
     """
@@ -40,9 +55,9 @@ def seal(core: Core, key: SigningKey, store_id: str) -> str | None:
         previous = _last(connection)
         if head["seq"] == (previous.seq if previous else 0):
             return None
-        identifier = signing(connection) or key.key_id
-        _seal(connection, core, store_id, previous, key.private(identifier))
-    return identifier
+        private = key.private(signing(connection) or key.key_id)
+        _seal(connection, core, store_id, previous, private)
+    return private.public_key().public_bytes_raw()
 
 
 def _last(connection: Connection) -> Seal | None:
@@ -82,8 +97,18 @@ def rotate(core: Core, key: SigningKey, store_id: str, reason: str, author: str)
     """Let a new key sign from here on: both keys sign the fact that says so, each seals around it.
 
     One transaction; the files follow when the store is opened, or `keys.settled` is called. Until then
-    whoever seals finds the new key beside the old one. Raises as `seal` does.
+    whoever seals finds the new key beside the old one. Raises as `seal` does, and Busy while another
+    process rotates.
     """
+    with held(key.directory):
+        with core.read() as connection:
+            public = public_half(named(connection))
+        if public is not None:  # of a rotation that was cut short
+            key = in_place(key, public)
+        return _rotate(core, key, store_id, reason, author)
+
+
+def _rotate(core: Core, key: SigningKey, store_id: str, reason: str, author: str) -> Fact:
     after = key.next()
     with core.write() as connection:
         head = lock_head(connection)

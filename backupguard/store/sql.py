@@ -127,13 +127,16 @@ class SqlStore(Store):
         Raises StoreError (unreadable) or EvidenceError (bad_key) when the key is gone or another.
         """
         used = sealing.seal(self._core, self.key, self.store_id)
-        if used is not None and used != self.key.key_id:  # rotated by another process
+        if used is not None and used != self.key.public:  # rotated by another process
             self.key = settled(self.key, used)
 
     def rotate_key(self, reason: str, author: str) -> Fact:
-        """Let a new key sign from here on; return the fact that both keys signed."""
+        """Let a new key sign from here on; return the fact that both keys signed.
+
+        Raises Busy while another process does the same.
+        """
         fact = sealing.rotate(self._core, self.key, self.store_id, reason, author)
-        self.key = settled(self.key, fact.observation.data["key_id"])
+        self.key = settled(self.key, bytes.fromhex(fact.observation.data["public_key"]))
         return fact
 
     def head(self) -> tuple[int, bytes]:

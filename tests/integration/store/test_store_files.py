@@ -14,11 +14,13 @@ from typing import Any
 
 import pytest
 from sqlalchemy import MetaData, inspect, text
+from structlog.testing import capture_logs
 
 from backupguard.errors import Busy, EvidenceError, StoreError
 from backupguard.evidence.records import sha256
 from backupguard.evidence.verify import verify
 from backupguard.model import Observation
+from backupguard.runs import seal_or_tell
 from backupguard.store import open_store
 from backupguard.store.engine import (
     file_system,
@@ -26,6 +28,7 @@ from backupguard.store.engine import (
     refuse_network_file_system,
     sqlite_engine,
 )
+from backupguard.store.keys import SigningKey
 from backupguard.store.migrations import upgrade
 from backupguard.store.schema import metadata
 from backupguard.store.sql import SqlStore
@@ -358,22 +361,101 @@ def test_a_postgresql_that_is_gone(tmp_path: Path) -> None:
     assert caught.value.code == "unreadable"
 
 
-def test_a_lost_key_is_replaced_by_one_that_verifying_names(tmp_path: Path) -> None:
-    store = open_store(tmp_path)
+def told(opened: SqlStore) -> EvidenceError:
+    """Return what is said when the chain should be sealed and cannot."""
+    with pytest.raises(EvidenceError) as caught:
+        opened.seal()
+    assert caught.value.code == "bad_key"
+    assert caught.value.remedy is not None
+    assert caught.value.remedy.id == "remedy.restore-keys"
+    return caught.value
+
+
+@pytest.mark.parametrize("found", ["none", "another"])
+def test_a_lost_key_has_no_successor_and_seals_again_once_it_is_back(
+    tmp_path: Path, found: str
+) -> None:
+    store = open_store(tmp_path / "state")
     store.seal()
-    (tmp_path / "keys" / "signing.pem").unlink()
-    again = open_store(tmp_path)
-    lost = store.key.fingerprint
-    assert again.key.fingerprint != lost
-    store.append([step(1)])
-    store.seal()  # with the key that the chain names now
-    assert store.key == again.key
-    named = [f.observation.data["fingerprint"] for f in again.facts(kinds=["evidence.key-created"])]
-    assert named == [lost, again.key.fingerprint]
-    found = verify(again.records(), again.seals(), store=again.store_id, head=again.head())
-    assert (found.problem.code, found.problem.seq) == ("key_swapped", again.head()[0])
+    keys, safe = tmp_path / "state" / "keys", tmp_path / "safe"
+    keys.rename(safe)
+    if found == "another":
+        open_store(tmp_path / "other").close()
+        (tmp_path / "other" / "keys").rename(keys)
+    before = sorted(keys.iterdir()) if keys.exists() else None
+    again = open_store(tmp_path / "state")  # what only looks works on
+    assert again.key == store.key
+    assert again.head() == store.head()
+    assert (sorted(keys.iterdir()) if keys.exists() else None) == before
+    again.append([step(1)])
+    for opened in (store, again):
+        told(opened)
+    with capture_logs() as logged:
+        seal_or_tell(again)  # as daemon and runs do
+    assert [entry["event"] for entry in logged] == ["evidence.not-sealed"]
+    with pytest.raises((EvidenceError, StoreError)):
+        again.rotate_key("trop tard", "uid/0")
+    if found == "another":
+        keys.rename(tmp_path / "foreign")
+    safe.rename(keys)  # the backup of the host
+    again.seal()
+    proof = verify(again.records(), again.seals(), store=again.store_id, head=again.head())
+    assert (proof.problem, proof.sealed_to) == (None, again.head()[0])
     store.close()
     again.close()
+
+
+def test_a_key_that_another_program_says_was_created_signs_nothing(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "state")
+    other = open_store(tmp_path / "other")
+    (fact,) = other.facts()
+    store.append([fact.observation])  # as versions did that found another key
+    store.seal()
+    again = open_store(tmp_path / "state")
+    assert again.key == store.key
+    proof = verify(again.records(), again.seals(), store=again.store_id, head=again.head())
+    assert (proof.problem, proof.sealed_to) == (None, 2)
+    for opened in (store, other, again):
+        opened.close()
+
+
+def test_two_rotations_at_once_lose_no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, other = open_store(tmp_path), open_store(tmp_path)
+    following, refused = SigningKey.next, []
+
+    def between(key: SigningKey) -> object:
+        made = following(key)
+        if not refused:
+            refused.append("meanwhile")
+            with pytest.raises(Busy):
+                other.rotate_key("en même temps", "uid/1001")
+        return made
+
+    monkeypatch.setattr(SigningKey, "next", between)
+    store.rotate_key("départ", "uid/1000")
+    assert refused
+    other.rotate_key("après", "uid/1001")
+    store.append([step(1)])
+    store.seal()
+    found = verify(store.records(), store.seals(), store=store.store_id, head=store.head())
+    assert (found.problem, found.sealed_to) == (None, store.head()[0])
+    store.close()
+    other.close()
+
+
+def test_a_rotation_after_one_that_was_killed_keeps_the_key_that_signs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store(tmp_path)
+    with monkeypatch.context() as patched:  # killed after the transaction, before the files
+        patched.setattr("backupguard.store.sql.settled", lambda key, _public: key)
+        store.rotate_key("essai", "uid/1000")
+    store.rotate_key("encore", "uid/1000")
+    store.append([step(1)])
+    store.seal()
+    found = verify(store.records(), store.seals(), store=store.store_id, head=store.head())
+    assert (found.problem, len(found.fingerprints)) == (None, 3)
+    store.close()
 
 
 def test_a_key_hands_over_to_another_and_both_sign_it(tmp_path: Path) -> None:
