@@ -172,7 +172,7 @@ def _tell(found: Verification, key_given: bool, anchors_given: bool) -> None:
         return
     common.result("evidence.records", records=found.records, pruned=found.pruned, store=found.store)
     if found.left_out:
-        common.result("evidence.left-out", count=found.left_out)
+        common.result("evidence.left-out", count=found.left_out_to)
     if found.sealed_to:
         common.result(
             "evidence.sealed",
@@ -192,6 +192,9 @@ def _tell(found: Verification, key_given: bool, anchors_given: bool) -> None:
             continue
         given = key_given if missing == "origin" else anchors_given
         common.result(f"evidence.unproved-{missing}{'-given' if given else ''}")
+    if found.left_out and found.standing.value == "proved":
+        common.result("evidence.proved-from", seq=found.left_out_to + 1)
+        return
     common.result(f"evidence.{found.standing.value}")
 
 
@@ -209,6 +212,7 @@ def _as_json(found: Verification) -> Json:
         "unproved": list(found.unproved),
         "clock_back": found.clock_back,
         "left_out": found.left_out,
+        "complete_from": found.left_out_to + 1,
         "problem": None
         if found.problem is None
         else {

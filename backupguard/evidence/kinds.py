@@ -923,6 +923,7 @@ class EvidencePruned(TypedDict):
     last_seq: int
     kinds: list[str]
     reason: str
+    missing_sha256: NotRequired[str]  # over every body that is missing now, as verifying counts it
 
 
 class EvidenceAnchored(TypedDict):

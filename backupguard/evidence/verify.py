@@ -8,6 +8,7 @@ could have cut off its end.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -25,6 +26,17 @@ CLOSED = ".closed"
 CLOCK_BACK = 60 * 1_000_000
 #: A clock that is set is told by a `clock.stepped` among so many records.
 _TOLD_WITHIN = 100
+
+
+#: Kinds whose records name the documents of a bundle by their hashes, or excuse a clock that goes back.
+_IN_EVERY_SLICE = frozenset(
+    {"clock.stepped", "commissioning.issued", "plan.issued", "report.issued"}
+)
+
+
+def in_every_slice(kind: str) -> bool:
+    """Tell whether a bundle holds such records even where it leaves out the beginning."""
+    return kind.startswith("evidence.") or kind in _IN_EVERY_SLICE
 
 
 class Standing(StrEnum):
@@ -56,6 +68,7 @@ class Pruning:
     first: int
     last: int
     kinds: frozenset[str]
+    missing: str | None = None  # SHA-256 over the lines of all bodies missing once it was done
 
     def covers(self, seq: int, kind: str) -> bool:
         """Tell whether the body of this record may be missing."""
@@ -80,6 +93,15 @@ class Verification:
     unsealed_runs: int  # that ended after the last seal: each should have made one
     clock_back: int | None = None  # the first record that is dated well before the one before it
     left_out: int = 0  # records of which a bundle holds the hashes only, by its own account
+    left_out_to: int = 0  # the last of them: up to there nothing is proved complete
+
+
+def missing_line(seq: int, kind: str) -> bytes:
+    """Return what a missing body adds to the SHA-256 that `evidence.pruned` carries.
+
+    The kind of a record whose body is gone is in no other hash.
+    """
+    return f"{seq}\t{kind}\n".encode()
 
 
 def prunings(records: Iterable[Record]) -> Iterator[Pruning]:
@@ -99,7 +121,8 @@ def _pruning(seq: int, members: Mapping[str, Json]) -> Pruning | None:
         first, last, kinds = int(data["first_seq"]), int(data["last_seq"]), frozenset(data["kinds"])
     except (KeyError, TypeError, ValueError):
         return None  # what cannot be read excuses nothing
-    return Pruning(seq=seq, first=first, last=last, kinds=kinds)
+    missing = data.get("missing_sha256")
+    return Pruning(seq=seq, first=first, last=last, kinds=kinds, missing=missing)
 
 
 class _Wrong(Exception):
@@ -117,6 +140,7 @@ class _Keys:
         self._known = {key_id(key): key for key in keys}
         self._trusted = set(trusted)
         self._current: bytes | None = None
+        self._vouching: bytes | None = None  # a trusted key that is said to have followed another
         self.distrusted: tuple[int, str] | None = None  # first record sealed with such a key
 
     def learn(self, seq: int, kind: str, data: Json) -> None:
@@ -139,9 +163,15 @@ class _Keys:
         self._known[key_id(new)] = new
         if fingerprint(old) in self._trusted:
             self._trusted.add(fingerprint(new))
-        elif fingerprint(new) in self._trusted:  # which vouches for the one before it
-            self._trusted.add(fingerprint(old))
-            self.distrusted = None
+        elif fingerprint(new) in self._trusted:
+            # It vouches for what was before by a seal of its own that follows. Its signature in this
+            # record can be copied into any chain that the old key made.
+            self._vouching = new
+
+    def sealed(self, key: bytes) -> None:
+        """Take in that a seal of this key is right."""
+        if key == self._vouching:
+            self._vouching = self.distrusted = None
 
     def of(self, seal: Seal) -> bytes:
         """Return the key that must have made a seal; raise when it is not the one that signs here."""
@@ -218,6 +248,9 @@ class _Chain:
         ours = sorted((a for a in anchors if a.store == store), key=lambda anchor: anchor.seq)
         self._anchors = list(reversed(ours))
         self._prunings = {pruning.seq: pruning for pruning in pruned}
+        # A later pruning takes more away: only the newest says what is missing now.
+        self._newest = max(self._prunings, default=0)
+        self._missing = hashlib.sha256()
         self._excused: dict[int, int] = {}  # seq of a pruning that was relied on: first record
 
     def add(self, record: Record) -> None:
@@ -249,6 +282,7 @@ class _Chain:
             if pruning.covers(record.seq, record.kind):
                 self._excused.setdefault(pruning.seq, record.seq)
                 self.pruned += 1
+                self._missing.update(missing_line(record.seq, record.kind))
                 self.unsealed_runs += record.kind.endswith(CLOSED)
                 return
         raise _Wrong("body_removed", record.seq)
@@ -270,7 +304,14 @@ class _Chain:
         ):
             raise _Wrong("body_removed", self._excused[record.seq])
         self._excused.pop(record.seq, None)
+        if record.seq == self._newest and not self._omitted:
+            stated = self._prunings[record.seq].missing
+            if stated is not None and stated != self._missing.hexdigest():
+                raise _Wrong("pruned_otherwise", record.seq)
         kind = str(members["kind"])
+        if record.seq <= self._omitted and not in_every_slice(kind):
+            # Only a beginning may be left out, in one piece, never one record that displeases.
+            raise _Wrong("slice_gap", record.seq, to=self._omitted)
         self.unsealed_runs += kind.endswith(CLOSED)
         self.clock.see(record.seq, kind, members)
         self.keys.learn(record.seq, kind, members["data"])
@@ -296,6 +337,7 @@ class _Chain:
             raise _Wrong("seal_missing", seal.seq)
         if seal.seq != self.seq or members["seq"] != self.seq or members["hash"] != self.hash.hex():
             raise _Wrong("seal_mismatch", seal.seq)
+        self.keys.sealed(key)
         self.sealed_to = self.seq
         self.unsealed_runs = 0
         self.sealed_at = from_us(members["sealed_at"])
@@ -395,4 +437,5 @@ def verify(
         unsealed_runs=chain.unsealed_runs,
         clock_back=chain.clock.back,
         left_out=chain.left_out,
+        left_out_to=min(omitted, chain.seq) if chain.left_out else 0,
     )

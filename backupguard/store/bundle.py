@@ -15,6 +15,7 @@ A bundle is a directory, or the same in a `.tar.gz`:
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import tarfile
 import tempfile
@@ -30,14 +31,12 @@ from typing import Any, Protocol
 from backupguard.errors import EvidenceError, StoreError
 from backupguard.evidence.records import Record, canonical, parse_body
 from backupguard.evidence.seals import Seal, key_id
-from backupguard.evidence.verify import Pruning, prunings
+from backupguard.evidence.verify import Pruning, in_every_slice, prunings
 from backupguard.model import Json, to_us
 from backupguard.resources import shipped
 
 _FORMAT = "backupguard-bundle-1"
 _DATA = ("manifest.json", "records.jsonl", "chain.tsv", "seals.jsonl")
-#: Records that name the documents of a bundle by their hashes: in every slice.
-_NAMING = frozenset({"report.issued", "commissioning.issued", "plan.issued"})
 _ARCHIVES = (".tar.gz", ".tgz")
 
 
@@ -80,7 +79,12 @@ def write_bundle(
             directory.mkdir()
             count = _fill(source, directory, since, documents or {})
             unfinished = output.with_name(f".{output.name}.unfinished")
-            with tarfile.open(unfinished, "w:gz", compresslevel=6) as archive:
+            unfinished.unlink(missing_ok=True)
+            handle = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with (
+                os.fdopen(handle, "wb") as file,
+                tarfile.open(fileobj=file, mode="w:gz", compresslevel=6) as archive,
+            ):
                 archive.add(directory, arcname=output.name.removesuffix(_suffix(output)))
             unfinished.rename(output)
             return count
@@ -150,10 +154,9 @@ class _Gathered:
         """Return what is put in of a record."""
         if record.body is None:
             return None
-        if record.kind.startswith("evidence."):  # nobody could verify the chain without
+        if record.kind.startswith("evidence."):
             self._pick(record, parse_body(record.body)["data"])
-            return record.body
-        if record.kind in _NAMING:
+        if in_every_slice(record.kind):
             return record.body
         if self._since is not None:
             if parse_body(record.body)["recorded_at"] < self._since:

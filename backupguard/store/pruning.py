@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, update
 
 from backupguard.evidence.kinds import FIVE_YEARS, KINDS
-from backupguard.model import SITE, Fact, Observation, to_us
+from backupguard.evidence.verify import missing_line
+from backupguard.model import SITE, Fact, Json, Observation, to_us
 from backupguard.store.core import Core, check, lock_head
 from backupguard.store.schema import facts, latest, recovery_points
 
-#: Bodies without which nobody could verify the chain.
-KEPT = frozenset(name for name in KINDS if name.startswith("evidence.")) | {"store.replaced"}
+#: Bodies without which nobody could verify the chain; `clock.stepped` excuses a clock that goes back.
+KEPT = frozenset(name for name in KINDS if name.startswith("evidence.")) | {
+    "clock.stepped",
+    "store.replaced",
+}
 _LISTED = "inventory.listed"
 
 
@@ -24,6 +29,7 @@ class Past:
 
     kinds: tuple[str, ...]
     last: int
+    limit: int  # all of these were recorded before, in microseconds
     count: int
 
 
@@ -35,28 +41,47 @@ def _drop(
     reason: str,
     author: str,
     *,
-    spare_latest: bool,
+    limit: int | None = None,
+    newest: bool = True,
 ) -> Fact:
     first, last = span
     head = lock_head(connection)
+    going = [
+        facts.c.seq.between(first, last),
+        facts.c.kind.in_(list(kinds)),
+        facts.c.seq <= head["seq"],
+    ]
+    if limit is not None:  # what is past its time, and not what says how things stand
+        going += [facts.c.recorded_at < limit, facts.c.seq.not_in(select(latest.c.seq))]
+    # Chosen before the fact is appended, which says what is missing once they are gone.
+    data: dict[str, Json] = {
+        "first_seq": first,
+        "last_seq": last,
+        "kinds": sorted(kinds),
+        "reason": reason,
+    }
+    if newest:  # it alone is asked
+        data["missing_sha256"] = _missing(connection, and_(*going))
     made = Observation(
         kind="evidence.pruned",
         subject=SITE,
         observed_at=core.now(),
         key=f"evidence/pruned/{first}-{last}/{head['seq']}",
-        data={"first_seq": first, "last_seq": last, "kinds": sorted(kinds), "reason": reason},
+        data=data,
     )
     check([made])
     (recorded,) = core.append_in(connection, [made], run=None, author=author)
-    dropping = update(facts).where(
-        facts.c.seq.between(first, last),
-        facts.c.kind.in_(list(kinds)),
-        facts.c.seq < recorded.seq,
-    )
-    if spare_latest:
-        dropping = dropping.where(facts.c.seq.not_in(select(latest.c.seq)))
-    connection.execute(dropping.values(body=None))
+    connection.execute(update(facts).where(*going).values(body=None))
     return recorded
+
+
+def _missing(connection: Connection, going: ColumnElement[bool]) -> str:
+    """Return the SHA-256 over every body that is missing, or is going now."""
+    missing = hashlib.sha256()
+    gone = select(facts.c.seq, facts.c.kind).where(or_(facts.c.body.is_(None), going))
+    for seq, kind in connection.execute(gone.order_by(facts.c.seq)):
+        missing.update(missing_line(seq, kind))
+    return missing.hexdigest()
 
 
 def erase(
@@ -65,7 +90,7 @@ def erase(
     """Drop every body of these kinds in a range; for what should never have been recorded."""
     with core.write() as connection:
         span = (first, last)
-        return _drop(connection, core, span, kinds, reason, author, spare_latest=False)
+        return _drop(connection, core, span, kinds, reason, author)
 
 
 def past(core: Core, before: datetime, now: datetime) -> tuple[Past, ...]:
@@ -75,7 +100,7 @@ def past(core: Core, before: datetime, now: datetime) -> tuple[Past, ...]:
 
 
 def _past(connection: Connection, before: datetime, now: datetime) -> tuple[Past, ...]:
-    together: dict[int, list[str]] = {}
+    together: dict[tuple[int, int], list[str]] = {}
     known = connection.execute(select(facts.c.kind).distinct()).scalars()
     for name in sorted(known):
         if name in KEPT:
@@ -83,24 +108,30 @@ def _past(connection: Connection, before: datetime, now: datetime) -> tuple[Past
         days = KINDS[name].keep_days if name in KINDS else FIVE_YEARS
         limit = to_us(min(before, now - timedelta(days=days)))
         own = facts.c.kind == name
-        last = connection.execute(
-            select(func.max(facts.c.seq)).where(own, facts.c.recorded_at < limit)
-        ).scalar()
-        if last is not None and name == _LISTED:
+        # What stands before the first that is young, never "up to the last that is old": one record
+        # that a dead clock dated 1970 would take all that came before it along.
+        young, newest = connection.execute(
+            select(
+                func.min(facts.c.seq).filter(facts.c.recorded_at >= limit), func.max(facts.c.seq)
+            ).where(own)
+        ).one()
+        last = newest if young is None else young - 1
+        if name == _LISTED:
             last = _before_standing(connection, last)
         if last:
-            together.setdefault(last, []).append(name)
+            together.setdefault((last, limit), []).append(name)
     found = []
-    for last, kinds in sorted(together.items()):
+    for (last, limit), kinds in sorted(together.items()):
         still = select(func.count()).where(
             facts.c.seq <= last,
             facts.c.kind.in_(kinds),
+            facts.c.recorded_at < limit,
             facts.c.body.is_not(None),
             facts.c.seq.not_in(select(latest.c.seq)),
         )
         count = connection.execute(still).scalar_one()
         if count:
-            found.append(Past(kinds=tuple(kinds), last=last, count=count))
+            found.append(Past(kinds=tuple(kinds), last=last, limit=limit, count=count))
     return tuple(found)
 
 
@@ -128,10 +159,15 @@ def prune(
     counts: dict[str, int] = {}
     with core.write() as connection:
         lock_head(connection)
-        for one in _past(connection, before, now):
-            span = (1, one.last)
+        found = _past(connection, before, now)
+        for number, one in enumerate(found, 1):
+            newest, span = number == len(found), (1, one.last)
             recorded.append(
-                _drop(connection, core, span, one.kinds, reason, author, spare_latest=True)
+                _drop(
+                    *(connection, core, span, one.kinds, reason, author),
+                    limit=one.limit,
+                    newest=newest,
+                )
             )
             counts[", ".join(one.kinds)] = one.count
     return tuple(recorded), counts

@@ -17,6 +17,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 MINUTE = 60_000_000
+NAMING = ("report.issued", "commissioning.issued", "plan.issued")  # documents, by their hashes
 
 
 class Broken(Exception):
@@ -68,6 +69,7 @@ class Keys:
         """Begin with the keys of the manifest and the fingerprints that were given."""
         self.store, self.known, self.trusted = store, known, set(trusted)
         self.given, self.current, self.distrusted = bool(trusted), None, None
+        self.vouching = None
 
     def learn(self, seq, kind, data):
         """Take in a fact about keys: a new one needs the signatures of both."""
@@ -82,11 +84,10 @@ class Keys:
         both = ((old, data["signed_by_previous"]), (new, data["signed_by_new"]))
         if not all(signed(key, bytes.fromhex(signature), text) for key, signature in both):
             raise Broken(f"record {seq} names a new key that the old one did not sign")
-        fingerprints = {sha(old).hex(), sha(new).hex()}
-        if self.trusted & fingerprints:
-            if sha(old).hex() not in self.trusted:
-                self.distrusted = None  # the trusted key vouches for the one before it
-            self.trusted |= fingerprints
+        if sha(old).hex() in self.trusted:
+            self.trusted.add(sha(new).hex())
+        elif sha(new).hex() in self.trusted:
+            self.vouching = new  # for the key before it, by a seal of its own that follows
         self.known[sha(new).hex()[:16]] = self.current = new
 
     def check(self, seal, store, seq, link, previous):
@@ -107,6 +108,8 @@ class Keys:
             raise Broken(f"a seal before record {seq} is missing")
         if (said["store"], said["seq"], said["hash"]) != (store, seq, link.hex()):
             raise Broken(f"the seal of record {seq} speaks of something else")
+        if key == self.vouching:
+            self.vouching = self.distrusted = None
         return sha(document + signature).hex(), said["sealed_at"]
 
 
@@ -132,6 +135,23 @@ class Clock:
             self.untold = seq
 
 
+class Missing:
+    """Which bodies are missing, as the newest fact `evidence.pruned` counted them."""
+
+    def __init__(self, allowed):
+        """Begin before the first record."""
+        self.counted = hashlib.sha256()
+        self.newest, data = max(allowed, key=lambda one: one[0], default=(0, {}))
+        self.stated = data.get("missing_sha256")
+
+    def see(self, seq, kind, said):
+        """Take in a record."""
+        if said is None:
+            self.counted.update(f"{seq}\t{kind}\n".encode())
+        elif seq == self.newest and self.stated not in (None, self.counted.hexdigest()):
+            raise Broken(f"other records are missing than record {seq} says")
+
+
 def read_anchors(paths, store):
     """Return {record: hash} for every anchor of this store in text files.
 
@@ -141,7 +161,7 @@ def read_anchors(paths, store):
     found = {}
     for path in paths:
         text = Path(path).read_text(encoding="utf-8", errors="replace")
-        text = re.sub(r"[^\n]*\n-----BEGIN RFC3161 RESPONSE-----", "", text)
+        text = re.sub(r"[^\n]*\n[\s>]{0,80}-----BEGIN RFC3161 RESPONSE-----", "", text)
         for name, seq, digest in pattern.findall(text):
             if name == store and found.setdefault(int(seq), digest) != digest:
                 raise Broken(f"two anchors of record {seq} differ")
@@ -165,6 +185,8 @@ def check_body(seq, kind, body_hash, line, allowed, omitted):
     said = json.loads(body)
     if said["seq"] != seq or said["kind"] != kind:
         raise Broken(f"record {seq} is not in its place")
+    if seq <= omitted and kind not in (*NAMING, "clock.stepped") and kind[:9] != "evidence.":
+        raise Broken(f"what is missing up to {omitted} is no beginning: record {seq} is here")
     return said
 
 
@@ -189,6 +211,7 @@ def verify(directory, trusted, anchor_files):
     link = sha(b"backupguard-genesis-1\0" + store.encode())
     last = sealed = anchored = unsealed = 0
     previous, clock = None, Clock()
+    missing = Missing([] if omitted else allowed)
     for seq, kind, body_hash, stated, line in lines(directory):
         if seq != last + 1:
             raise Broken(
@@ -198,10 +221,11 @@ def verify(directory, trusted, anchor_files):
         link, last = sha(b"backupguard-record-1\0" + link + body_hash), seq
         if link != stated:
             raise Broken(f"record {seq} does not follow the one before")
+        missing.see(seq, kind, said)
         if said is not None:
             keys.learn(seq, kind, said["data"])
             clock.see(seq, kind, said)
-            if kind in ("report.issued", "commissioning.issued", "plan.issued"):
+            if kind in NAMING:
                 named.update(dict.fromkeys(hashes(said["data"]), seq))
         unsealed += kind.endswith(".closed")  # every run that ends seals the chain
         while seals and seals[-1]["seq"] <= seq:
@@ -256,7 +280,9 @@ def main():
         print(f"l'horloge recule à l'enregistrement / the clock goes back at record {untold}")
     tell_documents(given.directory, named)
     if trusted and sealed and anchored and not unsealed and not untold:
-        print("PROUVÉ / PROVED")
+        start = omitted + 1
+        since = (f" à partir du {start}", f" from {start} on") if omitted else ("", "")
+        print(f"PROUVÉ{since[0]} / PROVED{since[1]}")
         return 0
     print("cohérent, origine et exhaustivité non prouvées")
     print("coherent, origin and completeness not proved")

@@ -351,7 +351,11 @@ def test_the_commissioning_record_shows_the_key_and_is_named_in_the_chain(
 def test_another_key_and_a_slice_in_a_bundle(house: House, command: Command) -> None:
     with closing(house.store()) as store:
         first = store.key.fingerprint
-        store.append([_step(1), _step(2)])
+        now, data = datetime.now(UTC), {"reason": "fin"}
+        ended = Observation(
+            kind="pause.ended", subject="site", observed_at=now, data=data, key="pause/1"
+        )
+        store.append([_step(1), ended])
     assert command("rotate-key", "--reason", "  ")[0] == 64
     assert command("rotate-key", "--reason", "départ")[0] == 0
     tomorrow = (datetime.now(UTC) + timedelta(days=2)).date().isoformat()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import os
 import sqlite3
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from backupguard.store import open_store
 from backupguard.store.bundle import open_bundle, write_bundle
 from backupguard.store.sql import SqlStore
 
+from .conftest import SetClock
 from .test_store_facts import NOW, step
 
 SETTINGS = """
@@ -82,6 +84,7 @@ def checked(path: Path, **given: object) -> tuple[Standing, str | None, int | No
             keys=bundle.keys,
             head=bundle.head,
             pruned=tuple(prunings(bundle.records())),
+            omitted=bundle.omitted,
             **given,
         )
     problem = found.problem
@@ -224,6 +227,85 @@ def test_both_verifiers_see_what_was_done_to_a_bundle(
     assert "BROKEN" in done.stdout
 
 
+def report(store: SqlStore) -> int:
+    data = {"month": "2026-03", "format": "html", "language": "fr", "bytes": 1, "sha256": "ab" * 32}
+    made = Observation(
+        kind="report.issued", subject="site", observed_at=NOW, data=data, key="report"
+    )
+    return store.append([made])[0].seq
+
+
+def test_a_slice_after_a_clock_that_was_set_back_is_proved_from_its_beginning_on(
+    tmp_path: Path,
+) -> None:
+    clock = SetClock()
+    store = open_store(tmp_path / "state", now=clock)
+    store.append([step(1, kind="pause.ended")])
+    clock.forward(hours=5)
+    report(store)
+    clock.forward(hours=-4)
+    store.append([step(-4 * 3_600_000)])
+    left_out = store.append([step(2, kind="pause.ended")])[0].seq
+    store.seal()
+    clock.forward(days=1)
+    since = clock.time
+    store.append([step(3, kind="pause.ended")])
+    store.seal()
+    bundle, anchors = tmp_path / "bundle", tmp_path / "anchors"
+    write_bundle(store, bundle, since=since)
+    given = {"trusted": [store.key.fingerprint], "anchors": [store.anchor()]}
+    assert checked(bundle, **given) == (Standing.PROVED, None, None)
+    anchors.write_text(anchor_line(store.anchor()), encoding="utf-8")
+    done = offline(bundle, "--key", store.key.fingerprint, "--anchors", anchors)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"PROVED from {left_out + 1} on" in done.stdout
+    store.close()
+
+
+def test_one_record_that_was_taken_out_is_no_beginning_that_was_left_out(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "state")
+    seqs = [store.append([step(n, kind="pause.ended")])[0].seq for n in range(4)]
+    store.seal()
+    bundle = tmp_path / "bundle"
+    write_bundle(store, bundle)
+    harm = seqs[2]
+    edit("records.jsonl", lambda lines: [*lines[: harm - 1], "null", *lines[harm:]])(bundle)
+    manifest = json.loads((bundle / "manifest.json").read_bytes())
+    manifest["bodies_from"] = harm + 1
+    (bundle / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    assert checked(bundle) == (Standing.BROKEN, "slice_gap", seqs[0])
+    done = offline(bundle)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "no beginning" in done.stdout
+    store.close()
+
+
+def test_a_body_that_no_pruning_dropped_is_missed_whatever_kind_it_is_called(
+    filled: SqlStore, tmp_path: Path
+) -> None:
+    filled.erase(1, filled.head()[0], ["clock.stepped"], "durée de conservation", "uid/0")
+    bundle = tmp_path / "bundle"
+    write_bundle(filled, bundle)
+    assert checked(bundle)[0] is Standing.COHERENT
+    assert offline(bundle).returncode == 2
+    edit("records.jsonl", lambda lines: [*lines[:9], "null", *lines[10:]])(bundle)
+    edit("chain.tsv", lambda lines: [x.replace("pause.ended", "clock.stepped") for x in lines])(
+        bundle
+    )
+    standing, code, seq = checked(bundle)
+    assert (standing, code, seq) == (Standing.BROKEN, "pruned_otherwise", filled.head()[0])
+    assert offline(bundle).returncode == 1
+
+
+def test_nobody_else_may_read_an_archive(filled: SqlStore, tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        write_bundle(filled, tmp_path / "bundle.tar.gz")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "bundle.tar.gz").stat().st_mode & 0o777 == 0o600
+
+
 def test_what_is_no_bundle_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.tar.gz").write_bytes(b"no archive")
     (tmp_path / "empty").mkdir()
@@ -279,6 +361,10 @@ def test_verify_says_what_is_proved(
     assert command("evidence", "export", "--output", bundle)[0] == 0
     assert command("evidence", "verify", bundle, *known)[0] == 0
     assert command("evidence", "export", "--output", bundle)[0] == 64
+    part = ("--output", tmp_path / "part", "--since", "2999-01-01")
+    assert command("evidence", "export", *part)[0] == 0
+    code, said = command("--language", "en", "evidence", "verify", tmp_path / "part", *known)
+    assert (code, "PROVED from record" in said, "PROVED:" in said) == (0, True, False)
 
 
 @pytest.mark.parametrize(

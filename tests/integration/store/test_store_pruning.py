@@ -33,22 +33,24 @@ def record(store: SqlStore, kind: str, key: str, data: dict[str, object]) -> int
 def test_what_is_past_its_time_goes_and_what_holds_today_stays(tmp_path: Path) -> None:
     clock = Clock()
     store = open_store(tmp_path, now=clock)
-    old = [record(store, "clock.stepped", f"c/{n}", {"step_ms": n}) for n in range(3)]
-    alone = record(store, "pause.ended", "p", {"reason": "reste le dernier"})
+    old = [record(store, "pause.ended", f"p/{n}", {"reason": str(n)}) for n in range(3)]
+    alone = record(store, "daemon.stopped", "d", {"host": "srv1", "reason": "reste le dernier"})
+    step = [record(store, "clock.stepped", f"c/{n}", {"step_ms": n}) for n in range(2)]
     clock.at = START + 4 * 365 * DAY
-    young = record(store, "clock.stepped", "c/young", {"step_ms": 9})
+    young = record(store, "pause.ended", "p/young", {"reason": "9"})
     clock.at = START + 6 * 366 * DAY
     assert store.past(START + DAY)[0].count == 3
     assert store.past(START - DAY) == ()
     anchor = store.anchor()
     facts, counts = store.prune(clock.at, "fin de conservation", "uid/1000")
     store.seal()
-    assert counts == {"clock.stepped": 3}
+    assert counts == {"pause.ended": 3}
     assert facts[0].observation.data["reason"] == "fin de conservation"
     assert facts[0].author == "uid/1000"
     bodies = {one.seq: one.body for one in store.records()}
     assert [bodies[seq] for seq in old] == [None] * 3
     assert bodies[alone] is not None
+    assert all(bodies[seq] is not None for seq in step)  # what excuses a clock that goes back
     assert bodies[young] is not None
     found = verify(
         store.records(),
@@ -62,4 +64,23 @@ def test_what_is_past_its_time_goes_and_what_holds_today_stays(tmp_path: Path) -
     assert (found.standing, found.pruned) == (Standing.PROVED, 3)
     assert store.past(clock.at) == ()
     assert store.prune(clock.at, "encore", "uid/1000") == ((), {})
+    store.close()
+
+
+def test_a_record_of_a_dead_clock_takes_nothing_along(tmp_path: Path) -> None:
+    clock = Clock()
+    store = open_store(tmp_path, now=clock)
+    old = [record(store, "pause.ended", f"p/{n}", {"reason": str(n)}) for n in range(2)]
+    clock.at = START + 6 * 366 * DAY
+    young = record(store, "pause.ended", "p/young", {"reason": "hier"})
+    clock.at = datetime(1970, 1, 1, 0, 3, tzinfo=UTC)
+    dead = record(store, "pause.ended", "p/dead", {"reason": "pile à plat"})
+    clock.at = START + 6 * 366 * DAY + DAY
+    last = record(store, "pause.ended", "p/last", {"reason": "aujourd’hui"})
+    facts, counts = store.prune(clock.at, "fin de conservation", "uid/1000")
+    assert counts == {"pause.ended": 2}
+    assert facts[0].observation.data["last_seq"] < young
+    bodies = {one.seq: one.body for one in store.records()}
+    assert [bodies[seq] for seq in old] == [None, None]
+    assert all(bodies[seq] is not None for seq in (young, dead, last))
     store.close()

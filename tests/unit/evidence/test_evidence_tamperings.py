@@ -12,7 +12,7 @@ from types import ModuleType
 import pytest
 
 from backupguard.evidence.records import Record
-from backupguard.evidence.seals import Anchor, Seal, anchor_line
+from backupguard.evidence.seals import Anchor, Seal, anchor_line, fingerprint
 from backupguard.evidence.verify import Standing, Verification, verify
 from backupguard.resources import shipped
 from backupguard.store.bundle import open_bundle, write_bundle
@@ -158,3 +158,26 @@ def test_the_verifier_of_the_bundle_says_the_same(
         else:
             assert ours.problem is None
             assert theirs[4] == ours.clock_back
+
+
+def test_a_copied_hand_over_makes_no_chain_of_the_old_key_trusted(
+    verifier: ModuleType, tmp_path: Path
+) -> None:
+    original = site(Random(7))
+    newest = fingerprint(original.public(1))
+    made = original.copy()  # by somebody with the old key, and the record that both signed
+    chain = made.chain
+    chain.records = chain.records[: made.rotated]
+    chain.seals = [one for one in chain.seals if one.seq < made.rotated]
+    made.rewrite(2, {2: {**made.members(2), "data": {"verdict": "passed"}}})
+    made.reseal(2)
+    for number, (one, code) in enumerate(((original, None), (made, "wrong_key"))):
+        found = verify(one.chain.records, one.chain.seals, store=STORE, trusted=[newest])
+        assert (found.problem and found.problem.code) == code
+        bundle = tmp_path / str(number)
+        write_bundle(InMemory(one), bundle)
+        if code is None:
+            verifier.verify(bundle, {newest}, [])
+        else:
+            with pytest.raises(verifier.Broken):
+                verifier.verify(bundle, {newest}, [])
