@@ -151,7 +151,8 @@ def _examined(directory: Path) -> tuple[str, int, str]:
     database = directory / FILE_NAME
     if not safekeeping.is_sound(database):
         raise StoreError("corrupt_store", path=str(database))
-    store = open_store(directory, replace_corrupt=False)
+    # It is only looked at: nothing is appended that would have to name its site.
+    store = open_store(directory, site="", replace_corrupt=False)
     with closing(store):
         head, last = store.extent()
         found = verify(
