@@ -22,6 +22,7 @@ from backupguard.daemon import client
 from backupguard.errors import ConfigurationError, UsageError
 from backupguard.model import RunState
 from backupguard.resources import shipped
+from backupguard.store import open_store
 from tests.integration.daemon.living import PROGRAM, Site, stop, wait_for
 
 #: Kilobytes the idle daemon may hold resident.
@@ -85,6 +86,22 @@ def test_the_record_says_whether_the_daemon_before_ended_cleanly(site: Site) -> 
     site.start()
     clean = [fact.observation.data["clean"] for fact in site.facts("daemon.started")]
     assert clean == [True, True, False]
+
+
+def test_a_daemon_whose_key_is_gone_lives_says_so_and_seals_once_it_is_back(site: Site) -> None:
+    assert stop(site.start()) == 0
+    keys, safe = site.state / "keys", site.state.parent / "safe"
+    keys.rename(safe)
+    process = site.start()
+    assert site.get("/-/ready")[0] == 200
+    assert stop(process) == 0
+    assert site.events("evidence.not-sealed")
+    assert not keys.exists()
+    safe.rename(keys)
+    assert stop(site.start()) == 0
+    with closing(open_store(site.state)) as store:
+        assert store.sealed()[0] == store.head()[0]
+        assert len(list(store.facts(kinds=["evidence.key-created"]))) == 1
 
 
 def test_one_store_has_one_daemon(site: Site) -> None:
