@@ -44,6 +44,8 @@ class RecordClock:
             if before is not None:
                 self._saw(before.recorded_at)
             return
+        if fact.observation.data is None:  # pruned: how far it went is not known any more
+            return
         by = timedelta(milliseconds=int(fact.observation.data["step_ms"]))
         if self._steps and abs(self._steps[-1].by + by) <= _TOLERANCE:
             undone = self._steps.pop()

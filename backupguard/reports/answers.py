@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-from backupguard.model import Criticality, Message, Origin, Verdict
+from backupguard.model import Criticality, Message, Origin, Verdict, to_us
 from backupguard.reports.actions import loses_too_much
 from backupguard.reports.model import ApplicationRow, MonthlyReport, Standing, TestRow
 from backupguard.reports.outlook import Answer, ReturnRow
@@ -17,6 +17,8 @@ NAMED = 6
 LONGEST = 40
 #: So many returns are told one by one.
 RETURNS = 4
+#: What a report that came back signed can be worth, as `report.acknowledged.WORTH` says it.
+_WORTH = ("signature", "unchecked", "scan")
 
 
 def answers(told: MonthlyReport) -> tuple[Answer, ...]:
@@ -98,8 +100,14 @@ def _lost(told: MonthlyReport) -> Iterator[Message]:
         lost = worst.tonight.loss_ms or 0
         yield _said(f"lost.{form}", name=worst.name, loss_ms=lost, count=len(known))
     beyond = [row for row in vital if loses_too_much(row)]
-    yield _listed("lost.beyond", beyond) if beyond else _said("lost.none_beyond")
-    nothing = [row for row in vital if row.tonight.loss_ms is None]
+    unknown = [row for row in vital if row.tonight.pruned]
+    if beyond:
+        yield _listed("lost.beyond", beyond)
+    elif not unknown:
+        yield _said("lost.none_beyond")
+    if unknown:
+        yield _listed("lost.pruned", unknown)
+    nothing = [row for row in vital if row.tonight.loss_ms is None and not row.tonight.pruned]
     if nothing:
         yield _listed("lost.nothing_kept", nothing)
 
@@ -158,12 +166,14 @@ def _accepted(told: MonthlyReport) -> Iterator[Message]:
         people = [one.author or "—" for one in baselines]
         yield _said("accepted.baselines", count=len(baselines), **_people(people))
     signed = [
-        str(one.message.values["who"])
+        one.message.values
         for one in told.events
         if one.message.id == "report.event.report.acknowledged"
     ]
-    if signed:
-        yield _said("accepted.reports", count=len(signed), **_people(signed))
+    for worth in _WORTH:
+        people = [str(v["who"]) for v in signed if v["worth"] == f"@report.acknowledged.{worth}"]
+        if people:
+            yield _said(f"accepted.reports.{worth}", count=len(people), **_people(people))
     if told.weakenings:
         unexplained = sum(one.reason is None for one in told.weakenings)
         yield _said("accepted.weakenings", count=len(told.weakenings), unexplained=unexplained)
@@ -189,3 +199,5 @@ def _not_proved(told: MonthlyReport) -> Iterator[Message]:
         yield _said("not_proved.content", count=len(below))
     if told.evidence.anchored_at is None:
         yield _said("not_proved.anchor")
+    elif told.evidence.anchor_old:
+        yield _said("not_proved.anchor_old", anchored_at=to_us(told.evidence.anchored_at))

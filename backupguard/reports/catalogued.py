@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from backupguard.assess.overrides import Overrides
-from backupguard.model import Criticality, Status, application_subject
+from backupguard.model import SITE, Criticality, Status, application_subject
 from backupguard.reports.model import Alignment, ControlRow, FindingRow, ReferenceRow
 
 if TYPE_CHECKING:
@@ -33,6 +33,13 @@ class Demands:
     def copy_period(self, application: str, criticality: Criticality) -> timedelta:
         """Return within what each repository must be restored from, the control's grace included."""
         return self._sum(application, criticality, "repository-period")
+
+    def anchor_age(self) -> timedelta:
+        """Return how old the newest anchor off this host may be; it is the same for every site."""
+        policy, _ = self.overrides.policy(
+            self.catalogue, "PRV-01", Criticality.C1, SITE, self.as_of
+        )
+        return timedelta(seconds=int(policy.thresholds.get("anchor-age", 0)))
 
     def _sum(self, application: str, criticality: Criticality, name: str) -> timedelta:
         subject = application_subject(application)

@@ -128,6 +128,7 @@ class History:
     month: list[Fact] = field(default_factory=list)
     replayed: int = 0  # restore tests that were told again for a demonstration
     moments: list[datetime] = field(default_factory=list)  # when the month's records were made
+    pruned: int = 0  # of the month's records, those whose body is gone
 
     def of(self, *kinds: str) -> list[Fact]:
         """Return the month's records of these kinds, oldest first."""
@@ -154,6 +155,7 @@ class History:
         """Take one of the month's own records into account, after `learn`."""
         kind = fact.observation.kind
         self.moments.append(fact.recorded_at)
+        self.pruned += fact.observation.data is None
         if kind == "inventory.listed":
             self.latest.setdefault(fact.observation.subject, {})[kind] = fact
             self.listed.learn(fact)
@@ -163,7 +165,7 @@ class History:
 
 def _is_calm(fact: Fact) -> bool:
     """Tell whether a run ended with a verdict on the backup: its own record says more."""
-    return fact.observation.kind.endswith(".closed") and payload(fact)["verdict"] in CONCLUSIVE
+    return fact.observation.kind.endswith(".closed") and payload(fact).get("verdict") in CONCLUSIVE
 
 
 def read(store: Store, span: Span, now: datetime) -> History:

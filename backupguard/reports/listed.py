@@ -27,11 +27,18 @@ class Listed:
 
     def __init__(self) -> None:
         self._points: dict[tuple[str, str], dict[str, _Point]] = {}
+        self._pruned: set[str] = set()  # repositories
 
     def learn(self, fact: Fact) -> None:
-        """Take one `inventory.listed` into account; facts come in order."""
+        """Take one `inventory.listed` into account; facts come in order.
+
+        One whose body was pruned may have told of points that came or went: none is known any more.
+        """
         repository = fact.observation.subject.removeprefix(repository_subject(""))
         data = payload(fact)
+        if not data:
+            self._pruned.add(repository)
+            self._points = {key: of for key, of in self._points.items() if key[1] != repository}
         for name in ("appeared", "changed"):
             for point in data.get(name, ()):
                 self._add(repository, point)
@@ -71,12 +78,14 @@ class Listed:
 
         Jobs of equal data are copies of one another: the newest of their points counts. Where no
         point came since `since`, the newest one is older than that, and how old it is stands in no
-        record of the month.
+        record of the month. Where the records that would tell were pruned, there is no figure.
         """
         newest: dict[str, tuple[int, str, str]] = {}
         for name, job in owner.jobs.items():
             points = self._points.get((f"{application}.{name}", job.repository), {})
             point = _newest(points, to_us(as_of))
+            if point is None and job.repository in self._pruned:
+                return Tonight(pruned=True, job=name, repository=job.repository)
             reached = (point.until if point else -1, name, job.repository)
             newest[job.data] = max(newest.get(job.data, (-2, "", "")), reached)
         if not newest:

@@ -303,6 +303,7 @@ class EvidenceData:
     maps_sha256: Mapping[str, str]
     program_version: str
     recorded_program_version: str | None = None
+    anchor_old: bool = False  # older than PRV-01 allows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -321,6 +322,7 @@ class MonthlyReport:
     declared_now: bool  # nothing recorded what was declared then: the settings of today were taken
     first_record_at: datetime | None
     records_in_month: int
+    pruned_in_month: int  # of them, those whose body was pruned: what they said is missing
     replayed: int  # restore tests of the year that were told again for a demonstration
     commissioning_until: date | None
     counts: Mapping[Criticality, Mapping[Standing, int]]

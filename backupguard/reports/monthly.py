@@ -40,6 +40,7 @@ from backupguard.reports.statements import (
     with_owners,
     with_reasons,
 )
+from backupguard.reports.tested import payload
 
 if TYPE_CHECKING:
     from backupguard.controls import Catalogue
@@ -130,6 +131,7 @@ def monthly(
         declared_now=history.loads.estate is None,
         first_record_at=history.first_record_at,
         records_in_month=len(history.moments),
+        pruned_in_month=history.pruned,
         replayed=history.replayed,
         commissioning_until=_commissioning(estate, settings.site.timezone, history.as_of),
         counts=counts_of(applications),
@@ -159,7 +161,7 @@ def monthly(
         actions=(),
         answers=(),
         gaps=tuple(Gap(start=start, end=end) for start, end in silences(history)),
-        evidence=_evidence(store, settings, history),
+        evidence=_evidence(store, settings, history, demands),
     )
     return replace(report, actions=_actions(report), answers=answers(report))
 
@@ -170,7 +172,7 @@ def _actions(report: MonthlyReport) -> tuple[Action, ...]:
             applications=report.applications,
             protections=report.protections,
             weakenings=report.weakenings,
-            anchored=report.evidence.anchored_at is not None,
+            anchored=report.evidence.anchored_at is not None and not report.evidence.anchor_old,
         )
     )
 
@@ -220,14 +222,14 @@ def _criticality(estate: Estate, subject: str) -> Criticality | None:
     return application.criticality if application else None
 
 
-def _evidence(store: Store, settings: Settings, history: History) -> EvidenceData:
+def _evidence(store: Store, settings: Settings, history: History, demands: Demands) -> EvidenceData:
     def last(kind: str) -> Fact | None:
         return next(reversed(history.long.get(kind, [])), None)
 
     anchor = last("evidence.anchored")
     key = last("evidence.key-rotated") or last("evidence.key-created")
     loaded = history.loads.last
-    anchored = anchor.observation.data if anchor else {}
+    anchored = payload(anchor) if anchor else {}
     seal = store.sealed()
     return EvidenceData(
         store_id=store.store_id,
@@ -235,8 +237,9 @@ def _evidence(store: Store, settings: Settings, history: History) -> EvidenceDat
         head_hash=history.head_hash.hex(),
         sealed_seq=seal[0] if seal else None,
         sealed_at=seal[1] if seal else None,
-        key_fingerprint=key.observation.data["fingerprint"] if key else None,
+        key_fingerprint=payload(key).get("fingerprint") if key else None,
         anchored_at=anchor.recorded_at if anchor else None,
+        anchor_old=anchor is not None and anchor.recorded_at + demands.anchor_age() < history.as_of,
         anchored_place=anchored.get("place"),
         anchored_seq=anchored.get("seq"),
         settings_sha256=settings.sha256,

@@ -28,11 +28,13 @@ class Tonight:
     """How much would be lost if everything stopped at the end of the report's time.
 
     `loss_ms` is the age of the newest restorable point of the data that is the furthest behind; with
-    `at_least` no point came in the month, so it is older than that. None: nothing is kept of it.
+    `at_least` no point came in the month, so it is older than that. None: nothing is kept of it, or,
+    with `pruned`, the listings that would tell were pruned.
     """
 
     loss_ms: int | None = None
     at_least: bool = False
+    pruned: bool = False
     job: str | None = None  # of the data that is the furthest behind
     repository: str | None = None
 

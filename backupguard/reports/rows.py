@@ -143,18 +143,21 @@ def learn_finding(standing: dict[tuple[str, str], FindingRow], fact: Fact) -> No
 
 
 def undecided_rows(facts: Iterable[Fact]) -> list[UndecidedRow]:
-    """Return the runs that ended without a verdict on the backup, oldest first."""
+    """Return the runs that ended without a verdict on the backup, oldest first.
+
+    One whose body was pruned says nothing.
+    """
     return [
         UndecidedRow(
             run=fact.run or "",
             at=fact.recorded_at,
-            task=fact.observation.data["task"],
+            task=data["task"],
             subject=fact.observation.subject,
-            verdict=Verdict(fact.observation.data["verdict"]),
-            code=fact.observation.data["code"],
+            verdict=Verdict(data["verdict"]),
+            code=data["code"],
         )
         for fact in facts
-        if fact.observation.data["verdict"] not in CONCLUSIVE
+        if (data := payload(fact)) and data["verdict"] not in CONCLUSIVE
     ]
 
 
@@ -179,7 +182,8 @@ def _event_values(kind: str, data: Mapping[str, Any]) -> Mapping[str, int | str]
             return {name: data[name] for name in named}
         case "report.acknowledged":
             who = data["signer"] or data["person"] or "—"
-            worth = "signature" if data["method"] == "signature" else "scan"
+            signed = "signature" if data["issuer_checked"] else "unchecked"
+            worth = signed if data["method"] == "signature" else "scan"
             said = {"month": data["month"], "who": who, "file": data["file"]}
             return {**said, "worth": f"@report.acknowledged.{worth}"}
         case "evidence.anchored":

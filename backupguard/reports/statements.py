@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 def attestation_rows(history: History) -> tuple[AttestationRow, ...]:
     """Return the statements that stand at the end of the month, or ended within it."""
-    ended = {fact.observation.data["attestation"] for fact in history.of("attestation.withdrawn")}
+    ended = _named(history.of("attestation.withdrawn"), "attestation")
     rows = []
     for one in Attestations(_in_order(history, *ATTESTATIONS)).pictures(history.as_of):
         recent = one.expires_at >= to_us(history.span.start)

@@ -25,6 +25,7 @@ from backupguard.reports.paper.sheets import (
 )
 from backupguard.reports.paper.standings import standings
 from backupguard.reports.render import render_json
+from backupguard.reports.tested import payload
 from backupguard.typesetting.sheet import Attached, Sheet
 
 if TYPE_CHECKING:
@@ -171,10 +172,13 @@ def minutes_file(seq: int, application: str, language: str) -> str:
 
 
 def issued_minutes(store: Store) -> dict[str, str]:
-    """Return the hashes of all minutes ever issued, by the names of their files."""
+    """Return the hashes of all minutes ever issued, by the names of their files.
+
+    Those of a record whose body was pruned are not known, so they are made again.
+    """
     found: dict[str, str] = {}
     for fact in store.facts(kinds=("report.issued",)):
-        data = fact.observation.data
+        data = payload(fact)
         if data.get("annex") == MINUTES:
             found[data["file"]] = data["sha256"]
     return found

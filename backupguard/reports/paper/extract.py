@@ -34,7 +34,7 @@ def _numbers(value: Any) -> Iterator[int]:
     if is_dataclass(value):
         for field in fields(value):
             member = getattr(value, field.name)
-            if field.name == "seq" or field.name.endswith("_seq"):
+            if field.name in ("seq", "record") or field.name.endswith("_seq"):
                 if isinstance(member, int):
                     yield member
             else:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from backupguard.contracts import Store
 from backupguard.model import Fact, Message, Status, Subject
 from backupguard.reports.model import MonthlyReport
+from backupguard.reports.tested import payload
 
 if TYPE_CHECKING:
     from backupguard.controls import Catalogue
@@ -55,8 +56,9 @@ def standings(
     """Return every control of the catalogue with every judgement that stood, the worst first."""
     by_control: dict[str, dict[Subject, Judged]] = {one: {} for one in catalogue.entries}
     for fact in store.facts(kinds=("finding.changed",)):
-        if fact.seq <= report.evidence.head_seq and fact.recorded_at <= report.as_of:
-            its = by_control.setdefault(fact.observation.data["control"], {})
+        data = payload(fact)  # nothing where the body was pruned: it says no judgement
+        if data and fact.seq <= report.evidence.head_seq and fact.recorded_at <= report.as_of:
+            its = by_control.setdefault(data["control"], {})
             subject = fact.observation.subject
             its[subject] = _judged(fact, its.get(subject))
     return tuple(

@@ -109,3 +109,11 @@ def test_an_honest_day_between_two_wrong_ones_counts(records: Records) -> None:
     records.write()
     records.step(-DAY)
     assert records.behind() > DAY - HOUR
+
+
+def test_a_step_whose_body_was_pruned_says_nothing(records: Records) -> None:
+    records.write()
+    step = records.facts[-1]
+    step.observation = SimpleNamespace(kind="clock.stepped", data=None)
+    records.clock.learn(step)
+    assert records.behind() == timedelta()

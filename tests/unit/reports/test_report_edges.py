@@ -21,13 +21,15 @@ from backupguard.model import Fact
 from backupguard.reports import MonthlyReport, monthly, render_html
 from backupguard.reports.history import span_of
 from backupguard.reports.model import AnnexRow
+from backupguard.reports.paper.annexes import issued_minutes
 from backupguard.reports.paper.press import press
+from backupguard.reports.paper.standings import standings
 from backupguard.reports.render import LIMITS
 from backupguard.reports.tested import months_until
 from backupguard.typesetting.sheet import Sheet
 
 from .ledgers import estate, year
-from .records import Records, settings
+from .records import Records, at, full_month, settings
 
 END = datetime(2026, 11, 30, 23, tzinfo=UTC)
 #: A name and a reason as long as people write them.
@@ -116,6 +118,27 @@ def test_a_pruned_body_says_nothing_and_breaks_nothing() -> None:
             records._facts[place] = replace(fact, observation=replace(fact.observation, data=None))
     made = report(records)
     assert "report" in render_html(made, Words("en"))
+
+
+def test_a_month_whose_bodies_were_pruned_is_told_as_such_and_printed_whole() -> None:
+    records = full_month()
+    when = at(30.8)
+    withdrawn = {"attestation": 1, "reason": "faux"}
+    records.add("attestation.withdrawn", "repository/nas", withdrawn, when)
+    issued = {
+        "month": "2026-10", "format": "pdf", "language": "fr", "sha256": "ab", "bytes": 1,
+        "file": "pv.pdf", "annex": "minutes", "test": 1,
+    }  # fmt: skip
+    records.add("report.issued", "site", issued, when)
+    assert report(records).pruned_in_month == 0
+    for place, fact in enumerate(records._facts):
+        records._facts[place] = replace(fact, observation=replace(fact.observation, data=None))
+    made = report(records)
+    assert made.pruned_in_month == made.records_in_month > 0
+    said = f"Enregistrements de ce mois dont le corps a été supprimé\u00a0: {made.pruned_in_month}."
+    assert said in render_html(made, Words("fr"))
+    assert not any(one.judged for one in standings(records, made, load_catalogue()))  # type: ignore[arg-type]
+    assert issued_minutes(records) == {}  # type: ignore[arg-type]
 
 
 class Counted(Records):

@@ -20,6 +20,7 @@ from backupguard.reports.actions import KINDS, Seen, first, ranked
 from backupguard.reports.answers import QUESTIONS
 from backupguard.reports.model import ApplicationRow, ChangeRow, Standing
 from backupguard.reports.outlook import MonthMark, Tonight
+from backupguard.reports.paper.extract import cited
 from backupguard.reports.trend import drawing
 
 from .ledgers import PERIODS
@@ -117,6 +118,28 @@ def test_a_point_that_is_gone_or_broken_protects_nothing_tonight() -> None:
     assert tonight.loss_ms == (report(records).as_of - at(20)) // timedelta(milliseconds=1)
 
 
+def test_what_is_lost_tonight_is_not_known_where_the_listings_were_pruned() -> None:
+    records = Records()
+    records.loaded(at(1), declared=estate())
+    seq = records.listed("dpi.nightly", "nas", at(20), at(20))
+    fact = records._facts[seq - 1]
+    records._facts[seq - 1] = replace(fact, observation=replace(fact.observation, data=None))
+    made = report(records)
+    tonight = {row.application: row.tonight for row in made.applications}
+    assert (tonight["dpi"].pruned, tonight["dpi"].loss_ms) == (True, None)
+    answer = said(made, "lost")
+    assert "Perte inconnue" in answer
+    assert "ne dépasse sa PDMA" not in answer
+    assert "Sans sauvegarde déclarée" not in answer
+    assert "ce soir\u00a0: inconnue" in render_html(made, Words("fr"))
+    records.listed("dpi.nightly", "nas", at(29), at(29))
+    dpi = next(row.tonight for row in report(records).applications if row.application == "dpi")
+    assert (dpi.pruned, dpi.loss_ms) == (
+        False,
+        (made.as_of - at(29)) // timedelta(milliseconds=1),
+    )
+
+
 def test_when_the_patient_record_is_back_comes_first_with_what_it_rests_on() -> None:
     records = Records()
     records.loaded(at(1), declared=estate())
@@ -181,6 +204,16 @@ def test_what_is_not_proved_counts_who_was_never_played() -> None:
     again = said(report(records), "not_proved")
     assert "(« non testé ») : 3" in again
     assert "ancrée" not in again
+    old = Records()
+    data = {"place": "syslog", "seq": 1, "hash": "ab" * 32, "receipt": None}
+    old.add("evidence.anchored", "site", data, at(-10))
+    payroll = replace(estate().applications["paie"], jobs={})
+    old.loaded(at(1), declared=estate(applications={"paie": payroll}, repositories={}))
+    later = report(old)
+    assert "depuis le 21 oct. 2026, 02:00, aucune tête de chaîne n’a été ancrée" in said(
+        later, "not_proved"
+    )
+    assert later.actions[0].kind == "not_anchored"
 
 
 # ------------------------------------------------------------------------------------ the actions
@@ -349,7 +382,8 @@ def test_a_report_that_came_back_and_a_key_that_handed_over_are_told() -> None:
     }  # fmt: skip
     records.add("report.acknowledged", "site", signed, at(6), author="uid/1001 (claire)")
     assert (
-        said(report(records), "accepted") == "Rapports revenus signés ce mois-ci : 1 (Claire R.)."
+        said(report(records), "accepted")
+        == "Rapports revenus signés ce mois-ci, signature vérifiée : 1 (Claire R.)."
     )
     assert report(records).evidence.key_fingerprint == "SHA256:old"
     handed = {
@@ -362,6 +396,53 @@ def test_a_report_that_came_back_and_a_key_that_handed_over_are_told() -> None:
     assert "SHA256:old → SHA256:new, motif : annuel." in html
     assert "est revenu signé par Claire R., signature vérifiée (signe.pdf)." in html
     assert report(records).evidence.key_fingerprint == "SHA256:new"
+
+
+@pytest.mark.parametrize(
+    ("changed", "event", "answer"),
+    [
+        (
+            {"issuer_checked": False},
+            "signature juste, émetteur non vérifié (signe.pdf)",
+            "Rapports revenus signés ce mois-ci, signature juste, émetteur non vérifié : 1 (Moi).",
+        ),
+        (
+            {"method": "scan", "issuer_checked": False, "signer": None, "certificate": None},
+            "non authentifié (scan) (signe.pdf)",
+            "Rapports revenus ce mois-ci en scan, non authentifiés : 1 (claire).",
+        ),
+    ],
+    ids=["self-made", "scan"],
+)
+def test_what_came_back_is_worth_no_more_than_was_checked(
+    changed: dict[str, Any], event: str, answer: str
+) -> None:
+    records = Records()
+    records.loaded(at(1), declared=estate())
+    signed = {
+        "month": "2026-10", "language": "fr", "report": 1, "report_sha256": "ab", "bytes": 9,
+        "provisional": False, "sha256": "cd", "file": "signe.pdf", "method": "signature",
+        "person": "claire", "signer": "Moi", "certificate": "ef", "signed_at": None,
+        "issuer_checked": True, "text": None,
+    }  # fmt: skip
+    records.add("report.acknowledged", "site", {**signed, **changed}, at(6))
+    made = report(records)
+    assert said(made, "accepted") == answer
+    html = render_html(made, Words("fr")).replace("\u00a0", " ")
+    assert event in html
+    assert "signature vérifiée" not in html
+
+
+def test_the_records_that_protections_and_returns_rest_on_are_cited() -> None:
+    records = Records()
+    records.loaded(at(1), declared=estate())
+    tried = {
+        "attacker": "backup_writer", "verdict": "passed", "code": None, "worked": [],
+        "refused": ["delete"], "untried": [], "credentials": "writer",
+        "reaches_data": True, "before": None, "canaries": [], "attempts": [],
+    }  # fmt: skip
+    seq = records.add("immutability.tried", "repository/nas", tried, at(5))
+    assert seq in cited(report(records))
 
 
 def test_who_turned_since_the_time_before_is_named() -> None:
