@@ -26,6 +26,7 @@ from backupguard.controls.chf_01 import said_encrypted
 from backupguard.model import (
     AgeClass,
     Fact,
+    Origin,
     PointsLost,
     Subject,
     Verdict,
@@ -40,6 +41,7 @@ _KINDS = (
     "repository.inspected",
     "repository.verified",
     "plan.issued",
+    "evidence.anchored",
     "pause.started",
     "pause.ended",
     *acknowledged.KINDS,
@@ -131,6 +133,7 @@ class History:
         self.backups = Remembered(store)
         self.self_test: Fact | None = None  # the newest that came to a conclusion
         self.reported: str | None = None
+        self.anchored: dict[str, Fact] = {}  # per place the newest that was seen to be put there
         self.acknowledgements = acknowledged.Acknowledgements()
         self.plan: Fact | None = None  # the newest that was kept where the settings say
         self.pause: Fact | None = None
@@ -184,6 +187,8 @@ class History:
                     self.encryption[fact.observation.subject] = fact
             case "report.issued" if "annex" not in payload(fact):
                 self.reported = max(self.reported or "", payload(fact).get("month") or "")
+            case "evidence.anchored" if fact.observation.origin is Origin.OBSERVED:
+                self.anchored[str(payload(fact).get("place"))] = fact
             case "plan.issued":
                 self.plan = fact if payload(fact).get("configured") else self.plan
             case "pause.started":

@@ -307,7 +307,7 @@ class Views:
                 peers=[
                     job_known.samples(self._kept(f"{application}.{other}", one).samples, now)
                     for other, one in owner.backups.items()
-                    if other != name and _selection(one) == _selection(backup)
+                    if other != name and _saves_the_same(one, backup)
                 ],
                 points_encrypted=job_known.of_encryption(recent),
             ),
@@ -400,6 +400,7 @@ class Views:
                     name: place.type for name, place in self._settings.repositories.items()
                 },
                 "without": dict(self._settings.site.without),
+                "anchors": list(self._settings.evidence.anchors),
                 "plan_every_s": (
                     int(self._settings.plan.every.total_seconds())
                     if self._settings.plan.directory is not None
@@ -411,6 +412,7 @@ class Views:
                 **_known_as("self-test.concluded", self._history.self_test),
                 **({"plan.issued/kept": self._history.plan} if self._history.plan else {}),
                 **_known_as("report.issued/awaited", awaited[0] if awaited else None),
+                **{f"evidence.anchored/{n}": one for n, one in self._history.anchored.items()},
                 **listed(self.latest, ("discovery.seen", "reference.loaded")),
                 **listed(self.latest, ("repository.inspected", "immutability.tried")),
                 **self._rebuilds(),
@@ -590,6 +592,13 @@ def _retention(owner: Application) -> dict[str, Json]:
 def _selection(backup: BackupJob) -> str:
     """Return what tells whether two jobs copy the same data."""
     return json.dumps(backup.select.model_dump(mode="json"), sort_keys=True)
+
+
+def _saves_the_same(one: BackupJob, other: BackupJob) -> bool:
+    """Tell whether two jobs are known to copy the same data: that neither selects any says nothing."""
+    return bool(one.select.model_dump(exclude_defaults=True)) and (
+        _selection(one) == _selection(other)
+    )
 
 
 def _reachable(inspected: Fact | None) -> dict[str, Json]:

@@ -91,13 +91,14 @@ repository
 site
     settings: `applications` (per id: `criticality`, `jobs`: ids of its jobs, `depends_on`), `servers`
         (how many database servers are declared), `without` (base services that are not here, and why),
-        `repositories` (per id its type), `plan_every_s` (how often the recovery plan is kept elsewhere;
-        None: nowhere)
+        `repositories` (per id its type), `anchors` (places where anchors are put
+        down), `plan_every_s` (how often the recovery plan is kept elsewhere; None: nowhere)
         `self_tests` (whether there is a copy that could be broken on purpose)
     latest: `plan.issued/kept` (the newest recovery plan that was written where the settings keep it),
         `report.issued/awaited` (of the oldest month whose report was issued as PDF after its end and
         has not come back signed),
-        `evidence.anchored`, `secrets.seen`, `restore-test.rebuild/APPLICATION/SEQ` (tests of every
+        `evidence.anchored`, `evidence.anchored/PLACE` (the newest that was put down there, and not
+        told of), `secrets.seen`, `restore-test.rebuild/APPLICATION/SEQ` (tests of every
         base service, observed or told of), `self-test.concluded` (newest `self-test.result` that
         settles whether damage was noticed), and `discovery.seen/SUBJECT`,
         `reference.loaded/SUBJECT`, `repository.inspected/SUBJECT`, `immutability.tried/SUBJECT`: the

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import ClassVar
 
 from backupguard.controls import facts
-from backupguard.model import Judgement, Policy, Scope, Severity, View, to_us
+from backupguard.model import Judgement, Origin, Policy, Scope, Severity, View, to_us
 
 
 class EvidenceKept:
@@ -50,16 +50,38 @@ class EvidenceKept:
     def _anchors(self, view: View, policy: Policy, now: datetime) -> Judgement:
         if view.known.get("evidence_valid") is None:
             return facts.never_set_up("reason.PRV-01.unchecked")
-        anchored = facts.not_in_future(view.latest.get("evidence.anchored"), now)
-        if anchored is None:
-            return facts.never_set_up("reason.PRV-01.no_anchor")
-        until = facts.seen_at(anchored) + facts.seconds(policy, "anchor-age") * facts.SECOND
-        anchored_at = facts.seen_at(anchored)
-        if to_us(now) > until:
-            return facts.lost(
-                policy, now, until, "reason.PRV-01.old_anchor", anchored, anchored_at=anchored_at
-            )
-        return facts.compliant("reason.PRV-01.kept", anchored, anchored_at=anchored_at)
+        places = view.settings.get("anchors") or ()
+        return facts.worst_of(
+            [_anchor(view, policy, now, f"/{place}") for place in places]
+            or [_anchor(view, policy, now)]
+        )
+
+
+def _anchor(view: View, policy: Policy, now: datetime, place: str = "") -> Judgement:
+    """Judge the newest anchor at a place of the settings, or where they name none, the newest of all.
+
+    What somebody says to have put down by hand, nothing has seen: it stands for no place.
+    """
+    anchored = facts.not_in_future(view.latest.get(f"evidence.anchored{place}"), now)
+    at_place = "_at" if place else ""
+    where = {"place": place[1:]} if place else {}
+    if anchored is None:
+        return facts.never_set_up(f"reason.PRV-01.no_anchor{at_place}", **where)
+    anchored_at = facts.seen_at(anchored)
+    until = anchored_at + facts.seconds(policy, "anchor-age") * facts.SECOND
+    if to_us(now) > until:
+        return facts.lost(
+            policy,
+            now,
+            until,
+            f"reason.PRV-01.old_anchor{at_place}",
+            anchored,
+            anchored_at=anchored_at,
+            **where,
+        )
+    by_hand = anchored.observation.origin is Origin.ATTESTED
+    reason = "reason.PRV-01.by_hand" if by_hand else "reason.PRV-01.kept"
+    return facts.compliant(reason, anchored, anchored_at=anchored_at)
 
 
 def _blind(view: View, now: datetime) -> Judgement | None:

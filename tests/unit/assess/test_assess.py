@@ -11,9 +11,23 @@ import pytest
 import structlog
 
 from backupguard.assess import is_open
+from backupguard.assess.history import History
 from backupguard.assess.published import STALE_AFTER
+from backupguard.assess.views import Views
 from backupguard.controls import BUILT
-from backupguard.model import Closing, RunRequest, RunState, Scope, Status, Verdict, to_us
+from backupguard.model import (
+    Closing,
+    Observation,
+    Origin,
+    RunRequest,
+    RunState,
+    Scope,
+    Status,
+    Verdict,
+    to_us,
+)
+from backupguard.settings import Settings
+from backupguard.settings.model import Select
 
 from .conftest import START, Hospital
 
@@ -439,3 +453,43 @@ def test_a_point_that_failed_is_told_of_for_no_longer_than_set(hospital: Hospita
         hospital.pass_time(days=30)
         hospital.tested(point="new")
     assert hospital.finding("RST-01", "application/dpi").status is Status.COMPLIANT
+
+
+def test_only_jobs_that_select_the_same_are_peers(hospital: Hospital) -> None:
+    def peers(settings: Settings) -> int:
+        history = History(hospital.store)
+        view = Views(hospital.store, settings, history, START).of("job/dpi.nightly")
+        return len(view.known["peers"])
+
+    assert peers(hospital.settings) == 1
+    owner = hospital.settings.applications["dpi"]
+    all_of_it = {
+        name: job.model_copy(update={"select": Select()}) for name, job in owner.backups.items()
+    }
+    dpi = owner.model_copy(update={"backups": all_of_it})
+    applications = {**hospital.settings.applications, "dpi": dpi}
+    assert peers(hospital.settings.model_copy(update={"applications": applications})) == 0
+
+
+def test_an_anchor_is_known_by_its_place_unless_somebody_only_told_of_it(
+    hospital: Hospital,
+) -> None:
+    data = {"place": "soc", "seq": 1, "hash": "00" * 32, "receipt": None}
+    hospital.record("evidence.anchored", "site", data)
+    told = Observation(
+        kind="evidence.anchored",
+        subject="site",
+        origin=Origin.ATTESTED,
+        observed_at=START,
+        data={**data, "place": "safe"},
+        key="told",
+    )
+    hospital.store.append([told])
+    history = History(hospital.store)
+    history.update()
+    view = Views(hospital.store, hospital.settings, history, START).of("site")
+    assert [kind for kind in view.latest if kind.startswith("evidence.anchored/")] == [
+        "evidence.anchored/soc"
+    ]
+    assert view.settings["anchors"] == []
+    assert hospital.finding("PRV-01", "site").reason.id == "reason.PRV-01.by_hand"

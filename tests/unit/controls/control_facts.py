@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -226,6 +227,8 @@ def site(
     *,
     valid: bool | None = True,
     anchored: datetime | None = NOW - DAY,
+    by_hand: bool = False,
+    places: Mapping[str, datetime | None] | None = None,
     reported: str | None = "2026-05",
     first_seen: datetime | None = NOW - 400 * DAY,
     newest_record_at: datetime | None = None,
@@ -240,7 +243,13 @@ def site(
     latest = {}
     if anchored is not None:
         data = {"place": "syslog", "seq": 3, "hash": "00", "receipt": None}
-        latest["evidence.anchored"] = fact("evidence.anchored", "site", anchored, data)
+        put = fact("evidence.anchored", "site", anchored, data)
+        latest["evidence.anchored"] = attested(put) if by_hand else put
+    for place, at in (places or {}).items():
+        if at is not None:
+            data = {"place": place, "seq": 3, "hash": "00", "receipt": None}
+            put = fact("evidence.anchored", "site", at, data)
+            latest[f"evidence.anchored/{place}"] = put
     if self_tested is not None:
         broken = {
             "application": "dpi", "repository": "nas", "point": "abc", "engine": "postgresql",
@@ -265,7 +274,8 @@ def site(
     return View(
         scope=Scope.SITE,
         subject="site",
-        settings={"criticality": "C1", "plan_every_s": plan_every_s, "self_tests": True},
+        settings={"criticality": "C1", "plan_every_s": plan_every_s, "self_tests": True}
+        | {"anchors": list(places or {})},
         latest=latest,
         first_seen=first_seen,
         known={

@@ -448,6 +448,24 @@ PRV_01 = [
     (site(anchored=NOW - 35 * DAY - HOUR), "not_measurable", LOST, "info", "old_anchor"),
     (site(anchored=NOW - 36 * DAY - HOUR), "warning", LOST, "warning", "old_anchor"),
     (site(anchored=NOW - 39 * DAY), "non_compliant", LOST, "high", "old_anchor"),
+    # each place of the settings by its own; what somebody says to have put down stands for none
+    (site(places={"soc": NOW - DAY, "vault": NOW - 2 * DAY}), "compliant", None, "info", "kept"),
+    (
+        site(places={"soc": NOW - DAY, "vault": NOW - 39 * DAY}),
+        "non_compliant",
+        LOST,
+        "high",
+        "old_anchor_at",
+    ),
+    (
+        site(places={"soc": NOW - DAY, "vault": None}),
+        "not_measurable",
+        NEVER,
+        "info",
+        "no_anchor_at",
+    ),
+    (site(places={"soc": None}, by_hand=True), "not_measurable", NEVER, "info", "no_anchor_at"),
+    (site(by_hand=True), "compliant", None, "info", "by_hand"),
     # a report that has not come back signed
     (site(awaited=NOW - 10 * DAY), "compliant", None, "info", "kept"),
     (site(awaited=NOW - 11 * DAY), "warning", None, "warning", "not_acknowledged"),
