@@ -8,7 +8,7 @@ the newest incremental one, which would hide it the day after. All arithmetic is
 
 What strays and stays is told once: while it goes on it is held against what was before it, which it
 does not move, and after a stated time, or once somebody accepted it, its level is the usual one.
-Where another job saves the same and has grown to that level before, it was told there.
+Where another job saves the same and rose to that level before, it was told there.
 """
 
 from __future__ import annotations
@@ -235,7 +235,8 @@ def _lasting(
             continue
         run.append(one)
         fell = base.away(measure, one) < 0
-        told_before = not fell and len(run) == 1 and _is_known(measure, one, peers)
+        since = facts.number(known[number - 1].get("at")) or 0
+        told_before = not fell and len(run) == 1 and _is_known(measure, one, since, peers, policy)
         if number == decided or told_before or _lasts(run, policy, fell=fell):
             base, run = base.moved(measure, run), []
     if not run:
@@ -267,18 +268,42 @@ def _goes_on(
 
 
 def _is_known(
-    measure: Measure, one: Mapping[str, Any], peers: Sequence[Sequence[Mapping[str, Any]]]
+    measure: Measure,
+    one: Mapping[str, Any],
+    since: int,
+    peers: Sequence[Sequence[Mapping[str, Any]]],
+    policy: Policy,
 ) -> bool:
-    """Tell whether another job that saves the same had backups as large as this one before it."""
+    """Tell whether another job that saves the same rose to the level of this one before it.
+
+    That it is as large is not enough: since this job's backup before, at `since`, it must have
+    strayed from what is usual of it, and been told; and it must still be there.
+    """
     if not _is_whole(measure, one):
         return False
     for samples in peers:
-        before = (s for s in samples if (s.get("at") or 0) < (one.get("at") or 0))
-        newest = next((s for s in before if s.get("kind") == one.get("kind")), None)
-        value = _value(newest, measure.name) if newest is not None else None
-        if value is not None and magnitude(_told(one, measure)) - magnitude(value) <= _ALIKE:
-            return True
+        before = [
+            sample
+            for sample in samples
+            if (sample.get("at") or 0) < (one.get("at") or 0)
+            and sample.get("kind") == one.get("kind")
+        ]
+        values = [_value(sample, measure.name) for sample in before]
+        if not values or not _is_near(_told(one, measure), values[0]):
+            continue
+        for number, value in enumerate(values):
+            if number and (before[number].get("at") or 0) < since:
+                break
+            if not _is_near(_told(one, measure), value):
+                continue
+            rose = _lasting(measure, before[number:], None, (), policy)
+            if rose is not None and not rose.fell:
+                return True
     return False
+
+
+def _is_near(value: int, other: int | None) -> bool:
+    return other is not None and abs(magnitude(value) - magnitude(other)) <= _ALIKE
 
 
 def _lasts(run: Sequence[Mapping[str, Any]], policy: Policy, *, fell: bool) -> bool:

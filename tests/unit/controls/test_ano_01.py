@@ -180,3 +180,21 @@ def test_what_another_job_grew_to_later_excuses_nothing() -> None:
     backups = history(DAY, since(1.25))[: CHANGES + 3]
     later = [{**one, "at": one["at"] + to_us(BEGAN + HOUR) - to_us(BEGAN)} for one in other]
     assert judged(backups, peers=[later[::-1]]).status is Status.NON_COMPLIANT
+
+
+@pytest.mark.parametrize("size", [1.3, 2.0], ids=["as-large", "larger"])
+def test_a_job_that_was_always_as_large_excuses_no_rise(size: float) -> None:
+    other = history(DAY, lambda day, at: size)[: CHANGES + 1]
+    backups = history(DAY, since(1.3))[: CHANGES + 2]
+    assert judged(backups, peers=[other[::-1]]).status is Status.NON_COMPLIANT
+
+
+def test_what_rose_between_two_rare_copies_and_stayed_was_told_where_it_rose() -> None:
+    """A daily backup rose ten days before the copy that is made every twelve days."""
+    rose = history(DAY, lambda day, at: 4 if day >= 86 else 1)[:96]
+    rare = history(12 * DAY, lambda day, at: 4 if day >= 86 else 1)
+    assert judged(rare).status is Status.NON_COMPLIANT
+    assert judged(rose).status is Status.COMPLIANT  # it is usual there by now
+    assert judged(rare, peers=[rose[::-1]]).status is Status.COMPLIANT
+    fell_back = [*rose[:-1], {**rose[-1], "bytes": SIZE}]
+    assert judged(rare, peers=[fell_back[::-1]]).status is Status.NON_COMPLIANT
