@@ -7,6 +7,7 @@ rest: from the harm to the alert, and from the stored fact to the alert.
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import sys
@@ -128,6 +129,8 @@ def _dumps(site: Site) -> list[Path]:
         at = datetime.now(UTC) - timedelta(days=night)
         path = site.dumps / f"dpi-{at:%Y%m%d}.dump"
         path.write_bytes(b"dump" * 4096)
+        written = at.timestamp() - 7200  # what was written just now may still be being written
+        os.utime(path, (written, written))
         made.append(path)
     return made
 
