@@ -31,14 +31,14 @@ class Asked:
         text = self.choice(name)
         return int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else None
 
-    def link(self, path: str, **choices: str | int | None) -> str:
+    def link(self, path: str, /, **choices: str | int | None) -> str:
         """Return the address of another page, in the language that was chosen for this one."""
         given = {name: str(value) for name, value in choices.items() if value not in (None, "")}
         if self.chosen:
             given.setdefault("lang", self.language)
         return quote(path, safe="/") + (f"?{urlencode(given)}" if given else "")
 
-    def same(self, **choices: str | int | None) -> str:
+    def same(self, /, **choices: str | int | None) -> str:
         """Return the address of this page with other choices."""
         kept = {name: value[:_LONGEST] for name, value in self.query.items() if name != "lang"}
         return self.link(self.path, **{**kept, **choices})

@@ -13,6 +13,12 @@ VANTAGE = "/api/v1/vantage"
 #: Requests answered at the same time; health endpoints are not counted.
 AT_ONCE = 8
 
+#: Files taken away at the same time: one of them may take hours over a slow line.
+DOWNLOADS_AT_ONCE = 2
+
+#: Where those files stand, each below one of these.
+_FILES = ("/reports/", "/evidence/")
+
 HEADERS = {
     "content-security-policy": (
         "default-src 'none'; style-src 'self'; img-src 'self' data:; "
@@ -28,28 +34,37 @@ HEADERS = {
 class Bounded:
     """Answers 503 beyond `AT_ONCE` requests, so that no flood of readers starves the daemon.
 
-    `/-/` is exempt: a supervisor must hear that a busy daemon is alive.
+    `/-/` is exempt: a supervisor must hear that a busy daemon is alive. Files that are taken away are
+    counted by themselves: slow readers of them hold up neither a scrape nor a page.
     """
 
-    def __init__(self, app: ASGIApp, at_once: int = AT_ONCE) -> None:
+    def __init__(
+        self, app: ASGIApp, at_once: int = AT_ONCE, downloads_at_once: int = DOWNLOADS_AT_ONCE
+    ) -> None:
         self.app = app
-        self.at_once = at_once
-        self.running = 0
+        self.at_once = {False: at_once, True: downloads_at_once}
+        self.running = {False: 0, True: 0}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Count the request while it is answered."""
         if scope["type"] != "http" or scope["path"].startswith("/-/"):
             await self.app(scope, receive, send)
             return
-        if self.running >= self.at_once:
-            busy = PlainTextResponse("busy\n", status_code=503, headers={"retry-after": "1"})
+        download = _is_download(scope["path"])
+        if self.running[download] >= self.at_once[download]:
+            later = {"retry-after": "60" if download else "1"}
+            busy = PlainTextResponse("busy\n", status_code=503, headers=later)
             await busy(scope, receive, send)
             return
-        self.running += 1
+        self.running[download] += 1
         try:
             await self.app(scope, receive, send)
         finally:
-            self.running -= 1
+            self.running[download] -= 1
+
+
+def _is_download(path: str) -> bool:
+    return path.startswith(_FILES) and path not in _FILES
 
 
 class ReadOnly:

@@ -81,7 +81,12 @@ class People:
 
         return page
 
-    async def _answered(self, wanted: Asked, make: Callable[[], str | None]) -> Response:
+    async def _answered(
+        self,
+        wanted: Asked,
+        make: Callable[[], str | None],
+        kind: type[Response] = HTMLResponse,
+    ) -> Response:
         """Return what `make` makes, or why it is not there."""
         words = Words(wanted.language)
         later = {"retry-after": "10", **_SPEAKS}
@@ -97,7 +102,7 @@ class People:
             return PlainTextResponse(words.say(error.message) + "\n", 503, later)
         if made is None:
             return self._not_found(wanted)
-        return HTMLResponse(made, headers=_SPEAKS)
+        return kind(made, headers=_SPEAKS)
 
     def _made(self, name: str, wanted: Asked) -> str | None:
         # the templates' engine comes with the first page: most daemons are only scraped
@@ -119,8 +124,7 @@ class People:
 
             return text_of(self.outputs.runbooks, wanted.parts["alert"], wanted.language)
 
-        found = await self.readers.run(text)
-        return PlainTextResponse(found, headers=_SPEAKS) if found else self._not_found(wanted)
+        return await self._answered(wanted, text, PlainTextResponse)
 
     async def report(self, request: Request) -> Response:
         """Return one report."""

@@ -194,10 +194,7 @@ def _copies(
     assert records is not None
     jobs = [f"{identifier}.{job}" for job in owner.backups]
     known = {(one.job, one.repository): one for one in records.store.summaries(jobs)}
-    last: dict[str, Told] = {}
-    for test in tests:  # newest first
-        if test.repository is not None:
-            last.setdefault(test.repository, test)
+    last = _last(identifier, owner, tests)
     found = []
     for job, backup in owner.backups.items():
         place = settings.repositories[backup.repository]
@@ -217,7 +214,28 @@ def _copies(
                 points=summary.points if summary is not None else 0,
                 days=summary.days if summary is not None else 0,
                 bytes=summary.newest_bytes if summary is not None else None,
-                tested=last.get(backup.repository),
+                tested=last.get((f"{identifier}.{job}", backup.repository)),
             )
         )
     return found
+
+
+def _last(
+    identifier: str, owner: Application, tests: Sequence[Told]
+) -> dict[tuple[str, str], Told]:
+    """Return the newest of `tests` (newest first) of each job and repository.
+
+    A record without a job counts only where the repository holds a single job of the application.
+    """
+    jobs: dict[str, list[str]] = {}
+    for name, backup in owner.backups.items():
+        jobs.setdefault(backup.repository, []).append(f"{identifier}.{name}")
+    last: dict[tuple[str, str], Told] = {}
+    for test in tests:
+        if test.repository is None:
+            continue
+        held = jobs.get(test.repository, [])
+        job = test.job or (held[0] if len(held) == 1 else None)
+        if job is not None:
+            last.setdefault((job, test.repository), test)
+    return last

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from zoneinfo import ZoneInfo
 
-from backupguard.model import Verdict, application_subject
+from backupguard.model import REPLAYED, Fact, Verdict, application_subject, worst
 from backupguard.web.pages.rendering import View
 from backupguard.web.pages.restore_tests import KIND
 
@@ -25,13 +25,15 @@ _SIGNS = {
     Verdict.COULD_NOT_VERIFY: "?",
     Verdict.SKIPPED: "–",
 }
+#: Beside the sign of a test that was told again for a demonstration.
+_REPLAYED = "*"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Day:
     """One day: what can be gone back to ("all", "some", "none" of its data; "" outside), and a test.
 
-    `told` says the same in words, `address` leads to the day's last restore test.
+    Of several tests the worst is shown. `told` says the same in words, `address` leads to that test.
     """
 
     state: str
@@ -40,6 +42,7 @@ class Day:
     tested: str
     told: str
     address: str
+    replayed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,12 +77,14 @@ def page(view: View) -> str | None:
         if chosen in ("", job.repository):
             selection = repr(job.select)
             data[selection] = data.get(selection, frozenset()) | days
-    made = _Calendar(view, list(data.values()), _tests(view, identifier))
+    made = _Calendar(view, list(data.values()), _tests(view, identifier, chosen))
+    months = made.months()
     return view.render(
         "calendar.html",
         name=view.application(identifier),
         about=view.asked.link(f"/applications/{identifier}"),
-        months=made.months(),
+        months=months,
+        replayed=any(day.replayed for month in months for day in month.days),
         chosen=chosen,
         places=[(one, view.asked.same(copy=one)) for one in places],
         every=view.asked.same(copy=None),
@@ -87,18 +92,37 @@ def page(view: View) -> str | None:
     )
 
 
-def _tests(view: View, identifier: str) -> dict[int, tuple[Verdict, int]]:
-    """Return the last restore test of each day: how it ended, and the number of its record."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Test:
+    """How a restore test ended, the number of its record, and whether it was told again."""
+
+    verdict: Verdict
+    seq: int
+    replayed: bool
+
+
+def _tests(view: View, identifier: str, chosen: str) -> dict[int, _Test]:
+    """Return the worst restore test of each day, the last of equals; of `chosen` alone unless ""."""
     records = view.outputs.records
     assert records is not None
     zone = ZoneInfo(view.published.timezone)
-    found: dict[int, tuple[Verdict, int]] = {}
+    found: dict[int, list[_Test]] = {}
     for fact in records.store.newest([KIND], application_subject(identifier), limit=TESTS):
         seen = fact.observation
-        if seen.data is not None:
+        if seen.data is not None and chosen in ("", seen.data["repository"]):
             day = seen.observed_at.astimezone(zone).date().toordinal() - _EPOCH
-            found.setdefault(day, (Verdict(seen.data["verdict"]), fact.seq))
-    return found
+            found.setdefault(day, []).append(_test(fact))
+    return {day: _worst(tests) for day, tests in found.items()}
+
+
+def _test(fact: Fact) -> _Test:
+    verdict = Verdict(fact.observation.data["verdict"])
+    return _Test(verdict=verdict, seq=fact.seq, replayed=fact.author == REPLAYED)
+
+
+def _worst(tests: Sequence[_Test]) -> _Test:
+    verdict = worst([test.verdict for test in tests])
+    return next(test for test in tests if test.verdict is verdict)
 
 
 class _Calendar:
@@ -106,7 +130,7 @@ class _Calendar:
         self,
         view: View,
         points: list[frozenset[int]],
-        tests: Mapping[int, tuple[Verdict, int]],
+        tests: Mapping[int, _Test],
     ) -> None:
         self.view, self.points, self.tests = view, points, tests
         zone = ZoneInfo(view.published.timezone)
@@ -143,12 +167,17 @@ class _Calendar:
         if state:
             told.append(view.text(f"web.calendar.{state}", count=count, jobs=len(self.points)))
         if test is not None:
-            told.append(view.text("web.calendar.tested", verdict=view.mark(test[0]).label))
+            told.append(view.text("web.calendar.tested", verdict=view.mark(test.verdict).label))
+        replayed = test is not None and test.replayed
+        if replayed:
+            told.append(view.text("web.replayed"))
+        sign = _SIGNS[test.verdict] if test is not None else ""
         return Day(
             state=state,
             sign=_SIGNS.get(state, ""),
-            test=_SIGNS[test[0]] if test is not None else "",
-            tested=view.mark(test[0]).look if test is not None else "",
+            test=sign + _REPLAYED if replayed else sign,
+            tested=view.mark(test.verdict).look if test is not None else "",
             told=", ".join(told),
-            address=view.asked.link(f"/restore-tests/{test[1]}") if test is not None else "",
+            address=view.asked.link(f"/restore-tests/{test.seq}") if test is not None else "",
+            replayed=replayed,
         )

@@ -16,7 +16,7 @@ SIZE = 50
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Told:
-    """A restore test as a line; `repository` None where the record names none."""
+    """A restore test as a line; `repository` and `job` (APPLICATION.JOB) None where not recorded."""
 
     seq: int
     address: str
@@ -24,6 +24,7 @@ class Told:
     application: str
     about: str
     repository: str | None
+    job: str | None
     engine: str | None
     point_at: datetime | None
     mark: Mark
@@ -72,6 +73,7 @@ def _told(view: View, fact: Fact) -> Told:
         application=view.application(name),
         about=view.asked.link(f"/applications/{name}") if known else "",
         repository=data["repository"],
+        job=data.get("job"),
         engine=data["engine"],
         point_at=from_us(data["point_at"]) if data["point_at"] is not None else None,
         mark=view.mark(verdict),

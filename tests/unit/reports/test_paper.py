@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,11 @@ from pypdf import PdfReader
 from backupguard.controls import load_catalogue
 from backupguard.evidence.kinds import KINDS, check_payload
 from backupguard.language import Words
+from backupguard.model import REPLAYED, Fact
 from backupguard.reports import Issued, issue_report, monthly
 from backupguard.reports.paper.annexes import Paper, issued_minutes
+from backupguard.reports.paper.sheets import of_test
+from backupguard.reports.rows import test_row as row_of_test
 from backupguard.typesetting.sheet import SIGNATURE_FIELD
 
 from .papers import Chained, digest, month_of_records, text_of, tool
@@ -178,6 +182,23 @@ def test_the_minutes_say_what_was_tried_and_what_came_of_it(issued: dict[str, Is
     ):
         assert words in failed.replace("\u00a0", " ").replace("\u202f", " "), words
     assert "Aucun." in text_of(issued["backupguard-pv-000060-dpi-fr.pdf"].path), "no deviation"
+
+
+@pytest.mark.parametrize(
+    ("language", "told"),
+    [("fr", "Rejoué pour la démonstration"), ("en", "Replayed for the demonstration")],
+)
+def test_the_minutes_of_a_test_that_was_told_again_say_so(
+    records: Chained, language: str, told: str
+) -> None:
+    fact = records.fact(60)
+    assert fact is not None
+
+    def minutes(of: Fact) -> str:
+        return of_test(SITE, "store", row_of_test(of, {}), of, Words(language)).html
+
+    assert told in minutes(replace(fact, author=REPLAYED))
+    assert told not in minutes(fact)
 
 
 def test_the_annex_says_what_is_not_verified_and_what_judgements_rest_on(

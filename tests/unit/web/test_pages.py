@@ -5,14 +5,19 @@ from __future__ import annotations
 import asyncio
 import re
 import threading
+from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+from starlette.applications import Starlette
 
 from backupguard.errors import StoreError
-from backupguard.model import REPLAYED
+from backupguard.model import REPLAYED, Fact
+from backupguard.settings import Settings
 from backupguard.web.app import create_app
 from backupguard.web.asked import asked
 from backupguard.web.people import PATHS, People
@@ -102,6 +107,12 @@ def test_links_carry_nothing_but_what_was_asked() -> None:
     assert asked("/", {"before": "9" * 40}, "", "fr").number("before") is None
 
 
+@pytest.mark.parametrize("name", ["path", "self", "choices"])
+@pytest.mark.parametrize("path", ["/", "/findings/", "/applications/dpi/calendar"])
+def test_any_word_may_stand_in_an_address(filled: Outputs, path: str, name: str) -> None:
+    assert f"{name}=x" in one(filled, f"{path}?{name}=x")
+
+
 def test_an_application_says_promises_copies_and_tests(filled: Outputs) -> None:
     page = one(filled, "/applications/dpi")
     for part in (
@@ -154,6 +165,75 @@ def test_a_test_that_was_told_again_is_marked(filled: Outputs) -> None:
     assert "rejoué" in one(replace(filled, records=records), f"/restore-tests/{fact.seq}")
 
 
+class Listed:
+    """A store whose newest facts are these."""
+
+    def __init__(self, store: object, facts: Sequence[Fact]) -> None:
+        self.store, self.facts = store, tuple(facts)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.store, name)
+
+    def newest(self, *_: object, **__: object) -> tuple[Fact, ...]:
+        return self.facts
+
+
+def listed(outputs: Outputs, *facts: Fact, **changes: Any) -> Outputs:
+    assert outputs.records is not None
+    store: Any = Listed(outputs.records.store, facts)
+    return replace(outputs, records=replace(outputs.records, store=store, **changes))
+
+
+def trial(
+    outputs: Outputs, number: int, at: str, *, author: str | None = None, **changes: object
+) -> Fact:
+    """Return a restore test of "dpi" like the recorded one, but for this."""
+    assert outputs.records is not None
+    fact = outputs.records.store.fact(last_test(outputs, "dpi"))
+    assert fact is not None
+    seen = fact.observation
+    data: Any = {**seen.data, **changes}
+    seen = replace(seen, data=data, observed_at=datetime.fromisoformat(at))
+    return replace(fact, seq=number, author=author, observation=seen)
+
+
+def test_a_test_stands_on_the_row_of_the_job_whose_point_it_restored(filled: Outputs) -> None:
+    assert filled.records is not None
+    settings = filled.records.settings()
+    owner = settings.applications["dpi"]
+    nas = settings.applications["dpi"].backups["nuit"].repository
+    both = {
+        **owner.backups,
+        "semaine": owner.backups["semaine"].model_copy(update={"repository": nas}),
+    }
+    shared = settings.model_copy(
+        update={
+            "applications": {
+                **settings.applications,
+                "dpi": owner.model_copy(update={"backups": both}),
+            }
+        }
+    )
+    at = "2026-11-10T04:00:00+00:00"
+
+    def rows(known: Settings, *facts: Fact) -> list[str]:
+        page = one(listed(filled, *facts, settings=lambda: known), "/applications/dpi")
+        table = page.partition("<h2>Copies</h2>")[2].partition("</table>")[0]
+        return [
+            ",".join(re.findall(r"/restore-tests/(\d+)", row))
+            for row in table.split("<tr>")
+            if "<td" in row
+        ]
+
+    nightly = trial(filled, 901, at, repository="nas", job="dpi.nuit")
+    weekly = trial(filled, 902, at, repository="nas", job="dpi.semaine")
+    unnamed = trial(filled, 903, at, repository="nas", job=None)
+    assert rows(shared, nightly) == ["901", ""]
+    assert rows(shared, weekly, nightly) == ["901", "902"]
+    assert rows(shared, unnamed) == ["", ""]
+    assert rows(settings, unnamed) == ["903", ""]
+
+
 def test_restore_tests_are_turned_page_by_page(
     filled: Outputs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -187,6 +267,40 @@ def test_the_calendar_shows_each_day_in_words(filled: Outputs) -> None:
     weekly = one(filled, "/applications/dpi/calendar?copy=coffre")
     assert weekly.count("toutes les données") < 60
     assert get(filled, "/applications/dpi/calendar?copy=nowhere")[0].status_code == 404
+
+
+def test_a_day_of_several_tests_shows_the_worst_of_the_chosen_copy(filled: Outputs) -> None:
+    day = "2026-11-10T0{}:00:00+00:00"
+    outputs = listed(
+        filled,
+        trial(filled, 903, day.format(6), repository="coffre"),
+        trial(filled, 902, day.format(5), repository="nas", verdict="failed", code="corrupt"),
+        trial(filled, 901, day.format(4), repository="nas"),
+    )
+
+    def shown(query: str = "") -> list[tuple[str, str]]:
+        page = one(outputs, f"/applications/dpi/calendar{query}")
+        return re.findall(r'href="/restore-tests/(\d+)[^>]*><span aria-hidden="true">(.*?)<', page)
+
+    assert shown() == shown("?copy=nas") == [("902", "✕")]
+    assert shown("?copy=coffre") == [("903", "✓")]
+
+
+@pytest.mark.parametrize(
+    ("language", "word", "note"),
+    [("fr", "rejoué", "ne prouvent rien"), ("en", "replayed", "prove nothing")],
+)
+def test_the_calendar_marks_what_was_told_again(
+    filled: Outputs, language: str, word: str, note: str
+) -> None:
+    def calendar(author: str | None) -> str:
+        fact = trial(filled, 901, "2026-11-10T04:00:00+00:00", author=author)
+        return one(listed(filled, fact), f"/applications/dpi/calendar?lang={language}")
+
+    told = calendar(REPLAYED)
+    assert re.search(rf'aria-hidden="true">✓\*</span><span class="hidden">[^<]*, {word}<', told)
+    assert note in told
+    assert word not in calendar(None)
 
 
 def test_findings_are_chosen_by_the_address(filled: Outputs) -> None:
@@ -298,8 +412,6 @@ def test_a_disk_that_hangs_stops_nobody_for_long(filled: Outputs) -> None:
     people = People(replace(filled, records=records), Readers(within_s=0.2))
 
     async def scenario() -> list[int]:
-        from starlette.applications import Starlette
-
         transport = httpx.ASGITransport(app=Starlette(routes=people.routes()))
         async with httpx.AsyncClient(transport=transport, base_url="http://here") as client:
             asks = [client.get("/restore-tests/") for _ in range(6)]
@@ -310,6 +422,25 @@ def test_a_disk_that_hangs_stops_nobody_for_long(filled: Outputs) -> None:
         assert store.calls <= AT_ONCE
     finally:
         store.gate.set()
+
+
+def test_a_runbook_on_a_disk_that_hangs_is_told(
+    filled: Outputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = threading.Event()
+    monkeypatch.setattr("backupguard.web.pages.runbooks.text_of", lambda *_: gate.wait(10) or None)
+    people = People(filled, Readers(within_s=0.1))
+
+    async def ask() -> httpx.Response:
+        transport = httpx.ASGITransport(app=Starlette(routes=people.routes()))
+        async with httpx.AsyncClient(transport=transport, base_url="http://here") as client:
+            return await client.get("/runbooks/BackupGuardAbsent")
+
+    try:
+        answer = asyncio.run(ask())
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "10")
+    finally:
+        gate.set()
 
 
 def test_a_store_that_cannot_be_read_is_told(filled: Outputs) -> None:

@@ -206,6 +206,34 @@ def test_a_flood_is_refused_and_health_is_not() -> None:
     assert asyncio.run(scenario()) == (503, 200, 200)
 
 
+def test_slow_downloads_hold_up_neither_pages_nor_metrics() -> None:
+    async def scenario() -> tuple[list[int], list[str], list[int], list[int]]:
+        gate = asyncio.Event()
+        held_places = ("/evidence/bundle.tar.gz", "/reports/2026-02.fr.pdf")
+
+        async def slow(scope, receive, send) -> None:
+            if scope["path"] in held_places:
+                await gate.wait()
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b""})
+
+        app = Bounded(slow, at_once=1, downloads_at_once=2)
+        transport = httpx.ASGITransport(app=app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://here") as client:
+            held = [asyncio.create_task(client.get(path)) for path in held_places]
+            await asyncio.sleep(0.05)
+            refused = [await client.get(path) for path in held_places]
+            others = ("/metrics", "/api/v1/status", "/reports/", "/evidence/")
+            rest = [(await client.get(path)).status_code for path in others]
+            gate.set()
+            served = [one.status_code for one in await asyncio.gather(*held)]
+            served.append((await client.get(held_places[0])).status_code)
+        codes = [one.status_code for one in refused]
+        return codes, [one.headers["retry-after"] for one in refused], rest, served
+
+    assert asyncio.run(scenario()) == ([503, 503], ["60", "60"], [200] * 4, [200] * 3)
+
+
 def test_exceptions_and_statements_are_listed_as_text(outputs: Outputs) -> None:
     row = {
         "seq": 41, "subject": "repository/nas", "topic": "escrow", "text": "<b>au coffre</b>",
