@@ -6,6 +6,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+import structlog
 
 # The checkout may not be writable, so no database of examples; a busy machine is no failure.
 hypothesis.settings.register_profile("backupguard", database=None, deadline=None)
@@ -18,6 +19,12 @@ _unexpected: list[str] = []
 def _allowed() -> list[str]:
     lines = ALLOWED_SKIPS.read_text(encoding="utf-8").splitlines()
     return [line.split(":", 1)[1].strip() for line in lines if ":" in line and line[0] != "#"]
+
+
+@pytest.fixture
+def heard() -> None:
+    """Let the log be heard again: a command that another test ran in this process silenced it."""
+    structlog.reset_defaults()
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -18,6 +18,8 @@ import structlog
 from tests.integration.notify.relay import PASSWORD, USER, Relay, serving
 from tests.integration.notify.site import Site
 
+pytestmark = pytest.mark.usefixtures("heard")
+
 RELAY = """
 [notify.mail]
 host = "localhost"

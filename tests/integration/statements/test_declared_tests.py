@@ -26,6 +26,8 @@ from restore_tests import imported, imported_statement
 from restore_tests.imported_record import Reading
 from tests.integration.statements.test_statements import NOW, Office, keys, office, sign
 
+pytestmark = pytest.mark.usefixtures("heard")
+
 __all__ = ["keys", "office"]  # fixtures
 BY_HAND = """\
 application = "dpi"

@@ -36,6 +36,8 @@ from backupguard.store.sql import SqlStore
 from .conftest import SetClock
 from .test_store_facts import step
 
+pytestmark = pytest.mark.usefixtures("heard")
+
 FILE = "store.sqlite3"
 
 

@@ -15,6 +15,8 @@ from probes.discovery_files import without_password
 from probes.discovery_found import ConfiguredJob, Plan
 from tests.unit.probes.discovering import SECRET, Answers, seen, write
 
+pytestmark = pytest.mark.usefixtures("heard")
+
 NEW = f"""\
 source_directories: [/etc, /srv/dpi]
 repositories:
