@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from backupguard.cli import common, statements
-from backupguard.errors import EXIT_DONE, AccessRefused, Unreachable, UsageError
+from backupguard.errors import EXIT_DONE, UsageError
 from backupguard.model import Json, Message, from_us
 
 if TYPE_CHECKING:
@@ -97,10 +97,10 @@ def _read(path: Path, largest: int) -> bytes:
     try:
         with path.open("rb") as file:
             return file.read(largest + 1)
-    except FileNotFoundError as error:
-        raise Unreachable("not_found", path=str(path)) from error
     except OSError as error:
-        raise AccessRefused("permission", path=str(path)) from error
+        raise UsageError(
+            "usage", Message(id="evidence.unreadable-file", values={"file": str(path)})
+        ) from error
 
 
 def _authorities(path: Path | None) -> bytes | None:

@@ -50,13 +50,10 @@ LATEST = (
     "medium.copy",
     "medium.moved",
 )
-#: Kinds of which the month's own records are shown one by one.
-SHOWN = (
-    "restore-test.result",
-    "inventory.listed",
-    "attestation.withdrawn",
-    "waiver.ended",
-    "override.ended",
+#: What ends a run that a report counts.
+CLOSING_KINDS = ("restore-test.closed", "integrity.closed", "inventory.closed")
+#: What happened to BackupGuard itself.
+EVENT_KINDS = (
     "daemon.started",
     "clock.stepped",
     "configuration.rejected",
@@ -69,9 +66,16 @@ SHOWN = (
     "evidence.anchored",
     "evidence.key-rotated",
     "report.acknowledged",
-    "integrity.closed",
-    "inventory.closed",
-    "restore-test.closed",
+)
+#: Kinds of which the month's own records are shown one by one.
+SHOWN = (
+    "restore-test.result",
+    "inventory.listed",
+    "attestation.withdrawn",
+    "waiver.ended",
+    "override.ended",
+    *EVENT_KINDS,
+    *CLOSING_KINDS,
 )
 #: No record for longer than this is a gap: a daemon at work records at least once a day.
 SILENCE = timedelta(hours=36)

@@ -28,7 +28,14 @@ from backupguard.reports.applications import (
 )
 from backupguard.reports.catalogued import Demands, alignment
 from backupguard.reports.copies import copy_rows
-from backupguard.reports.history import History, read, silences, span_of
+from backupguard.reports.history import (
+    CLOSING_KINDS,
+    EVENT_KINDS,
+    History,
+    read,
+    silences,
+    span_of,
+)
 from backupguard.reports.model import EvidenceData, FindingRow, Gap, MonthlyReport
 from backupguard.reports.outlook import Action
 from backupguard.reports.places import offline_rows, protection_rows, repository_rows
@@ -46,21 +53,6 @@ if TYPE_CHECKING:
     from backupguard.controls import Catalogue
     from backupguard.settings import Settings
 
-CLOSING_KINDS = ("restore-test.closed", "integrity.closed", "inventory.closed")
-EVENT_KINDS = (
-    "daemon.started",
-    "clock.stepped",
-    "configuration.rejected",
-    "pause.started",
-    "pause.ended",
-    "baseline.accepted",
-    "baseline.reset",
-    "store.replaced",
-    "evidence.pruned",
-    "evidence.anchored",
-    "evidence.key-rotated",
-    "report.acknowledged",
-)
 _WORST_FIRST = (
     Status.NON_COMPLIANT,
     Status.WARNING,

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from pypdf import PdfReader
 
 from backupguard import anchoring
 from backupguard.anchoring import timestamps
@@ -346,6 +347,10 @@ def test_the_commissioning_record_shows_the_key_and_is_named_in_the_chain(
     bundle = house.directory / "bundle"
     assert command("export", "--output", bundle)[0] == 0
     assert (bundle / "documents" / "backupguard-commissioning-fr.html").exists()
+    code, said = command("commissioning", "--language", "fr", "--format", "pdf")
+    assert code == 0
+    (sheet,) = PdfReader(said.strip()).pages
+    assert groups in "".join(sheet.extract_text().split())
 
 
 def test_another_key_and_a_slice_in_a_bundle(house: House, command: Command) -> None:

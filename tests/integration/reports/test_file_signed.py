@@ -334,6 +334,8 @@ def test_the_command_files_it_and_says_what_it_is_worth(
     call = ["--config", str(office.directory / "backupguard.toml"), "--language", "fr", "report"]
     call += ["file-signed", str(file)]
     assert main([*call, "--month", "2026-10"]) == 64
+    assert main([*call[:-1], "/nowhere/retour.pdf"]) == 64
+    assert "/nowhere/retour.pdf ne peut être lu." in capsys.readouterr().err
     call += ["--scanned", "--month", "2026-10", "--text", "signé le 3"] if scanned else []
     assert main(call) == 0
     said = capsys.readouterr().out
