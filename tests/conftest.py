@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import hypothesis
@@ -9,8 +10,11 @@ import pytest
 import structlog
 
 # The checkout may not be writable, so no database of examples; a busy machine is no failure.
-hypothesis.settings.register_profile("backupguard", database=None, deadline=None)
-hypothesis.settings.load_profile("backupguard")
+# The same examples on every machine and at every run, so that what is red is red for its cause;
+# HYPOTHESIS_PROFILE=explore looks for new ones.
+hypothesis.settings.register_profile("backupguard", database=None, deadline=None, derandomize=True)
+hypothesis.settings.register_profile("explore", database=None, deadline=None, max_examples=1000)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "backupguard"))
 
 ALLOWED_SKIPS = Path(__file__).parent / "allowed-skips.txt"
 _unexpected: list[str] = []
