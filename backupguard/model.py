@@ -96,12 +96,13 @@ class Verdict(StrEnum):
     SKIPPED = "skipped"
 
 
-_WORST_FIRST = (Verdict.FAILED, Verdict.COULD_NOT_VERIFY, Verdict.SKIPPED, Verdict.PASSED)
+#: Worst first.
+VERDICTS = (Verdict.FAILED, Verdict.COULD_NOT_VERIFY, Verdict.SKIPPED, Verdict.PASSED)
 
 
 def worst(verdicts: Sequence[Verdict]) -> Verdict:
     """Return the worst of `verdicts`; nothing at all proves nothing, so it is `could_not_verify`."""
-    return next((v for v in _WORST_FIRST if v in verdicts), Verdict.COULD_NOT_VERIFY)
+    return next((v for v in VERDICTS if v in verdicts), Verdict.COULD_NOT_VERIFY)
 
 
 class Status(StrEnum):
@@ -113,6 +114,17 @@ class Status(StrEnum):
     NOT_MEASURABLE = "not_measurable"
     NOT_APPLICABLE = "not_applicable"
     WAIVED = "waived"
+
+
+#: Worst first; what was not measured may be anything.
+STATUSES = (
+    Status.NON_COMPLIANT,
+    Status.WARNING,
+    Status.NOT_MEASURABLE,
+    Status.WAIVED,
+    Status.COMPLIANT,
+    Status.NOT_APPLICABLE,
+)
 
 
 class NotMeasurableCause(StrEnum):

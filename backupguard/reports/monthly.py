@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 import backupguard
 from backupguard.assess.declared_estate import Estate, catalogue_then, declared_estate
 from backupguard.contracts import Store
-from backupguard.model import Criticality, Fact, Severity, Status
+from backupguard.model import STATUSES, Criticality, Fact, Severity, Status
 from backupguard.reports import rows
 from backupguard.reports.actions import Seen, first
 from backupguard.reports.answers import answers
@@ -53,14 +53,6 @@ if TYPE_CHECKING:
     from backupguard.controls import Catalogue
     from backupguard.settings import Settings
 
-_WORST_FIRST = (
-    Status.NON_COMPLIANT,
-    Status.WARNING,
-    Status.NOT_MEASURABLE,
-    Status.WAIVED,
-    Status.COMPLIANT,
-    Status.NOT_APPLICABLE,
-)
 _GOOD = (Status.COMPLIANT, Status.NOT_APPLICABLE)
 
 
@@ -197,7 +189,7 @@ def _findings(
     return sorted(
         named,
         key=lambda row: (
-            _WORST_FIRST.index(row.status),
+            STATUSES.index(row.status),
             severities.index(row.severity),
             row.criticality or "~",
             row.control,

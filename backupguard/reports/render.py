@@ -14,7 +14,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from backupguard.language import Words, catalogue
-from backupguard.model import CheckResult, Criticality, Message, Status, Verdict
+from backupguard.language.signs import LOOKS
+from backupguard.model import VERDICTS, CheckResult, Criticality, Message, Status, Verdict
 from backupguard.reports.model import STANDINGS, MonthlyReport, Standing
 from backupguard.reports.outlook import MonthMark
 from backupguard.reports.trend import drawing
@@ -28,16 +29,7 @@ _LOOKS: Mapping[StrEnum, tuple[str, str]] = {
     Standing.FAILED: ("bad", "✕"),
     Standing.DUE: ("due", "○"),
     Standing.NO_ENGINE: ("none", "–"),
-    Verdict.PASSED: ("good", "✓"),
-    Verdict.FAILED: ("bad", "✕"),
-    Verdict.COULD_NOT_VERIFY: ("none", "?"),
-    Verdict.SKIPPED: ("none", "–"),
-    Status.COMPLIANT: ("good", "✓"),
-    Status.WARNING: ("due", "!"),
-    Status.NON_COMPLIANT: ("bad", "✕"),
-    Status.NOT_MEASURABLE: ("none", "?"),
-    Status.NOT_APPLICABLE: ("none", "–"),
-    Status.WAIVED: ("part", "✎"),
+    **LOOKS,
 }
 #: A check that found something wrong that nobody accepted the opposite of: a warning, no failure.
 WARNING = "warning_"
@@ -58,7 +50,6 @@ GLOSSARY = (
     "seal",
 )
 NOT_PROVED = ("time", "content", "sample", "forecast", "hosts", "key", "future")
-_WORST_FIRST = (Verdict.FAILED, Verdict.COULD_NOT_VERIFY, Verdict.SKIPPED, Verdict.PASSED)
 #: So many rows of each table are in the signed document; the others are in what goes with it.
 LIMITS: Mapping[str, int] = {
     "gaps": 3,
@@ -215,7 +206,7 @@ def render_html(report: MonthlyReport, words: Words) -> str:
             hidden=hidden,
             answer=labels.answer,
             trend=labels.trend,
-            tests=sorted(report.tests, key=lambda test: _WORST_FIRST.index(test.verdict)),
+            tests=sorted(report.tests, key=lambda test: VERDICTS.index(test.verdict)),
             events=[e for e in report.events if not e.message.id.startswith("report.event.pause.")],
             pauses=[e for e in report.events if e.message.id.startswith("report.event.pause.")],
             short=lambda text: _cut(text, LONGEST_VALUE),

@@ -8,22 +8,13 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from backupguard.contracts import Store
-from backupguard.model import Fact, Message, Status, Subject
+from backupguard.model import STATUSES, Fact, Message, Status, Subject
 from backupguard.reports.model import MonthlyReport
 from backupguard.reports.tested import payload
 
 if TYPE_CHECKING:
     from backupguard.controls import Catalogue
     from backupguard.controls.maps import ReferenceMap, Row
-
-_WORST_FIRST = (
-    Status.NON_COMPLIANT,
-    Status.WARNING,
-    Status.NOT_MEASURABLE,
-    Status.WAIVED,
-    Status.COMPLIANT,
-    Status.NOT_APPLICABLE,
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,11 +80,11 @@ def _judged(fact: Fact, before: Judged | None) -> Judged:
 
 
 def _counted(judged: Iterable[Judged]) -> Mapping[Status, int]:
-    counts = dict.fromkeys(_WORST_FIRST, 0)
+    counts = dict.fromkeys(STATUSES, 0)
     for one in judged:
         counts[one.status] += 1
     return {status: count for status, count in counts.items() if count}
 
 
 def _order(judged: Judged) -> tuple[int, str]:
-    return _WORST_FIRST.index(judged.status), judged.subject
+    return STATUSES.index(judged.status), judged.subject

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from zoneinfo import ZoneInfo
 
+from backupguard.language.signs import LOOKS
 from backupguard.model import REPLAYED, Fact, Verdict, application_subject, worst
 from backupguard.web.pages.rendering import View
 from backupguard.web.pages.restore_tests import KIND
@@ -16,15 +17,7 @@ MONTHS = 12
 #: Restore tests that are looked at for the marks: one a day for a year, and then some.
 TESTS = 400
 
-_SIGNS = {
-    "all": "●",
-    "some": "◐",
-    "none": "·",
-    Verdict.PASSED: "✓",
-    Verdict.FAILED: "✕",
-    Verdict.COULD_NOT_VERIFY: "?",
-    Verdict.SKIPPED: "–",
-}
+_SIGNS = {"all": "●", "some": "◐", "none": "·"} | {one: LOOKS[one][1] for one in Verdict}
 #: Beside the sign of a test that was told again for a demonstration.
 _REPLAYED = "*"
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import TypeVar
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from backupguard.language import LANGUAGES, Words, catalogue
+from backupguard.language.signs import LOOKS
 from backupguard.model import Status, Subject, Verdict, application_subject
 from backupguard.web.asked import Asked
 from backupguard.web.published import Outputs, Published
@@ -19,20 +19,6 @@ T = TypeVar("T")
 
 #: Rows of a table; the next ones are a page further.
 ROWS = 100
-
-#: A class for the eye, and a sign that says the same without colour.
-LOOKS: Mapping[StrEnum, tuple[str, str]] = {
-    Status.COMPLIANT: ("good", "✓"),
-    Status.WARNING: ("due", "!"),
-    Status.NON_COMPLIANT: ("bad", "✕"),
-    Status.NOT_MEASURABLE: ("none", "?"),
-    Status.NOT_APPLICABLE: ("none", "–"),
-    Status.WAIVED: ("part", "✎"),
-    Verdict.PASSED: ("good", "✓"),
-    Verdict.FAILED: ("bad", "✕"),
-    Verdict.COULD_NOT_VERIFY: ("none", "?"),
-    Verdict.SKIPPED: ("none", "–"),
-}
 
 #: Where the sentence of a name or code is found: the first family that knows it.
 _FAMILIES: Mapping[str, tuple[str, ...]] = {
