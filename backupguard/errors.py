@@ -173,6 +173,7 @@ class MissingMeans(BackupGuardError):
             "instance_unread",
             "instance_not_dropped",
             "instance_unproven",
+            "scratch_in_clear",
         }
     )
 

@@ -91,7 +91,8 @@ class RestoreTestPlan:
     `limits` are seconds per phase; `timezone` the site's; `level` the highest level to try.
     `at` is the time to recover to: the log of the newest point before it is replayed so far.
     `instance` is the scratch server that the application's test names.
-    `clean` are the points that were found clean, and what was measured in them.
+    `clean` are the points that were found clean, and what was measured in them. `in_clear`: restored
+    data would lie in clear text on this host, which nobody accepted; nothing is fetched then.
     """
 
     run: str
@@ -112,6 +113,7 @@ class RestoreTestPlan:
     at: datetime | None = None
     instance: GivenInstance | None = None
     clean: tuple[CleanPoint, ...] = ()
+    in_clear: bool = False
 
 
 SandboxOpener = Callable[[Path], AbstractContextManager[Sandbox]]
@@ -319,6 +321,8 @@ class _Test:
             with self._phase(Phase.SELECT):
                 repository, point = self._select(opened)
             with self._phase(Phase.FETCH):
+                if self.plan.in_clear:
+                    raise MissingMeans("scratch_in_clear")
                 needed = self._needed(point)
                 self._need_room(needed)
                 self._need_allowance(needed)

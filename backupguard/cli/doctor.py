@@ -16,11 +16,14 @@ import typer
 
 from backupguard.cli import common
 from backupguard.cli.doctor_channels import channels
+from backupguard.cli.doctor_flows import show_flows
 from backupguard.cli.doctor_helper import helper
+from backupguard.cli.doctor_host import host
 from backupguard.cli.doctor_instances import instances
 from backupguard.cli.doctor_needs import Result, missing, program, tools
 from backupguard.cli.doctor_needs import repositories as repositories_found
 from backupguard.cli.doctor_repositories import repositories
+from backupguard.cli.doctor_rights import rights
 from backupguard.cli.doctor_web import certificate
 from backupguard.errors import (
     EXIT_DONE,
@@ -53,6 +56,7 @@ app = typer.Typer(
 )
 app.command()(repositories)
 app.command()(instances)
+app.command("flows")(show_flows)
 
 
 @app.callback()
@@ -118,7 +122,8 @@ def _looked_at() -> Iterator[Result]:
     if settings is not None:
         yield _state(settings)
         yield _disk(settings)
-        yield _clear_text(settings)
+        yield from host(settings)
+        yield from rights(settings)
         yield from certificate(settings)
         yield from channels(settings)
         yield from helper(settings)
@@ -239,37 +244,3 @@ def _disk(settings: Settings) -> Result:
         remedy = Message(id="cli.doctor.do.disk")
         return Result(check="disk", state="bad", found=found, remedy=remedy)
     return Result(check="disk", state="ok", found=found)
-
-
-def _clear_text(settings: Settings) -> Result:
-    """Tell where restored data lie while they are tested: patients' data on a disk in clear text."""
-    place = _existing(settings.runs_directory)
-    status = place.stat()
-    device = f"{os.major(status.st_dev)}:{os.minor(status.st_dev)}"
-    accepted = settings.scratch.clear_text_accepted_by
-    if _filesystem(device) in {"tmpfs", "ramfs"} or _encrypted(Path("/sys/dev/block", device)):
-        return Result(check="clear-text", state="ok", found=str(place))
-    if accepted is not None:
-        return Result(check="clear-text", state="ok", found=accepted)
-    remedy = Message(id="cli.doctor.do.clear-text")
-    return Result(check="clear-text", state="note", found=str(place), remedy=remedy)
-
-
-def _filesystem(device: str) -> str:
-    """Return the type of the file system on a device, "" when it cannot be told."""
-    for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines():
-        mounted, _, kind = line.partition(" - ")
-        if mounted.split()[2] == device:
-            return kind.split()[0]
-    return ""
-
-
-def _encrypted(block: Path) -> bool:
-    """Tell whether a block device, or all that it lies on, is encrypted by the device mapper."""
-    try:
-        if (block / "dm" / "uuid").read_text(encoding="ascii").startswith("CRYPT-"):
-            return True
-    except OSError:  # no device of the mapper, or none that we may see
-        pass
-    below = list((block / "slaves").glob("*"))
-    return bool(below) and all(_encrypted(part) for part in below)

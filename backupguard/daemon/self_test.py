@@ -150,4 +150,5 @@ def _plan(task: TaskContext, chosen: Chosen) -> RestoreTestPlan:
         previous=tasks.shape_of(chosen.results),
         limits=tasks.phase_limits(settings.daemon.limits),
         timezone=settings.site.timezone,
+        in_clear=tasks.in_clear(task, name),
     )

@@ -33,6 +33,7 @@ from backupguard.errors import (
 from backupguard.media import is_away
 from backupguard.model import (
     Baseline,
+    Criticality,
     Fact,
     Fingerprint,
     Json,
@@ -49,7 +50,7 @@ from backupguard.model import (
     worst,
 )
 from backupguard.runs import Task, TaskContext, repository_of, sandbox_limits
-from backupguard.sandbox import open_sandbox
+from backupguard.sandbox import open_sandbox, scratch_protection
 from backupguard.settings.model import PhaseLimits
 
 log = structlog.get_logger(__name__)
@@ -249,6 +250,7 @@ def restore_test(
             task.store, task.settings, identifier, clean_points.TestedPoints(results)
         ),
         instance=_instance(task, application.restore_test),
+        in_clear=in_clear(task, identifier),
     )
 
     escrowed = escrow.is_asked(options)
@@ -289,6 +291,15 @@ def _instance(task: TaskContext, settings: EngineSettings | None) -> GivenInstan
     if given is None or not data or data["kind"] != given.settings.kind:
         return given
     return replace(given, confirmed=data["tool_major"])
+
+
+def in_clear(task: TaskContext, application: str) -> bool:
+    """Tell whether restored data of a vital application would lie in clear text, accepted by nobody."""
+    if task.settings.applications[application].criticality is not Criticality.C1:
+        return False
+    if task.settings.scratch.clear_text_accepted_by:
+        return False
+    return scratch_protection(task.context.work) == "clear"
 
 
 def sandboxes(task: TaskContext) -> Callable[[Path], AbstractContextManager[Sandbox]]:

@@ -22,8 +22,9 @@ from backupguard.processes.programs import require_program
 from backupguard.sandbox.box import Box, SandboxServer
 from backupguard.sandbox.disposal import discard, sweep
 from backupguard.sandbox.limits import SandboxLimits
+from backupguard.sandbox.protection import scratch_protection
 from backupguard.sandbox.seccomp import seccomp_filter
-from backupguard.sandbox.space import NEVER, ScratchGuard, scratch_protection
+from backupguard.sandbox.space import NEVER, ScratchGuard
 
 __all__ = [
     "Box",

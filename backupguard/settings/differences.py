@@ -332,6 +332,10 @@ _RULES: tuple[tuple[str, Callable[[Any, Any], bool]], ...] = (
     ("plan/durable-writes", _quicker_writes),
     ("site/commissioning-until", _later),
     ("scratch/clear-text-accepted-by", _later),
+    ("host/failure-domains", _fewer),
+    ("host/accepted", _switched_on),
+    ("host/accepted/*", _switched_on),
+    ("host/accepted/*/until", _later),
     (
         "catalogue/**",
         _changed_or_gone,

@@ -45,6 +45,7 @@ from backupguard.model import JOURNAL, MAIL, SYSLOG, Criticality
 from backupguard.settings.anchors import Evidence
 from backupguard.settings.controls import Controls
 from backupguard.settings.discovery import Discovery, Pattern, Reference
+from backupguard.settings.host import Host
 from backupguard.settings.http import HttpSettings
 from backupguard.settings.isolation import Isolation
 from backupguard.settings.media import Medium
@@ -262,7 +263,7 @@ class Scratch(SettingsModel):
     """Where restored data lives while it is tested, and what a test may use.
 
     Scratch lies on tmpfs or encrypted storage, or `clear_text_accepted_by` says who accepted that
-    it does not.
+    it does not; without either, no vital application (C1) is restored.
     """
 
     directory: Path | None = None  # left out: `runs` in the store's directory
@@ -297,6 +298,7 @@ class Settings(SettingsModel):
     daemon: Daemon = Daemon()
     store: StoreSettings = StoreSettings()
     http: HttpSettings = HttpSettings()
+    host: Host = Host()
     scratch: Scratch = Scratch()
     discovery: Discovery = Discovery()
     reference: Reference | None = None

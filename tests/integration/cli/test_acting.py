@@ -42,6 +42,8 @@ name = "Essai"
 language = "en"
 [store]
 directory = "{tmp_path / "state"}"
+[scratch]
+clear-text-accepted-by = "tests: invented data"
 [repositories.dumps]
 type = "directory"
 path = "{dumps}"

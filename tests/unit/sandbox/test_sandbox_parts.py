@@ -10,7 +10,7 @@ import pytest
 from backupguard import sandbox
 from backupguard.contracts import Completed
 from backupguard.errors import MissingMeans, Misunderstood
-from backupguard.sandbox import SandboxLimits, cgroups, scratch_protection, space
+from backupguard.sandbox import SandboxLimits, cgroups
 from backupguard.sandbox.memory import available
 from backupguard.sandbox.paths import move, parent_of
 
@@ -65,41 +65,6 @@ def test_without_delegation_there_is_no_group():
     group.enter(1)
     assert group.killed() == 0
     group.remove()
-
-
-def device(place: Path, name: str, *, uuid: str | None = None, of: tuple[str, ...] = ()) -> Path:
-    """A block device as /sys shows it."""
-    directory = place / name
-    (directory / "slaves").mkdir(parents=True)
-    if uuid is not None:
-        (directory / "dm").mkdir()
-        (directory / "dm/uuid").write_text(uuid + "\n")
-    for part in of:
-        (directory / "slaves" / part).symlink_to(place / part)
-    return directory
-
-
-def test_encryption_is_found_below_volumes_and_not_claimed_for_half_of_one(tmp_path):
-    device(tmp_path, "sda")
-    crypt = device(tmp_path, "dm-0", uuid="CRYPT-LUKS2-abc", of=("sda",))
-    volume = device(tmp_path, "dm-1", uuid="LVM-xyz", of=("dm-0",))
-    half = device(tmp_path, "md0", of=("dm-0", "sda"))
-    assert space._all_encrypted(crypt, 0)
-    assert space._all_encrypted(volume, 0)
-    assert not space._all_encrypted(half, 0)
-    assert not space._all_encrypted(tmp_path / "sda", 0)
-    assert not space._all_encrypted(tmp_path / "absent", 0)
-
-
-def test_a_circle_of_devices_ends(tmp_path):
-    circle = device(tmp_path, "dm-0", of=("dm-1",))
-    device(tmp_path, "dm-1", of=("dm-0",))
-    assert not space._all_encrypted(circle, 0)
-
-
-def test_proc_is_neither_tmpfs_nor_encrypted():
-    assert space._file_system_type(Path("/proc")) == "proc"
-    assert scratch_protection(Path("/proc")) == "clear"
 
 
 @pytest.mark.parametrize("parts", [[], [""], [".."], ["a", "..", "b"], ["a/b"], ["."]])
