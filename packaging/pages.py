@@ -17,16 +17,16 @@ from pathlib import Path
 from typing import Any
 
 from backupguard.cli.main import app_command
-
-PROGRAM = "backupguard"
-EXIT_CODES = (
-    ("0", "Done; for status: everything is compliant."),
-    ("1", "What was tested failed; for status: a warning."),
-    ("2", "It could not be done or not be proved; for status: something is not compliant."),
-    ("3", "Only of status: something cannot be measured."),
-    ("64", "The command was called wrongly."),
-    ("78", "The configuration is missing or wrong."),
+from backupguard.cli.reference import (
+    EXIT_CODES,
+    PROGRAM,
+    arguments,
+    commands,
+    context_of,
+    options,
+    record,
 )
+
 FILES = (
     ("/etc/backupguard/backupguard.toml", "The configuration; conf.d/*.toml beside it is merged."),
     ("/etc/backupguard/credentials/", "Secrets, each a file that only root or the daemon reads."),
@@ -34,43 +34,6 @@ FILES = (
     ("/run/backupguard/control.sock", "How commands speak to the living daemon."),
     ("/usr/share/doc/backupguard/", "How to do what, a runbook for each alert, an example."),
 )
-
-
-def commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Yield every command that is shown, with its path, its group before it."""
-    yield path, command
-    if not hasattr(command, "list_commands"):
-        return
-    context = context_of(command)
-    for name in command.list_commands(context):
-        found = command.get_command(context, name)
-        if found is not None and not found.hidden:
-            yield from commands(found, (*path, name))
-
-
-def options(command: Any) -> list[Any]:
-    """Return a command's options that are shown, `--help` apart."""
-    return [
-        one
-        for one in command.params
-        if one.param_type_name == "option" and not getattr(one, "hidden", False)
-    ]
-
-
-def arguments(command: Any) -> list[Any]:
-    """Return a command's arguments."""
-    return [one for one in command.params if one.param_type_name == "argument"]
-
-
-def context_of(command: Any) -> Any:
-    """Return what a command's help is asked with."""
-    return command.make_context(PROGRAM, [], resilient_parsing=True)
-
-
-def record(option: Any, command: Any) -> tuple[str, str]:
-    """Return an option as help shows it: its names with what it takes, and what it does."""
-    shown = option.get_help_record(context_of(command)) or (", ".join(option.opts), "")
-    return str(shown[0]), " ".join(str(shown[1]).split())
 
 
 def choices(option: Any, command: Any) -> list[str]:

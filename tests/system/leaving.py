@@ -11,12 +11,13 @@ from pathlib import Path
 from tests.system.machine import Machine
 from tests.system.site import (
     CONFIGURATION,
-    CREDENTIALS,
+    DROP_INS,
     FILES,
     KEPT_BY_SYSTEMD,
     RIGHTS,
     STORE,
     UNIT,
+    UNITS,
     installed,
     ready,
     recorded,
@@ -87,7 +88,7 @@ def test_purge_leaves_nothing(machine: Machine, before: set[str]) -> None:
     assert machine.shell(f"ls {STORE}"), "and the evidence"
     assert not machine.shell("ls -d /usr/lib/backupguard 2>/dev/null || true")
     # What the administrator wrote for himself is his: the drop-ins of these cases.
-    machine.shell(f"rm -rf {Path(CREDENTIALS).parent}; systemctl daemon-reload")
+    machine.shell(f"rm -rf {UNITS}/backupguard*.d; systemctl daemon-reload")
     machine.run("dpkg", "--purge", "backupguard")
     assert set(machine.shell(FILES).splitlines()) - before == set()
     assert machine.shell(f"{KEPT_BY_SYSTEMD} 2>/dev/null || true") == ""
@@ -103,6 +104,7 @@ def test_five_minutes_from_nothing_to_green(machine: Machine, figure: Figure) ->
     took = time.monotonic() - began
     machine.run("backupguard", "setup", "--non-interactive", "--name", "CH d'essai")
     machine.shell(RIGHTS)
+    machine.shell(f"cp -r {DROP_INS}/{UNIT}.d {UNITS}/; systemctl daemon-reload")
     machine.write(CONFIGURATION, site(by_hand=False))
     machine.run("backupguard", "config", "check")
     machine.run("systemctl", "restart", UNIT, timeout=120)

@@ -11,7 +11,12 @@ from tests.system.machine import Machine
 
 UNIT = "backupguard.service"
 CONFIGURATION = "/etc/backupguard/backupguard.toml"
-CREDENTIALS = "/etc/systemd/system/backupguard.service.d/credentials.conf"
+UNITS = "/etc/systemd/system"
+RUNNERS = "backupguard-runner@.service"
+#: Where the package has its drop-ins, a directory for each unit.
+DROP_INS = "/usr/share/doc/backupguard/examples/drop-ins"
+#: One that is for a host without databases: with it discovery sees none that runs here.
+NOT_HERE = "backupguard-runner@.service.d/processes-unseen.conf"
 STORE = "/var/lib/backupguard/store.sqlite3"
 RUNNER = "backupguard.daemon.runner"
 #: A server process of a restored PostgreSQL that answers a question: nothing else runs one here.
@@ -100,14 +105,17 @@ export RESTIC_PASSWORD_FILE=/root/restic-password
 restic -q -r /srv/restic init
 restic -q -r /srv/restic backup /srv/dumps/dpi.dump
 """
-#: What the service's account needs: to read the files, and the password by its unit.
-RIGHTS = f"""\
+#: What the service's account needs: to read the files, and the password by its unit, sealed.
+RIGHTS = """\
 chgrp -R backupguard /srv/restic
 chmod -R g+rX /srv/restic
-install -m 600 /root/restic-password /etc/backupguard/credentials/restic-nas
-mkdir -p {Path(CREDENTIALS).parent}
-name=restic-nas
-printf '[Service]\\nLoadCredential=%s\\n' $name:/etc/backupguard/credentials/$name >{CREDENTIALS}
+place=/etc/backupguard/credentials
+systemd-creds --quiet encrypt --name=restic-nas /root/restic-password $place/restic-nas.cred
+"""
+#: All that the package has for its units, one excepted; credentials are among them.
+EVERY_DROP_IN = f"""\
+cp -r {DROP_INS}/. {UNITS}/
+rm -f {UNITS}/{NOT_HERE}
 systemctl daemon-reload
 """
 #: Everything on the disk but what any package leaves in logs and lists.

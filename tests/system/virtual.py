@@ -16,7 +16,17 @@ from pathlib import Path
 import pytest
 
 from tests.system.machine import Machine
-from tests.system.site import BACKUPS, CONFIGURATION, RIGHTS, UNIT, installed, site
+from tests.system.site import (
+    BACKUPS,
+    CONFIGURATION,
+    DROP_INS,
+    RIGHTS,
+    RUNNERS,
+    UNIT,
+    UNITS,
+    installed,
+    site,
+)
 from tests.system.working import GREEDY
 
 PACKAGE = Path(os.environ.get("SYSTEM_PACKAGE", ""))
@@ -38,19 +48,21 @@ ExecStopPost=/bin/systemctl poweroff --force --force
 #: Tells on the serial line what holds, what two restore tests say, and what the kernel did.
 _SCRIPT = f"""\
 say() {{ echo "VIRTUAL $*" >/dev/ttyS0; }}
-group=/sys/fs/cgroup/system.slice/{UNIT}
+groups=/sys/fs/cgroup/system.slice
 say controllers "$(cat /sys/fs/cgroup/cgroup.controllers)"
 systemctl start {UNIT} || say journal "$(journalctl -u {UNIT} -o cat | tail -n 20)"
 say main "$(systemctl show -P MainPID {UNIT})"
-say memory.max "$(cat $group/memory.max)"
-say pids.max "$(cat $group/pids.max)"
-say groups "$(find $group -mindepth 1 -type d -printf '%f ')"
+say pids.max "$(cat $groups/{UNIT}/pids.max)"
+(while sleep 1; do
+  find $groups -path '*backupguard-runner@*' -name memory.max -exec cat {{}} + >>/root/limits
+done 2>/dev/null) &
 for name in dpi glouton; do
   backupguard restore-test $name --json >/root/$name.json 2>/root/$name.err
   say $name "$(grep -oE '"(verdict|code)": [^,}}]*' /root/$name.json | head -n 2 | tr '\\n' ' ')"
 done
-ended=$(find $group -name memory.events -exec sed -n 's/^oom_kill //p' {{}} + | sort -n | tail -n 1)
-say oom_kill "$ended"
+say limits "$(sort -u /root/limits | tr '\\n' ' ')"
+say oom_kill "$(journalctl -k -o cat | grep -c 'Memory cgroup out of memory')"
+say by "$(journalctl -k -o cat | grep -o 'oom_memcg=[^,]*' | sort -u | tr '\\n' ' ')"
 say main-after "$(systemctl show -P MainPID {UNIT})"
 say restarts "$(systemctl show -P NRestarts {UNIT})"
 say left "$(pgrep -x postgres | tr '\\n' ' ')"
@@ -69,7 +81,8 @@ def image() -> Iterator[Path]:
         machine.shell(RIGHTS)
         machine.write(CONFIGURATION, site(by_hand=True) + GREEDY)
         limit = f"[Service]\nMemoryMax={LIMIT_MB}M\nMemorySwapMax=0\n"
-        machine.write(f"/etc/systemd/system/{UNIT}.d/small.conf", limit)
+        machine.write(f"{UNITS}/{RUNNERS}.d/small.conf", limit)
+        machine.shell(f"cp -r {DROP_INS}/{UNIT}.d {UNITS}/")
         machine.write("/etc/systemd/system/virtual.service", _UNIT)
         machine.write("/root/virtual.sh", _SCRIPT)
         machine.shell(f"systemctl disable -q postgresql {UNIT}")
@@ -95,11 +108,13 @@ def test_limits_of_the_unit_bite_and_the_daemon_lives(image: Path, figure: Figur
     told = dict(re.findall(r"VIRTUAL (\S+) ?(.*?)\r?$", run.stdout, flags=re.MULTILINE))
     assert "end" in told, run.stdout[-6000:] + run.stderr
     assert {"memory", "pids"} <= set(told["controllers"].split())
-    assert int(told["memory.max"]) == LIMIT_MB << 20
+    assert str(LIMIT_MB << 20) in told["limits"].split()
+    assert told["pids.max"] != "max"
     assert '"passed"' in told["dpi"], told
     assert '"could_not_verify"' in told["glouton"], told
     figure("kernel's own limit: verdict on a greedy restored server", told["glouton"])
     figure("kernel's own limit: processes it ended", told["oom_kill"])
+    figure("kernel's own limit: group", told["by"])
     assert int(told["oom_kill"]) >= 1
     assert told["main-after"] == told["main"] != "0"
     assert told["restarts"] == "0"

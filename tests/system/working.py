@@ -112,6 +112,7 @@ def test_reload_keeps_a_running_test(machine: Machine) -> None:
     "whom",
     [
         pytest.param(f"pgrep -f -o {RUNNER}", id="runner"),
+        pytest.param("pgrep -f -o backupguard.daemon.attendant", id="attendant"),
         pytest.param("pgrep -x -o postgres", id="restored-server"),
         pytest.param("pgrep -x -o bwrap", id="sandbox"),
     ],
