@@ -13,7 +13,7 @@ import structlog
 
 from backupguard import __version__
 from backupguard.contracts import Tools
-from backupguard.daemon import configuration, escrow, pauses, requests
+from backupguard.daemon import configuration, elsewhere, escrow, pauses, requests
 from backupguard.daemon.clock import utc_now
 from backupguard.daemon.loop import Daemon
 from backupguard.daemon.statements import Statements
@@ -155,7 +155,10 @@ class DaemonOperations:
 
     def tools(self) -> Tools:
         """Return what verifies signatures: a jail whose calls end with their time-out."""
-        return Jail(self.daemon.settings.state_directory, Cancellation())
+        work, place = self.daemon.settings.state_directory, elsewhere.place()
+        if place is not None:
+            return elsewhere.Elsewhere(place, work, Cancellation())
+        return Jail(work, Cancellation())
 
     def settings(self) -> Settings:
         """Return the settings that hold."""

@@ -13,9 +13,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
+from typing import Protocol
 
 import structlog
 
+from backupguard.daemon import elsewhere
+from backupguard.daemon.attendant import INHERITED
 from backupguard.model import Run
 
 log = structlog.get_logger(__name__)
@@ -23,22 +26,60 @@ log = structlog.get_logger(__name__)
 #: Seconds a runner has to close its run once it was asked to end.
 GRACE_S = 20.0
 
-#: What a runner inherits: where things are, how text is written. No secret is among them.
-INHERITED = (
-    "PATH",
-    "HOME",
-    "LANG",
-    "LC_ALL",
-    "TZ",
-    "TMPDIR",
-    "CREDENTIALS_DIRECTORY",
-    "JOURNAL_STREAM",
-    "SSL_CERT_FILE",
-    "SSL_CERT_DIR",
-)
-
 #: Given (run, exit status) when a runner is gone; a negative status is the signal that ended it.
 Ended = Callable[[Run, int], None]
+
+
+class Process(Protocol):
+    """A runner's process, wherever it was started. `pid` is 0 where it is not known."""
+
+    pid: int
+
+    def fileno(self) -> int:
+        """Return the descriptor that becomes readable when there is something to know."""
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal; one that has ended is left alone."""
+
+    def status(self) -> int | None:
+        """Return how it ended, a negative number for a signal; None while it has not."""
+
+    def close(self) -> None:
+        """Give the descriptors back."""
+
+
+class Child:
+    """A runner that this process has started itself."""
+
+    def __init__(self, run: str, settings_file: Path, key: int | None) -> None:
+        """Start it. It dies with the thread that forks it: that must be the main one."""
+        self._process = subprocess.Popen(
+            command(run, settings_file),
+            stdin=subprocess.DEVNULL if key is None else key,
+            stdout=subprocess.DEVNULL,
+            cwd="/",
+            env=environment(),
+            start_new_session=True,
+        )
+        self.pid = self._process.pid
+        self._pidfd = os.pidfd_open(self.pid)
+
+    def fileno(self) -> int:
+        """Return the process' pidfd."""
+        return self._pidfd
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal, by pidfd: a process id may belong to somebody else by now."""
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._pidfd, number)
+
+    def status(self) -> int | None:
+        """Reap it and return its status."""
+        return self._process.wait()
+
+    def close(self) -> None:
+        """Close the pidfd."""
+        os.close(self._pidfd)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -46,8 +87,7 @@ class Runner:
     """A process that performs a run, and the clocks that run against it."""
 
     run: Run
-    process: subprocess.Popen[bytes]
-    pidfd: int
+    process: Process
     asked_to_end: bool = False
     clocks: list[asyncio.TimerHandle] = field(default_factory=list)
 
@@ -102,24 +142,27 @@ class Runners:
     ) -> None:
         """Start the process of a waiting run; it is ended when it takes longer than `within`.
 
-        `key` is a descriptor from which it may read the one secret it was handed. The child dies with
-        the thread that forks it, so that must be the main one: no executor here.
+        `key` is a descriptor from which it may read the one secret it was handed. In a unit of its own
+        where the daemon's unit names a socket for that, as a child of this process elsewhere.
         """
-        process = subprocess.Popen(
-            command(run.id, settings_file),
-            stdin=subprocess.DEVNULL if key is None else key,
-            stdout=subprocess.DEVNULL,
-            cwd="/",
-            env=environment(),
-            start_new_session=True,
-        )
-        runner = Runner(run=run, process=process, pidfd=os.pidfd_open(process.pid))
+        process = self._process(run, settings_file, key)
+        runner = Runner(run=run, process=process)
         self._running[run.id] = runner
         self._empty.clear()
-        self._loop.add_reader(runner.pidfd, self._reap, runner)
+        self._loop.add_reader(process.fileno(), self._reap, runner)
         limit = self._loop.call_later(within.total_seconds(), self._limit, runner)
         runner.clocks.append(limit)
         log.info("runner.started", run=run.id, task=run.request.task, pid=process.pid)
+
+    def _process(self, run: Run, settings_file: Path, key: int | None) -> Process:
+        place = elsewhere.place()
+        if place is not None:
+            try:
+                return elsewhere.Attended(place, run.id, settings_file, key)
+            except OSError as error:
+                # What needs no sandbox can be done here as well; the rest says what it lacks.
+                log.warning("runner.no-unit", run=run.id, error=error.strerror)
+        return Child(run.id, settings_file, key)
 
     def cancel(self, run: str) -> bool:
         """Ask a runner to end because an operator wants it; False when there is none."""
@@ -142,22 +185,19 @@ class Runners:
         if runner.asked_to_end:
             return
         runner.asked_to_end = True
-        self._signal(runner, number)
+        runner.process.send(number)
         runner.clocks.append(self._loop.call_later(self.grace_s, self._kill, runner))
 
     def _kill(self, runner: Runner) -> None:
         log.warning("runner.killed", run=runner.run.id)
-        self._signal(runner, signal.SIGKILL)
-
-    def _signal(self, runner: Runner, number: signal.Signals) -> None:
-        # by pidfd: a process id may belong to somebody else by now
-        with suppress(ProcessLookupError):
-            signal.pidfd_send_signal(runner.pidfd, number)
+        runner.process.send(signal.SIGKILL)
 
     def _reap(self, runner: Runner) -> None:
-        status = runner.process.wait()
-        self._loop.remove_reader(runner.pidfd)
-        os.close(runner.pidfd)
+        status = runner.process.status()
+        if status is None:
+            return
+        self._loop.remove_reader(runner.process.fileno())
+        runner.process.close()
         for clock in runner.clocks:
             clock.cancel()
         del self._running[runner.run.id]
