@@ -1,8 +1,8 @@
 """The rights that features need beyond the bare unit: one row each, with what gives the right.
 
 `docs/rights.md` is this table in words; `doctor` looks at every row that the configuration asks for.
-Rights are judged as the account that runs this, plus the groups that the unit gives (`systemctl edit
-backupguard.service`), since a command run by hand is not inside the unit.
+Rights are judged as the account that runs this, plus the groups that the unit of runs gives (`systemctl
+edit backupguard-runner@.service`), since a command run by hand is not inside the unit.
 """
 
 from __future__ import annotations
@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
     from backupguard.settings import Settings
 
+#: The daemon, which listens and signs; its runs, which read repositories and build sandboxes; root.
 UNIT = "backupguard.service"
+RUNNER = "backupguard-runner@.service"
+HELPER = "backupguard-helper@.service"
 _PLACES = ("usr/lib/systemd/system", "lib/systemd/system", "etc/systemd/system",
            "run/systemd/system")  # fmt: skip
 _CREDENTIALS = frozenset(
@@ -46,20 +49,19 @@ class Held:
 
 @dataclass(frozen=True, kw_only=True)
 class Host:
-    """This host as rights are looked for: its files below `root`, the unit with its drop-ins."""
+    """This host as rights are looked for: its files below `root`, the units with their drop-ins."""
 
     root: Path = field(default=Path("/"))
 
-    @cached_property
-    def directives(self) -> tuple[tuple[str, str], ...]:
-        """The directives of the installed unit and its drop-ins, in the order systemd reads them."""
+    def directives(self, name: str = UNIT) -> tuple[tuple[str, str], ...]:
+        """Return the directives of an installed unit and its drop-ins, as systemd reads them."""
         unit: Path | None = None
         dropped: dict[str, Path] = {}
         for place in _PLACES:
             directory = self.root / place
-            found = directory / UNIT
+            found = directory / name
             unit = found if found.is_file() else unit
-            dropped |= {path.name: path for path in (directory / f"{UNIT}.d").glob("*.conf")}
+            dropped |= {path.name: path for path in (directory / f"{name}.d").glob("*.conf")}
         files = [unit] if unit is not None else []
         files += [dropped[name] for name in sorted(dropped)]
         return tuple(line for file in files for line in _directives(file))
@@ -69,18 +71,19 @@ class Host:
         """Tell whether the service is installed here."""
         return any((self.root / place / UNIT).is_file() for place in _PLACES)
 
-    def values(self, *names: str) -> list[str]:
-        """Return what the unit says under these names; an empty value takes back what stood before."""
+    def values(self, *names: str, unit: str = UNIT) -> list[str]:
+        """Return what a unit says under these names; an empty value takes back what stood before."""
         found: list[str] = []
-        for key, value in self.directives:
+        for key, value in self.directives(unit):
             if key in names:
                 found = [*found, value] if value else []
         return found
 
     @cached_property
     def groups(self) -> frozenset[int]:
-        """The groups whose rights count: this process', and those that the unit gives."""
-        named = {name for value in self.values("SupplementaryGroups") for name in value.split()}
+        """The groups whose rights count: this process', and those that the unit of runs gives."""
+        given = self.values("SupplementaryGroups", unit=RUNNER)
+        named = {name for value in given for name in value.split()}
         known = {entry.gr_name: entry.gr_gid for entry in grp.getgrall()}
         return frozenset({*os.getgroups(), os.getegid(), *(known[n] for n in named if n in known)})
 
@@ -157,7 +160,7 @@ def _reports(settings: Settings, host: Host) -> Iterator[Held]:
         if isinstance(spool, Path):
             what = f"repositories.{name}: {spool}"
             mode = os.R_OK | os.W_OK | os.X_OK
-            held = host.may(spool, mode) and _writable_in_unit(spool, host)
+            held = host.may(spool, mode) and _writable_in_unit(spool, host, UNIT)
             yield Held(what=what, held=held, gives=f"ReadWritePaths={spool}")
 
 
@@ -175,22 +178,26 @@ def _written(settings: Settings, host: Host) -> Iterator[Held]:
     for key, path in places:
         if path is not None:
             held = host.may(path, os.W_OK | os.X_OK)
-            held = held and _writable_in_unit(path, host)
+            held = held and _writable_in_unit(path, host, RUNNER)
+            if key == "scratch.directory":  # what a killed run leaves there, the daemon removes
+                held = held and _writable_in_unit(path, host, UNIT)
             yield Held(what=f"{key}: {path}", held=held, gives=f"ReadWritePaths={path}")
 
 
-def _writable_in_unit(path: Path, host: Host) -> bool:
-    """Tell whether the unit lets the daemon write there at all (ProtectSystem=strict)."""
-    if not host.installed or "strict" not in host.values("ProtectSystem"):
+def _writable_in_unit(path: Path, host: Host, unit: str) -> bool:
+    """Tell whether a unit lets anybody write there at all (ProtectSystem=strict)."""
+    if not host.installed or "strict" not in host.values("ProtectSystem", unit=unit):
         return True
-    listed = [one.lstrip("-+") for value in host.values("ReadWritePaths") for one in value.split()]
+    named = host.values("ReadWritePaths", unit=unit)
+    listed = [one.lstrip("-+") for value in named for one in value.split()]
     for directive, base in (
         ("StateDirectory", "/var/lib"),
         ("CacheDirectory", "/var/cache"),
         ("LogsDirectory", "/var/log"),
         ("RuntimeDirectory", "/run"),
     ):
-        listed += [f"{base}/{name}" for value in host.values(directive) for name in value.split()]
+        named = host.values(directive, unit=unit)
+        listed += [f"{base}/{name}" for value in named for name in value.split()]
     return any(path.is_relative_to(place) for place in listed)
 
 
@@ -223,7 +230,11 @@ def _processes(settings: Settings, host: Host) -> Iterator[Held]:
     gid = options.get("gid", "")
     seen = gid.isdigit() and int(gid) in host.groups
     if any(mount.kind == "proc" for mount in mounts(host.root)):
-        unit = set(host.values("ProtectProc")[-1:]) & {"invisible", "ptraceable", "noaccess"}
+        unit = set(host.values("ProtectProc", unit=RUNNER)[-1:]) & {
+            "invisible",
+            "ptraceable",
+            "noaccess",
+        }
         gives = f"SupplementaryGroups={_name(int(gid))}" if gid.isdigit() else "ProtectProc=default"
         yield Held(what="discovery: /proc", held=(not hidden or seen) and not unit, gives=gives)
 
@@ -263,6 +274,15 @@ def _helper(settings: Settings, _host: Host) -> Iterator[Held]:
         if getattr(place, "backup_user", None):
             yield Held(what=f"repositories.{name}.backup-user", held=None,
                        gives="backupguard-helper.socket")  # fmt: skip
+
+
+def _tapes(settings: Settings, host: Host) -> Iterator[Held]:
+    """Look for the drop-in that lets the helper ask tape libraries."""
+    given = {word for value in host.values("DeviceAllow", unit=HELPER) for word in value.split()}
+    for name, medium in settings.media.items():
+        if medium.library is not None and host.installed:
+            gives = "backupguard-helper@.service.d/tapes.conf"
+            yield Held(what=f"media.{name}: {medium.library}", held="char-sg" in given, gives=gives)
 
 
 def _secrets(settings: Settings, host: Host) -> Iterator[Held]:
@@ -331,7 +351,7 @@ def _sandbox(_settings: Settings, host: Host) -> Iterator[Held]:
         ("ProtectHostname", {"yes", "true", "1", "on"}),
         ("RestrictNamespaces", {"yes", "true", "1", "on"}),
     ):
-        last = host.values(key)[-1:]
+        last = host.values(key, unit=RUNNER)[-1:]
         if last:
             safe = {"ProcSubset": "all", "ProtectHostname": "no"}
             names = "user pid net ipc uts cgroup mnt"
@@ -351,5 +371,6 @@ RIGHTS: Sequence[Right] = (
     Right(id="catalogues", look=_catalogues),
     Right(id="media", look=_media),
     Right(id="helper", look=_helper),
+    Right(id="tapes", look=_tapes),
     Right(id="port", look=_port),
 )
