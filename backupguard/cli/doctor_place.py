@@ -233,9 +233,7 @@ def _disks(device: Path, root: Path, depth: int) -> set[str]:
     if parts:
         return {ground for part in parts for ground in _disks(part, root, depth + 1)}
     whole = device.resolve()
-    session = _SESSION.search(str(whole / "device" / "x")) or _SESSION.search(
-        str((whole / "device").resolve()) + "/"
-    )
+    session = _SESSION.search(str(whole))  # where iSCSI hangs its disks in /sys/devices
     if session is not None:
         portals = _portals(session[1], root)
         if portals:

@@ -13,7 +13,7 @@ import pytest
 
 from backupguard.cli.main import main
 from backupguard.cli.probe import PROBES
-from backupguard.daemon import cadence
+from backupguard.daemon import cadence, tasks
 from backupguard.daemon.requests import request
 from backupguard.model import RunState
 from backupguard.runs import run_directory
@@ -67,6 +67,52 @@ engine = "postgresql"
         return code, told.out, told.err
 
     return run
+
+
+@pytest.mark.parametrize(
+    ("criticality", "accepted", "protection", "refused"),
+    [
+        ("C1", "", "clear", True),
+        ("C1", "", "encrypted", False),
+        ("C1", "", "tmpfs", False),
+        ("C1", "RSSI", "clear", False),
+        ("C2", "", "clear", False),
+    ],
+    ids=["vital", "encrypted", "memory", "accepted", "important"],
+)
+def test_a_vital_application_is_not_restored_to_a_disk_in_clear_text(
+    call: Call,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    criticality: str,
+    accepted: str,
+    protection: str,
+    refused: bool,
+) -> None:
+    config = tmp_path / "backupguard.toml"
+    text = config.read_text(encoding="utf-8")
+    line = f'clear-text-accepted-by = "{accepted}"'
+    text = text.replace('clear-text-accepted-by = "tests: invented data"', line)
+    config.write_text(text.replace('"C1"', f'"{criticality}"'), encoding="utf-8")
+    monkeypatch.setattr(tasks, "scratch_protection", lambda _: protection)
+    code, out, _ = call("restore-test", "dpi", "--json")
+    (run,) = json.loads(out)
+    # An empty dump is a defect, once it is fetched.
+    assert run["verdict"] == ("could_not_verify" if refused else "failed")
+    assert run["code"] == ("scratch_in_clear" if refused else "empty")
+    assert code == (2 if refused else 1)
+    store = open_store(tmp_path / "state")
+    try:
+        (result,) = store.facts(kinds=["restore-test.result"])
+        data = result.observation.data
+        assert (data["code"], data["bytes"]) == (run["code"], 0)
+        phases = [fact.observation.data for fact in store.facts(kinds=["restore-test.phase"])]
+    finally:
+        store.close()
+    fetched = next(one for one in phases if one["phase"] == "fetch")
+    assert (fetched["code"] == "scratch_in_clear") is refused
+    _, told, _ = call("--language", "fr", "why", "RST-01", "application/dpi")
+    assert ("en clair sur le disque" in told) is refused
 
 
 def test_inventory_lists_jobs_and_says_how_the_repository_answers(call: Call) -> None:

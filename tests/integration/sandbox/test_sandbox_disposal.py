@@ -187,7 +187,7 @@ def test_a_process_that_outlived_its_run_is_killed_by_the_sweep(tmp_path, bound)
 
 
 def test_the_protection_of_scratch_is_told(tmp_path):
-    assert scratch_protection(Path("/dev/shm")) == "tmpfs"
+    assert scratch_protection(Path("/dev/shm")) in ("clear", "tmpfs")  # by where it may be swapped to
     assert scratch_protection(tmp_path) in ("clear", "encrypted", "tmpfs")
     with pytest.raises(FileNotFoundError):
         scratch_protection(tmp_path / "absent")

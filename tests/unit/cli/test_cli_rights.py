@@ -98,15 +98,15 @@ def test_each_secret_of_systemd_is_given_by_the_unit_or_a_drop_in(
     install(host)
     missing = looked(tmp_path, host, SECRET)["secrets"]
     assert missing.state == "missing"
-    drop_in = "etc/systemd/system/backupguard.service.d/override.conf"
-    host.file(drop_in, "[Service]\nLoadCredential=restic-nas:/etc/x\nImportCredential=vantage-*\n")
+    one = "LoadCredential=restic-nas:/etc/x"
+    drop_in(host, UNIT, one, "ImportCredential=vantage-*")
     assert looked(tmp_path, host, SECRET)["secrets"].state == "ok"
-    host.file(drop_in, "[Service]\nLoadCredential=restic-nas:/etc/x\n")
+    drop_in(host, UNIT, one)
     left = looked(tmp_path, host, SECRET)["secrets"]
     assert left.found == "vantage-office"
     place = "/etc/backupguard/credentials/vantage-office"
     assert directive(left) == f"LoadCredential=vantage-office:{place}"
-    host.file(drop_in, "[Service]\nLoadCredential=restic-nas:/etc/x\nLoadCredential=\n")
+    drop_in(host, UNIT, one, "LoadCredential=")
     assert looked(tmp_path, host, SECRET)["secrets"].state == "missing"
 
 
