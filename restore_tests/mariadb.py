@@ -16,7 +16,14 @@ from backupguard.contracts import (
 from backupguard.errors import BackupDefect, MissingMeans
 from backupguard.model import CheckResult, Fingerprint
 from restore_tests import mariadb_checks, mariadb_load
-from restore_tests.mariadb_server import DATABASE, MariadbServer, of, program, stop_quietly
+from restore_tests.mariadb_server import (
+    DATABASE,
+    MariadbServer,
+    directories,
+    of,
+    program,
+    stop_quietly,
+)
 from restore_tests.mariadb_survey import consistency, survey
 from restore_tests.settings import MariadbSettings
 
@@ -68,9 +75,13 @@ class Mariadb:
         server = MariadbServer(sandbox=trial.sandbox, trial=trial, memory=memory)
         server.database = trial.match.extra.get("database", DATABASE)
         trial.memory["mariadb"] = server
-        server.find_version()
-        made_by = _version(trial.match)
-        if trial.match.extra["maker"] == "MariaDB" and server.version < made_by:
+        made_by = _version(trial.match) if trial.match.extra["maker"] == "MariaDB" else (0, 0)
+        for place in directories(made_by):
+            server.programs = place
+            server.find_version()
+            if server.version >= made_by:
+                break
+        else:
             raise MissingMeans(
                 "version_unsupported", program="mariadbd", version=trial.match.version or "?",
                 package="mariadb-server",

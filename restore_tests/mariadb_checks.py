@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 from backupguard.contracts import Trial
 from backupguard.model import CheckResult
 from restore_tests import application, canary, content, mariadb_measures, measures, shape
-from restore_tests.mariadb_server import ENVIRONMENT, SOCKET, SOCKETS, MariadbServer, of
+from restore_tests.mariadb_server import SOCKET, SOCKETS, MariadbServer, of
 from restore_tests.mariadb_survey import database_of, session, survey
 from restore_tests.settings import ContentCheck, MariadbSettings
 from restore_tests.survey import Survey, settings_of, zone
@@ -45,7 +45,7 @@ def replayed(trial: Trial) -> Iterator[CheckResult]:
     if not isinstance(settings, MariadbSettings):
         return
     environment = {
-        **ENVIRONMENT,
+        **of(trial).environment,
         "MYSQL_UNIX_PORT": SOCKET,
         "BACKUPGUARD_USER": of(trial).superuser,
         "BACKUPGUARD_DATABASE": database_of(trial, settings.database),

@@ -14,7 +14,7 @@ from backupguard.errors import BackupDefect, MissingMeans, Misunderstood
 from restore_tests import inside
 from restore_tests.mariadb_physical_chain import Backup, chain, read
 from restore_tests.mariadb_physical_recognise import CHECKPOINTS, INFOS, OPTIONS, STREAM
-from restore_tests.mariadb_server import ENVIRONMENT
+from restore_tests.mariadb_server import environment
 from restore_tests.unpacking import READ
 
 #: A directory for each backup, by its number.
@@ -95,7 +95,7 @@ def _run(trial: Trial, argv: list[str]) -> bytes:
     done = trial.sandbox.run(
         argv,
         scratch=True,
-        environment=ENVIRONMENT,
+        environment=environment(),
         timeout_s=int(trial.memory.get("timeout_s", 3600)),
     )
     if done.returncode == _NO_SPACE:

@@ -12,7 +12,7 @@ from restore_tests import inside, shape
 from restore_tests.mariadb_physical_chain import Backup
 from restore_tests.mariadb_physical_place import BACKUPS, place_of
 from restore_tests.mariadb_physical_server import PhysicalServer
-from restore_tests.mariadb_server import DATA, ENVIRONMENT
+from restore_tests.mariadb_server import DATA, environment
 
 #: Its own words stay inside. The backup-my.cnf that it reads is ours: it would load any library that is
 #: named there, whatever options are given.
@@ -148,6 +148,6 @@ def _run(trial: Trial, argv: Sequence[str]) -> Completed:
     return trial.sandbox.run(
         argv,
         scratch=True,
-        environment=ENVIRONMENT,
+        environment=environment(),
         timeout_s=int(trial.memory.get("timeout_s", 3600)),
     )

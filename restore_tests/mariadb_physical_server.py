@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 
 from backupguard.errors import BackupDefect, BackupGuardError, MissingMeans
-from restore_tests.mariadb_server import MariadbServer, directory, places
+from restore_tests.mariadb_server import MariadbServer, directories
 
 _MIB = 1 << 20
 _DAMAGED = re.compile(
@@ -27,12 +27,7 @@ _LOG_BYTES = 1 << 18
 
 def programs_for(version: tuple[int, int] | None) -> Path:
     """Return where a server of a backup's version is; that of any other where there is none."""
-    if version is not None:
-        wanted = re.compile(rf"{version[0]}\.{version[1]}(\.|\Z)")
-        for place in places():
-            if wanted.match(place.parent.name) and (place / "mariadbd").exists():
-                return place
-    return directory()
+    return directories(version)[0]
 
 
 @dataclass(slots=True, kw_only=True)

@@ -23,12 +23,8 @@ SOCKET = f"/shared/{SOCKETS}/socket"
 DATA = PurePosixPath("/scratch/data")
 #: Where a dump goes that names no database, or several.
 DATABASE = "restored"
-ENVIRONMENT: Mapping[str, str] = {
-    "PATH": "/usr/sbin:/usr/bin:/bin",
-    "LC_ALL": "C.UTF-8",
-    "HOME": "/tmp",  # noqa: S108
-}
 _ROOT = Path("/opt/backupguard/engines/mariadb")
+_SYSTEM = Path("/usr/sbin")
 _MIB = 1 << 20
 _DEFAULT_MEMORY = 3 << 30
 _VERSION = re.compile(rb"Ver (\d+)\.(\d+)\.\d+-MariaDB")
@@ -39,18 +35,50 @@ def program() -> Program:
     return Program(name="mariadbd", directories=places(), package="mariadb-server")
 
 
-def places() -> tuple[Path, ...]:
-    """Return where a server may be; one that was unpacked for BackupGuard comes first."""
-    unpacked = sorted(_ROOT.glob("*/sbin"), reverse=True) if _ROOT.is_dir() else []
-    return (*unpacked, Path("/usr/sbin"))
+def places(series: tuple[int, ...] | None = None) -> tuple[Path, ...]:
+    """Return where a server may be, the nearest to a series first: (10, 11).
+
+    That is one of this very series that was unpacked for BackupGuard, then the system's, then the other
+    unpacked ones, newer before older, the nearest newer one first.
+    """
+    unpacked = sorted(_ROOT.glob("*/sbin"), key=_series) if _ROOT.is_dir() else []
+    wanted = tuple(series or ())[:2]
+    own = [place for place in unpacked if wanted and _series(place)[:2] == wanted]
+    newer = [place for place in unpacked if place not in own and _series(place) > wanted]
+    older = [place for place in unpacked if place not in own and place not in newer]
+    return (*own, _SYSTEM, *newer, *reversed(older))
+
+
+def _series(place: Path) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", place.parent.name))
+
+
+def directories(series: tuple[int, ...] | None = None) -> tuple[Path, ...]:
+    """Return where server programs are, in the order of `places`.
+
+    Raise MissingMeans (program_missing) naming the package where there is none.
+    """
+    found = tuple(place for place in places(series) if (place / "mariadbd").exists())
+    if not found:
+        raise MissingMeans("program_missing", program="mariadbd", package="mariadb-server")
+    return found
 
 
 def directory() -> Path:
     """Return where the server's program is; raise MissingMeans naming the package."""
-    for place in places():
-        if (place / "mariadbd").exists():
-            return place
-    raise MissingMeans("program_missing", program="mariadbd", package="mariadb-server")
+    return directories()[0]
+
+
+def environment(programs: Path | None = None) -> Mapping[str, str]:
+    """Return the environment of a server's programs: its own clients first, the system's next.
+
+    Without `programs` those of any server that was unpacked come last.
+    """
+    own = [programs.parent / "bin"] if programs not in {None, _SYSTEM} else []
+    path = [*map(str, own), "/usr/sbin", "/usr/bin", "/bin"]
+    if programs is None:
+        path += [str(place.parent / "bin") for place in places() if place != _SYSTEM]
+    return {"PATH": ":".join(path), "LC_ALL": "C.UTF-8", "HOME": "/tmp"}  # noqa: S108
 
 
 @dataclass(slots=True, kw_only=True)
@@ -67,6 +95,18 @@ class MariadbServer:
     superuser: str = "root"  # who may do everything
 
     @property
+    def environment(self) -> Mapping[str, str]:
+        """The environment of its programs."""
+        return environment(self.programs)
+
+    @property
+    def _basedir(self) -> tuple[str, ...]:
+        """How a server that does not lie in /usr finds its messages and tables."""
+        if self.programs == _SYSTEM:
+            return ()
+        return (f"--basedir={self.programs.resolve().parent}",)
+
+    @property
     def timeout_s(self) -> int:
         """The seconds the running phase has."""
         return int(self.trial.memory.get("timeout_s", 3600))
@@ -76,7 +116,7 @@ class MariadbServer:
         done = self.sandbox.run(
             [str(self.programs / "mariadbd"), "--no-defaults", "--version"],
             scratch=False,
-            environment=ENVIRONMENT,
+            environment=self.environment,
             timeout_s=60,
         )
         found = _VERSION.search(done.stdout)
@@ -91,14 +131,14 @@ class MariadbServer:
         put_empty_server(
             self.trial,
             [
-                *(str(install), "--no-defaults", "--force", f"--datadir={DATA}"),
+                *(str(install), "--no-defaults", *self._basedir, "--force", f"--datadir={DATA}"),
                 *("--auth-root-authentication-method=normal", "--skip-test-db"),
                 *("--skip-name-resolve", "--tmpdir=/tmp", "--innodb-log-file-size=16M"),
             ],
             name="mariadb",
             data=DATA,
             made_with=[programs / "mariadbd", install],
-            environment=ENVIRONMENT,
+            environment=self.environment,
             timeout_s=min(300, self.timeout_s),
         )
 
@@ -107,14 +147,14 @@ class MariadbServer:
         self.sandbox.run(
             ["mkdir", "-p", "/scratch/none", "/scratch/tmp"],
             scratch=True,
-            environment=ENVIRONMENT,
+            environment=self.environment,
             timeout_s=60,
         )
         self.server = self.sandbox.start(
             [str(self.programs / "mariadbd"), *self._options(), *more],
             scratch=True,
             shared=(SOCKETS,),
-            environment=ENVIRONMENT,
+            environment=self.environment,
             log="mariadb",
         )
         self._wait_until_ready()
@@ -124,7 +164,8 @@ class MariadbServer:
             self.memory or min(psutil.virtual_memory().available // 2, _DEFAULT_MEMORY)
         ) // _MIB
         return [
-            *("--no-defaults", f"--datadir={DATA}", f"--socket={SOCKET}", "--skip-networking"),
+            *("--no-defaults", *self._basedir, f"--datadir={DATA}", f"--socket={SOCKET}"),
+            "--skip-networking",
             *("--pid-file=/scratch/pid", "--tmpdir=/scratch/tmp", "--skip-log-bin"),
             *("--skip-name-resolve", "--character-set-server=utf8mb4", "--max-allowed-packet=1G"),
             # What a dump could reach out by: files of the server's and the client's side, events.
@@ -195,7 +236,7 @@ class MariadbServer:
             scratch=False,
             shared=(SOCKETS,),
             stdin=stdin,
-            environment=ENVIRONMENT,
+            environment=self.environment,
             timeout_s=timeout_s or self.timeout_s,
             output_limit=output_limit,
         )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import glob
 import os
+import re
 from pathlib import Path
 
 from backupguard.errors import MissingMeans
@@ -11,6 +13,8 @@ from backupguard.model import Message
 #: The only directories in which a program is looked up by name, whatever PATH says.
 PROGRAM_DIRECTORIES = ("/usr/local/bin", "/usr/bin", "/usr/sbin")
 PROGRAM_PATH = ":".join(PROGRAM_DIRECTORIES)
+#: After them: tools that were added beside the system (`backupguard engines add`), by their own name.
+_ENGINES = Path("/opt/backupguard/engines")
 
 _PACKAGES = {
     "barman": "barman",
@@ -57,16 +61,30 @@ def package_of(program: str) -> str:
 
 
 def find_program(program: str) -> Path | None:
-    """Return where an executable is: an absolute path itself, a name on the fixed path, or None."""
-    places = (
-        [Path(program)]
-        if program.startswith("/")
-        else [Path(directory, program) for directory in PROGRAM_DIRECTORIES if "/" not in program]
-    )
+    """Return where an executable is: an absolute path itself, a name on the fixed path, or None.
+
+    A tool that only an added engine has is found there, its newest version first.
+    """
+    if program.startswith("/"):
+        places = [Path(program)]
+    else:
+        places = [
+            Path(directory, program) for directory in PROGRAM_DIRECTORIES if "/" not in program
+        ]
+        places += _added(program) if "/" not in program else []
     for place in places:
         if place.is_file() and os.access(place, os.X_OK):
             return place
     return None
+
+
+def _added(program: str) -> list[Path]:
+    found = _ENGINES.glob(f"{glob.escape(program)}/*/bin/{glob.escape(program)}")
+    return sorted(
+        found,
+        key=lambda place: [int(number) for number in re.findall(r"\d+", place.parts[-3])],
+        reverse=True,
+    )
 
 
 def program_missing(program: str) -> MissingMeans:

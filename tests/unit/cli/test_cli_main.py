@@ -30,7 +30,8 @@ HEAVY = (
 IN_HELP = [
     "run", "setup", "config", "doctor", "discover", "inventory", "probe", "vantage", "restore-test",
     "prepare-instance", "baseline", "canary", "pause", "status", "why", "plan", "report",
-    "report-run", "evidence", "attest", "waive", "override", "state", "controls", "media",
+    "report-run", "evidence", "attest", "waive", "override", "state", "engines",
+    "controls", "media",
     "alerts", "demo",
 ]  # fmt: skip
 
