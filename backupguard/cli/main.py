@@ -93,6 +93,11 @@ COMMANDS = (
         f"{_CLI}.state:app",
         "Take BackupGuard's own state to a file, or bring it back.",
     ),
+    Command(
+        "engines",
+        f"{_CLI}.engines:app",
+        "Database engines beside the system's: add, list, remove.",
+    ),
     Command("controls", f"{_CLI}.controls:controls", "The catalogue, its sources and its maps."),
     Command("media", f"{_CLI}.media:app", "Where each offline medium is; who took it where."),
     Command(
