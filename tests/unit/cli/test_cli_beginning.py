@@ -86,7 +86,7 @@ def test_setup_writes_a_configuration_that_passes_its_check(
     assert main([*before, "setup", *options]) == 0
     said = capsys.readouterr().out
     assert str(path) in said
-    assert "systemctl start backupguard" in said
+    assert f"backupguard --config {path} run" in said, "what comes next"
     site = tomllib.loads(path.read_text())["site"]
     assert site == {"name": 'CH "du Lac"', "timezone": "Indian/Reunion", "language": "fr"}
     assert main([*before, "config", "check"]) == 0
