@@ -135,7 +135,7 @@ def _sound_core(
             suspect=files.suspect,
         )
         try:
-            _prepare(made)
+            _prepare(made, files)
         except BaseException:
             made.engine.dispose()
             raise
@@ -162,8 +162,11 @@ def _engine(files: Files) -> Engine:
         raise StoreError("unreadable", path=str(files.database)) from error
 
 
-def _prepare(core: Core) -> None:
-    """Bring the schema to this program's, in whichever way that takes."""
+def _prepare(core: Core, files: Files | None = None) -> None:
+    """Bring the schema to this program's, in whichever way that takes.
+
+    A file is copied before it is migrated. All of a migration holds, or none of it.
+    """
     with core.read() as connection:
         found = _version(connection)
     if found is not None and found > SCHEMA:
@@ -179,6 +182,8 @@ def _prepare(core: Core) -> None:
         elif found < SCHEMA:
             from backupguard.store.migrations import upgrade
 
+            if files is not None:  # nobody else writes meanwhile
+                safekeeping.copy_before(files, SCHEMA)
             upgrade(connection)
             summaries.refill(connection, core.now(), core.zone)
 

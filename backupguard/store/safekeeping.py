@@ -139,9 +139,31 @@ def daily_copy(files: Files, now: datetime) -> Path | None:
     target = files.copies / f"store-{now:%Y-%m-%d}.sqlite3"
     if target.exists():
         return None
-    files.copies.mkdir(mode=0o700, exist_ok=True)
+    _copied(files, target)
+    for old in sorted(files.copies.glob("store-*.sqlite3"))[:-COPIES_KEPT]:
+        old.unlink()
+    return target
+
+
+def copy_before(files: Files, schema: str) -> Path:
+    """Copy the store before it is migrated to a schema, for who goes back to the older version.
+
+    One such copy is kept, and no time takes it away but the next migration. Raises StoreError; then
+    nothing is to be migrated.
+    """
+    target = files.copies / f"before-{schema}.sqlite3"
+    _copied(files, target)
+    for old in files.copies.glob("before-*.sqlite3"):
+        if old != target:
+            old.unlink()
+    return target
+
+
+def _copied(files: Files, target: Path) -> None:
+    """Put a copy of the store in place, whole or not at all; raises StoreError."""
     unfinished = target.with_suffix(f".{os.getpid()}.unfinished")
     try:
+        files.copies.mkdir(mode=0o700, exist_ok=True)
         os.close(os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         with (
             translated(str(target)),
@@ -155,7 +177,5 @@ def daily_copy(files: Files, now: datetime) -> Path | None:
     except OSError as error:
         raise StoreError("unreadable", path=str(target)) from error
     finally:
-        unfinished.unlink(missing_ok=True)
-    for old in sorted(files.copies.glob("store-*.sqlite3"))[:-COPIES_KEPT]:
-        old.unlink()
-    return target
+        with suppress(OSError):
+            unfinished.unlink()
