@@ -52,18 +52,21 @@ def status(
             raise
         print(standing.unknown(words.say(error.message)))
         return standing.NOT_MEASURABLE
+    alone = _unwatched(words)
+    code = standing.unwatched(exit_code(findings)) if alone else exit_code(findings)
     if json:
-        common.print_json(standing.as_json(document, findings, words))
+        told = standing.as_json(document, findings, words)
+        common.print_json({**told, "exit_code": code, "daemon_absent": alone is not None})
     elif nagios:
-        text = standing.plugin(document, findings, words, datetime.now(UTC))
+        text = standing.plugin(document, findings, words, datetime.now(UTC), alone)
         print("\n".join(map(common.printable, text.split("\n"))))
     else:
-        lines = _lines(document, findings, words)
+        lines = [*([alone, ""] if alone else []), *_lines(document, findings, words)]
         if application is None and control is None:
             lines += _statements(document, words)
         for line in lines:
             print(common.printable(line))
-    return exit_code(findings)
+    return code
 
 
 def why(
@@ -143,6 +146,14 @@ def find(document: Json, control: str, subject: str) -> Json:
 
 
 # ----------------------------------------------------------------------------------------- output
+
+
+def _unwatched(words: Words) -> str | None:
+    """Return the sentence that no daemon is alive, None where one is or never was."""
+    started = status_file.absent(common.options().config, os.environ)
+    if started is None:
+        return None
+    return words.say(Message(id="status.absent", values={"started_at": started}))
 
 
 def _silent(error: BackupGuardError, *, nagios: bool) -> int:

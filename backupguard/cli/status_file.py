@@ -6,7 +6,9 @@ that was written to since) the answer is None, and the caller judges from the st
 
 from __future__ import annotations
 
+import errno
 import json
+import socket
 import tomllib
 from collections.abc import Mapping
 from datetime import datetime
@@ -14,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from backupguard.model import Json, to_us
-from backupguard.store.peek import head_seq
+from backupguard.store.peek import head_seq, last_start
 
 NAME = "status.json"
 FORMAT = 1
@@ -102,3 +104,27 @@ def last(config: Path | None, environ: Mapping[str, str]) -> dict[str, Json] | N
     if places is None:
         return None
     return read(places[1] / NAME) or read(places[0] / NAME)
+
+
+def absent(config: Path | None, environ: Mapping[str, str]) -> int | None:
+    """Return when the daemon that is not alive any more was last started (microseconds).
+
+    None while one answers, where none was ever started, and where that cannot be told without
+    settings: a store on a server. Whoever asks judges from the store, and would not notice otherwise
+    that nothing is watched.
+    """
+    places = directories(config, environ)
+    if places is None or _answers(places[1] / "control.sock"):
+        return None
+    return last_start(places[0])
+
+
+def _answers(path: Path) -> bool:
+    """Tell whether somebody listens; one that may not be asked does."""
+    with socket.socket(socket.AF_UNIX) as asked:
+        asked.settimeout(5)
+        try:
+            asked.connect(str(path))
+        except OSError as error:
+            return error.errno not in {errno.ENOENT, errno.ECONNREFUSED}
+    return True

@@ -37,6 +37,11 @@ def exit_code(findings: Findings) -> int:
     return next((code for state, code in EXITS.items() if state in states), 0)
 
 
+def unwatched(code: int) -> int:
+    """Return what an exit code becomes where nothing is watched: nothing is known but what is wrong."""
+    return code if code == EXITS["non_compliant"] else NOT_MEASURABLE
+
+
 def chosen(document: Json, application: str | None, control: str | None) -> list[Json]:
     """Return the findings of an application (its jobs and repositories too) and of a control.
 
@@ -152,17 +157,22 @@ def unknown(text: str) -> str:
     return f"BACKUPGUARD UNKNOWN - {_line(text)}"
 
 
-def plugin(document: Json, findings: Findings, words: Words, now: datetime) -> str:
-    """Return a plugin's output: a line with counts and performance data, then what is not in order."""
+def plugin(
+    document: Json, findings: Findings, words: Words, now: datetime, absent: str | None = None
+) -> str:
+    """Return a plugin's output: a line with counts and performance data, then what is not in order.
+
+    `absent` says that no daemon is alive, where that is so.
+    """
     if stale(document, now):
         message = Message(id="status.silent", values={"judged_at": document["judged_at"]})
         return unknown(words.say(message))
     counted = counts(findings)
     wrong = [one for one in worst_first(findings) if one["status"] in EXITS]
     text = words.say(Message(id="status.counts", values=counted)) if findings else ""
-    first = (
-        f"BACKUPGUARD {STATES[exit_code(findings)]} - {_line(text or words.text('status.none'))}"
-    )
+    code = exit_code(findings) if absent is None else unwatched(exit_code(findings))
+    text = " ".join(filter(None, (absent, text or words.text("status.none"))))
+    first = f"BACKUPGUARD {STATES[code]} - {_line(text)}"
     lines = [f"{first} | {_performance(counted, document, now)}"]
     for one in wrong[:LONGEST]:
         state = words.text(f"status.state.{one['status']}")

@@ -11,6 +11,18 @@ _FILE_NAME = "store.sqlite3"  # as in engine.py, which costs an import of SQLAlc
 
 def head_seq(state_directory: Path) -> int | None:
     """Return the sequence number of the newest record, None when it cannot be read like this."""
+    return _number(state_directory, "SELECT seq FROM chain_head")
+
+
+def last_start(state_directory: Path) -> int | None:
+    """Return when a daemon was last started (microseconds), None where none ever was."""
+    return _number(
+        state_directory,
+        "SELECT recorded_at FROM facts WHERE kind = 'daemon.started' ORDER BY seq DESC LIMIT 1",
+    )
+
+
+def _number(state_directory: Path, query: str) -> int | None:
     file = state_directory / _FILE_NAME
     if not file.is_file():
         return None
@@ -18,7 +30,7 @@ def head_seq(state_directory: Path) -> int | None:
         with closing(
             sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True, timeout=1)
         ) as connection:
-            found = connection.execute("SELECT seq FROM chain_head").fetchone()
+            found = connection.execute(query).fetchone()
     except sqlite3.Error:
         return None
     return int(found[0]) if found is not None else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -301,6 +302,53 @@ def test_a_store_that_cannot_be_used_exits_3_and_says_since_when(site: Site, cap
     assert said.err
     assert site.run("status", "--nagios") == 3
     assert capsys.readouterr().out.startswith("BACKUPGUARD UNKNOWN - ")
+
+
+STARTED = (
+    "daemon.started",
+    "site",
+    {"program_version": "1", "host": "srv", "recovered": [], "clean": True},
+)
+ONE = ("status", "--application", "dpi", "--control", "RST-01")
+
+
+def test_a_daemon_that_is_gone_is_noticed(site: Site, capsys: Said) -> None:
+    """Whoever asks judges from the store: without a word, a dead daemon would look like health."""
+    site.record(result("passed"), STARTED, judge=True)
+    assert site.run(*ONE) == 3
+    assert capsys.readouterr().out.startswith("Aucun service ne tourne ici, le dernier a été lancé")
+    assert site.run(*ONE, "--json") == 3
+    said = json.loads(capsys.readouterr().out)
+    assert (said["exit_code"], said["daemon_absent"]) == (3, True)
+    assert site.run(*ONE, "--nagios") == 3
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first.startswith("BACKUPGUARD UNKNOWN - Aucun service ne tourne ici")
+    assert "compliant=1;" in first
+    site.record(result("failed", "corrupt", level=0))
+    assert site.run(*ONE, "--nagios") == 2, "what is known to be wrong is worse"
+    assert capsys.readouterr().out.startswith("BACKUPGUARD CRITICAL - Aucun service ne tourne")
+
+
+def test_a_daemon_that_answers_and_one_that_never_was_are_no_absence(
+    site: Site, capsys: Said
+) -> None:
+    site.record(result("passed"), judge=True)
+    assert site.run(*ONE) == 0, "a site that starts everything by hand"
+    site.record(STARTED, judge=True)
+    (site.state / "run").mkdir()
+    with socket.socket(socket.AF_UNIX) as daemon:
+        # Bound by a short name: the path of a test's directory may be longer than a socket's.
+        before = Path.cwd()
+        os.chdir(site.state / "run")
+        try:
+            daemon.bind("control.sock")
+        finally:
+            os.chdir(before)
+        daemon.listen()
+        assert site.run(*ONE) == 0
+        assert site.run(*ONE, "--nagios") == 0
+    assert "Aucun service" not in capsys.readouterr().out
+    assert site.run(*ONE) == 3, "its socket is there, and nobody behind it"
 
 
 def test_broken_evidence_is_a_finding_and_no_noise(site: Site, capsys: Said) -> None:
