@@ -82,6 +82,7 @@ engine = "postgresql"
 )
 def test_a_vital_application_is_not_restored_to_a_disk_in_clear_text(
     call: Call,
+    dumps: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     criticality: str,
@@ -95,24 +96,24 @@ def test_a_vital_application_is_not_restored_to_a_disk_in_clear_text(
     text = text.replace('clear-text-accepted-by = "tests: invented data"', line)
     config.write_text(text.replace('"C1"', f'"{criticality}"'), encoding="utf-8")
     monkeypatch.setattr(tasks, "scratch_protection", lambda _: protection)
+    (dumps / "dpi.dump").write_text("no dump, which is a defect once it is fetched\n")
     code, out, _ = call("restore-test", "dpi", "--json")
     (run,) = json.loads(out)
-    # An empty dump is a defect, once it is fetched.
     assert run["verdict"] == ("could_not_verify" if refused else "failed")
-    assert run["code"] == ("scratch_in_clear" if refused else "empty")
+    assert run["code"] == ("scratch_in_clear" if refused else "not_a_dump")
     assert code == (2 if refused else 1)
     store = open_store(tmp_path / "state")
     try:
         (result,) = store.facts(kinds=["restore-test.result"])
         data = result.observation.data
-        assert (data["code"], data["bytes"]) == (run["code"], 0)
+        assert (data["code"], data["bytes"] == 0) == (run["code"], refused)
         phases = [fact.observation.data for fact in store.facts(kinds=["restore-test.phase"])]
     finally:
         store.close()
     fetched = next(one for one in phases if one["phase"] == "fetch")
     assert (fetched["code"] == "scratch_in_clear") is refused
     _, told, _ = call("--language", "fr", "why", "RST-01", "application/dpi")
-    assert ("en clair sur le disque" in told) is refused
+    assert ("espace de travail en clair refusé" in told) is refused
 
 
 def test_inventory_lists_jobs_and_says_how_the_repository_answers(call: Call) -> None:

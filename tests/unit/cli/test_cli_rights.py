@@ -42,6 +42,11 @@ def looked(tmp_path: Path, host: MadeHost, text: str) -> dict[str, Result]:
     return {result.check.removeprefix("right/"): result for result in found}
 
 
+def drop_in(host: MadeHost, unit: str, *lines: str) -> None:
+    text = "\n".join(("[Service]", *lines, ""))
+    host.file(f"etc/systemd/system/{unit}.d/50-site.conf", text)
+
+
 def directive(result: Result) -> str:
     return str(result.remedy.values["gives"]) if result.remedy is not None else ""
 
@@ -125,8 +130,7 @@ def test_where_it_writes_the_unit_must_let_it(tmp_path: Path, host: MadeHost) ->
     install(host)
     missing = looked(tmp_path, host, text)["writing"]
     assert (missing.state, directive(missing)) == ("missing", f"ReadWritePaths={place}")
-    drop_in = f"{RUNS}/plan.conf"
-    host.file(drop_in, f"[Service]\nReadWritePaths=-{tmp_path}\n")
+    drop_in(host, RUNNER, f"ReadWritePaths=-{tmp_path}")
     assert looked(tmp_path, host, text)["writing"].state == "ok"
 
 
@@ -147,8 +151,7 @@ def test_hidden_processes_are_told_and_the_group_that_sees_them(
 def test_a_drop_in_that_hides_processes_is_told(tmp_path: Path, host: MadeHost) -> None:
     install(host)
     assert looked(tmp_path, host, "")["processes"].state == "ok"
-    drop_in = f"{RUNS}/x.conf"
-    host.file(drop_in, "[Service]\nProtectProc=invisible\n")
+    drop_in(host, RUNNER, "ProtectProc=invisible")
     hidden = looked(tmp_path, host, "")["processes"]
     assert (hidden.state, directive(hidden)) == ("missing", "ProtectProc=default")
 
