@@ -429,14 +429,18 @@ def _of_the_daemon(cases: Cases) -> None:
 
 
 def _of_exceptions(cases: Cases) -> None:
-    """Add the days before an exception ends, which is 12000 minutes after 1970."""
+    """Add the days before an exception ends: one ends after 10140 minutes, the other after 600."""
     alert = "BackupGuardExceptionEnding"
     for metric, what in (("waivers", "waiver"), ("control_overrides", "override")):
-        given = [series(f"{metric}_next_end_timestamp_seconds", "720000x12000 0x600")]
+        name = f"{metric}_next_end_timestamp_seconds"
         fired = [{**HERE, "what": what, "severity": "warning"}]
         cases.add(
-            alert, f"fires a week before the end of a {what}, silent before that and after it",
-            given, ("1900m", []), ("2500m", fired), ("12200m", []), value="6d 14h 20m 0s",
+            alert, f"fires a week before the end of a {what}, silent before that",
+            [series(name, "608400x200")], ("50m", []), ("180m", fired), value="6d 22h 0m 0s",
+        )  # fmt: skip
+        cases.add(
+            alert, f"is over with the {what}",
+            [series(name, "36000x600 0x60")], ("500m", fired), ("640m", []), value="1h 40m 0s",
         )  # fmt: skip
         none = [series(f"{metric}_next_end_timestamp_seconds", "0x600")]
         cases.add(alert, f"silent where no {what} holds", none, ("600m", []))
