@@ -39,9 +39,10 @@ def read_bytes(path: Path, found: Found, hides: str = "jobs", limit: int = LIMIT
     except OSError:
         found.lack(str(path), "permission", path, hides)
         return None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):  # os.fdopen refuses a directory
+        os.close(descriptor)
+        return None
     with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return None
         try:
             content = file.read(limit + 1)
         except OSError:

@@ -178,6 +178,12 @@ def test_users_crontabs_and_scripts(tmp_path: Path) -> None:
     assert len(found) == 3
 
 
+def test_a_command_that_is_a_directory_is_no_script(tmp_path: Path) -> None:
+    line = f"0 1 * * * root {tmp_path}\n5 1 * * * root restic backup /srv\n"
+    write(tmp_path / "etc/crontab", line)
+    assert set(jobs(tmp_path)) == {"cron/crontab:2 restic"}
+
+
 def test_crontabs_that_may_not_be_listed_are_a_lack(tmp_path: Path) -> None:
     (tmp_path / "crontabs").mkdir()
     (tmp_path / "crontabs").chmod(0o300)
