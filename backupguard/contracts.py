@@ -117,7 +117,11 @@ Duration = Annotated[
     PlainSerializer(format_duration, return_type=str),
     Field(json_schema_extra={"type": "string", "pattern": r"^(\d+[smhdw])+$"}),
 ]
-Size = Annotated[int, BeforeValidator(parse_size)]
+Size = Annotated[
+    int,
+    BeforeValidator(parse_size),
+    Field(json_schema_extra={"type": ["integer", "string"], "format": "size"}),
+]
 
 
 def _kebab(name: str) -> str:
