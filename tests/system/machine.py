@@ -1,7 +1,7 @@
 """A Debian of its own with systemd as PID 1, in systemd-nspawn, on a throw-away copy of a base.
 
 Runs as root. The base is a directory that `script/test-system` made; nothing is written into it.
-There is no network inside but the machine's own loopback.
+There is no network inside but the machine's own loopback, unless the host's is asked for.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ BOOT_S = 90
 class Machine:
     """A booted machine; `close()` ends it and takes its disk away."""
 
-    def __init__(self, base: Path) -> None:
+    def __init__(self, base: Path, *, network: bool = False) -> None:
+        self.network = network
         self.work = Path(mkdtemp(prefix="bg-system-", dir="/var/tmp"))
         self.root = self.work / "root"
         for name in ("root", "upper", "overlay"):
@@ -42,8 +43,9 @@ class Machine:
     def boot(self) -> float:
         """Boot, wait until systemd says it is up, and return how long that took."""
         began = time.monotonic()
-        options = ["--register=no", "--keep-unit", "--private-network", "--console=pipe"]
-        options += ["--notify-ready=yes", "-b"]
+        options = ["--register=no", "--keep-unit", "--console=pipe", "--notify-ready=yes", "-b"]
+        if not self.network:
+            options.insert(0, "--private-network")
         with (self.work / "console").open("wb") as console:
             self.container = subprocess.Popen(
                 ["systemd-nspawn", "-q", "-D", self.root, "-M", f"bg{os.getpid()}", *options],

@@ -1,6 +1,7 @@
-"""The tutorial on a machine of its own, every block of it as it stands, in both languages.
+"""The tutorial on an empty machine, every block of it as it stands, in both languages.
 
-Started by script/test-system, which says which machine and package: SYSTEM_BASE, SYSTEM_PACKAGE.
+Started by script/test-system, which says which machine and package: SYSTEM_BARE (a root file system
+with nothing but systemd), SYSTEM_PACKAGE. The machine has the host's network: apt fetches packages.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ PACKAGE = Path(os.environ.get("SYSTEM_PACKAGE", ""))
 
 @pytest.fixture
 def empty() -> Iterator[Machine]:
-    found = Machine(Path(os.environ["SYSTEM_BASE"]))
+    found = Machine(Path(os.environ["SYSTEM_BARE"]), network=True)
     try:
         found.boot()
         found.bring(PACKAGE)
