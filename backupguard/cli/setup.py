@@ -207,6 +207,8 @@ def _put_down(
     values: Mapping[str, bytes],
 ) -> None:
     """Write credentials, the drop-in that hands them over, and the configuration last."""
+    from backupguard.settings.presence import says_nothing
+
     new = {name: value for name, value in values.items() if not place.has(name)}
     for name in values.keys() - new.keys():
         common.say("setup.credential-kept", name=name)
@@ -221,6 +223,7 @@ def _put_down(
         common.say("setup.no-service", directory=str(place.directory))
     if plan.text is None:
         return
+    _refuse_wrong_moment(path, empty=says_nothing(path), complete=False)  # asking took its time
     setup_files.put(path, plan.text.encode(), mode=0o644)
     _tell_written(path, plan)
 

@@ -26,7 +26,10 @@ from backupguard.store.schema import SCHEMA
 
 #: What is made anew by whoever needs it: scratch of runs, caches, locks, daily copies, status; and
 #: what a file system of its own has at its top.
-_PASSING = frozenset({"runs", "locks", "cache", "copies", "settings", "status.json", "lost+found"})
+_PASSING = frozenset(
+    {"runs", "locks", "cache", "copies", "settings", "status.json", "lost+found"}
+    | {"import-unfinished"}
+)
 _PASSING_PREFIXES = (".", FILE_NAME, "replaced-", "brought-")
 _KEYS = "keys"
 
@@ -38,6 +41,7 @@ def export_state(directory: Path, url: str | None, target: BinaryIO, now: dateti
     whose chain is broken, MissingMeans where the store is in PostgreSQL.
     """
     _refuse_server(url)
+    safekeeping.refuse_half_imported(safekeeping.Files(directory=directory))
     if not (directory / FILE_NAME).is_file():
         raise StoreError("unreadable", Message(id="state.nothing", values={"path": str(directory)}))
     with ExitStack() as held, _told(directory):
@@ -71,8 +75,9 @@ def import_state(
     """Put an exported state into a directory; return its manifest and where the old one lies now.
 
     Nothing is in place before everything was checked. A state that exists is refused, or, with
-    `replace`, set aside in the same directory, and moved back when that fails. Raises Busy,
-    StoreError, UsageError, MissingMeans.
+    `replace`, set aside in the same directory, and moved back when that fails. After a kill among
+    the moves no store is opened there until an import was done. Raises Busy, StoreError, UsageError,
+    MissingMeans.
     """
     _refuse_server(url)
     with ExitStack() as held, _told(directory):
@@ -85,6 +90,8 @@ def import_state(
                 Message(id="state.exists", values={"path": str(directory)}),
                 remedy=Message(id="state.replace"),
             )
+        for left in directory.glob(".import-*"):  # of one that was killed: a key is in it
+            shutil.rmtree(left)
         made = Path(held.enter_context(TemporaryDirectory(prefix=".import-", dir=directory)))
         with archive.reading(source) as (manifest, members):
             _refuse_newer(manifest, directory)
@@ -94,12 +101,17 @@ def import_state(
             raise unusable("state.other-files")
         if _examined(made) != (manifest.store, manifest.head_seq, manifest.head_hash):
             raise unusable("state.other-head")
+        half = safekeeping.Files(directory=directory).half_imported
         with ExitStack() as back:  # what was moved, should a later move fail
+            half.touch(mode=0o600)
+            back.callback(half.unlink)
+            _sync(directory)
             aside = _set_aside(directory, old, now, back) if old else None
             for name in sorted(_standing(made)):
                 _move(made / name, directory / name, back)
             back.pop_all()
         _sync(directory)
+        half.unlink()
     return manifest, aside
 
 
@@ -199,6 +211,10 @@ def _standing(directory: Path) -> set[str]:
 
 def _set_aside(directory: Path, names: set[str], now: datetime, back: ExitStack) -> Path:
     aside = directory / f"replaced-{now:%Y%m%dT%H%M%SZ}"
+    number = 1
+    while aside.exists():
+        number += 1
+        aside = directory / f"replaced-{now:%Y%m%dT%H%M%SZ}-{number}"
     aside.mkdir(mode=0o700)
     back.callback(aside.rmdir)
     for name in sorted(names):

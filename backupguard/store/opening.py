@@ -73,6 +73,7 @@ def open_store(
         state_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise StoreError("unreadable", path=str(state_directory)) from error
+    safekeeping.refuse_half_imported(safekeeping.Files(directory=state_directory))
     zone = zone_of(timezone)
     if url is None or url.startswith("sqlite"):
         store = _open_sqlite(state_directory, now, (site, zone), replace_corrupt, channels)

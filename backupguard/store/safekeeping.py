@@ -18,6 +18,7 @@ from pathlib import Path
 from backupguard.errors import Busy, StoreError
 from backupguard.evidence.kinds import StoreReplaced
 from backupguard.evidence.records import parse_body
+from backupguard.model import Message
 from backupguard.store.engine import FILE_NAME, translated
 
 COPIES_KEPT = 2
@@ -41,6 +42,11 @@ class Files:
         return self.directory / f"{FILE_NAME}.suspect"
 
     @property
+    def half_imported(self) -> Path:
+        """There while an import puts a state in place: until then it is neither the old nor the new."""
+        return self.directory / "import-unfinished"
+
+    @property
     def copies(self) -> Path:
         """Where the daily copies lie."""
         return self.directory / "copies"
@@ -49,6 +55,16 @@ class Files:
         """Return the file that a named lock is held on."""
         safe = "".join(c if c.isalnum() or c in "-._" else "_" for c in name)
         return self.directory / "locks" / safe
+
+
+def refuse_half_imported(files: Files) -> None:
+    """Raise StoreError where an import was killed while it moved files: a new store would hide that."""
+    if files.half_imported.exists():
+        raise StoreError(
+            "unreadable",
+            Message(id="state.half-imported", values={"path": str(files.directory)}),
+            remedy=Message(id="state.import-again"),
+        )
 
 
 def lock_file(path: Path) -> int:

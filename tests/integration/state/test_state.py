@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import os
+import signal
 import sqlite3
 import stat
 import tarfile
@@ -20,6 +21,7 @@ from typing import BinaryIO
 import pytest
 
 from backupguard.cli.main import main
+from backupguard.errors import StoreError
 from backupguard.model import SITE, Observation
 from backupguard.state import archive
 from backupguard.store import open_store
@@ -245,6 +247,63 @@ def test_an_import_that_fails_half_way_leaves_the_old_state_whole(
     (directory / "reports").chmod(0o700)
     assert state(other, "import", file, "--replace") == 0
     assert records(other) == records(site)
+
+
+def hashes(file: Path) -> list[bytes]:
+    with closing(sqlite3.connect(file)) as database:
+        return [row[0] for row in database.execute("SELECT hash FROM facts ORDER BY seq")]
+
+
+def killed_at_move(number: int, configuration: Path, file: Path) -> int:
+    """Import with `--replace` in a process that is killed before its so-many-th move."""
+    child = os.fork()
+    if child == 0:
+        rename, moves = Path.rename, [0]
+
+        def counted(self: Path, target: Path) -> Path:
+            moves[0] += 1
+            if moves[0] == number:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return rename(self, target)
+
+        code = 1
+        try:
+            Path.rename = counted  # type: ignore[method-assign]
+            code = state(configuration, "import", file, "--replace")
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def test_killed_among_its_moves_an_import_leaves_nothing_that_looks_whole(
+    site: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "state.tar.gz"
+    assert state(site, "export", file) == 0
+    number, killed = 1, 0
+    while True:
+        other = made_site(tmp_path / f"other-{number}", records=2)
+        directory, old = other.parent / "state", records(other)
+        key = (directory / "keys/signing.pem").read_bytes()
+        code = killed_at_move(number, other, file)
+        if code == 0:
+            break
+        assert code == -signal.SIGKILL
+        killed += 1
+        with pytest.raises(StoreError) as caught:
+            open_store(directory)
+        assert caught.value.message.id == "state.half-imported"
+        if killed == 1:
+            assert state(other, "export", tmp_path / "half") == 2
+            assert "--replace" in capsys.readouterr().err
+        assert state(other, "import", file, "--replace") == 0
+        assert records(other) == records(site)
+        assert not list(directory.glob(".import-*")), "nor a second copy of the key"
+        # Whatever was moved before the kill and after it: nothing of the old state is gone.
+        assert old in [hashes(path) for path in directory.glob("replaced-*/store.sqlite3")]
+        assert key in [path.read_bytes() for path in directory.glob("replaced-*/keys/signing.pem")]
+        number += 1
+    assert killed >= 6, "three things of the old state, three of the new"
 
 
 def rewritten(file: Path, change: Callable[[str, bytes], tuple[str, bytes] | None]) -> Path:

@@ -123,6 +123,30 @@ def test_a_store_of_every_schema_is_opened_and_keeps_what_it_holds(
         assert store.head()[0] == before["chain_head"][0]["seq"]
 
 
+def described(file: Path) -> dict[str, object]:
+    """Return tables, their columns and their indexes, in no order that a migration could change."""
+    with closing(sqlite3.connect(file)) as database:
+        query = "SELECT name FROM sqlite_master WHERE type = 'table'"
+        tables = [name for (name,) in database.execute(query)]
+        return {
+            table: (
+                sorted(
+                    row[1:4] + row[5:] for row in database.execute(f"PRAGMA table_info({table})")
+                ),
+                sorted(row[1:] for row in database.execute(f"PRAGMA index_list({table})")),
+            )
+            for table in tables
+        }
+
+
+@specimens
+def test_what_was_migrated_is_as_what_is_new(specimen: Path, tmp_path: Path) -> None:
+    put(specimen, tmp_path / "old")
+    for name in ("old", "new"):
+        open_store(tmp_path / name).close()
+    assert described(tmp_path / "old" / FILE) == described(tmp_path / "new" / FILE)
+
+
 @older
 def test_the_store_is_copied_before_it_is_migrated(specimen: Path, tmp_path: Path) -> None:
     before = put(specimen, tmp_path)
