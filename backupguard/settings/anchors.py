@@ -131,14 +131,3 @@ def rules(data: Mapping[str, Any]) -> Iterator[Trouble]:
                 path=(*path, "type"),
                 message=Message(id="settings.anchor-needs", values={"key": missing}),
             )
-
-
-def references(data: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Yield what stands where a secret is named, with its path."""
-    for name, anchor in _table(data, "evidence", "anchors").items():
-        found = _table(anchor, "credentials")
-        if found:
-            yield ("evidence", "anchors", str(name), "credentials"), found
-        key = _table(anchor, "collector", "key")
-        if key:
-            yield ("evidence", "anchors", str(name), "collector", "key"), key

@@ -21,12 +21,14 @@ from backupguard.settings import (
     anchors,
     controls,
     files,
+    host,
     http,
     isolation,
     media,
     people,
     problems,
     rules,
+    secrets,
 )
 from backupguard.settings.files import Merged, Trouble
 from backupguard.settings.model import STATE_DIRECTORY, Settings, settings_type
@@ -113,6 +115,7 @@ def _rule_troubles(data: Mapping[str, Any], today: date) -> Iterator[Trouble]:
     yield from rules.empty_paths(data)
     yield from people.rules(data)
     yield from isolation.rules(data)
+    yield from host.rules(data, today)
     yield from media.rules(data)
     yield from anchors.rules(data)
 
@@ -133,28 +136,16 @@ def _absolute(data: dict[str, Any], base: Path) -> None:
     ]
     places.append(("reference", "file"))
     tables = [(rules.table(data, name), key) for name, key in places]
-    for name in rules.table(data, "repositories"):
-        credentials = rules.table(data, "repositories", name, "credentials")
-        tables += [(rules.table(credentials, use), "file") for use in credentials]
-    for name in rules.table(data, "discovery", "servers"):
-        credentials = rules.table(data, "discovery", "servers", name, "credentials")
-        tables += [(rules.table(credentials, use), "file") for use in credentials]
-    for name in rules.table(data, "isolation", "vantages"):
-        tables.append((rules.table(data, "isolation", "vantages", name, "key"), "file"))
+    tables += [(table, "file") for _, table in secrets.named_in(data)]
     notify = rules.table(data, "notify")
-    for use, secret in (("mail", "password"), ("dead-man", "url-from")):
-        tables.append((rules.table(notify, use), "ca"))
-        tables.append((rules.table(notify, use, secret), "file"))
-    collector = rules.table(data, "soc", "syslog")
-    tables += [(collector, "ca"), (collector, "certificate")]
-    tables.append((rules.table(collector, "key"), "file"))
+    tables += [(rules.table(notify, use), "ca") for use in ("mail", "dead-man")]
+    collectors = [rules.table(data, "soc", "syslog")]
     for name in rules.table(data, "evidence", "anchors"):
         anchor = rules.table(data, "evidence", "anchors", name)
-        tables += [(anchor, key) for key in ("certificates", "chain", "ca", "ca-certificate")]
-        tables += [(anchor, "directory"), (rules.table(anchor, "credentials"), "file")]
-        collector = rules.table(anchor, "collector")
-        tables += [(collector, "ca"), (collector, "certificate")]
-        tables.append((rules.table(collector, "key"), "file"))
+        keys = ("certificates", "chain", "ca", "ca-certificate", "directory")
+        tables += [(anchor, key) for key in keys]
+        collectors.append(rules.table(anchor, "collector"))
+    tables += [(collector, key) for collector in collectors for key in ("ca", "certificate")]
     for table, key in tables:
         value = table.get(key)
         if isinstance(table, dict) and isinstance(value, str) and value and "\0" not in value:

@@ -6,7 +6,6 @@ these errors are reported together with those of the types, all at once.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import zoneinfo
@@ -15,13 +14,11 @@ from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from backupguard import plugins
 from backupguard.contracts import SecretReference, parse_size
 from backupguard.errors import MissingMeans
 from backupguard.model import Message, is_id
-from backupguard.settings import anchors, schedule, secrets
+from backupguard.settings import schedule, secrets
 from backupguard.settings.files import Trouble
 from backupguard.settings.positions import KeyPath
 from backupguard.settings.problems import nearest, shown
@@ -297,36 +294,10 @@ def _plugin(path: KeyPath, name: Any, group: str) -> Iterator[Trouble]:
 
 
 def references_to_secrets(data: Tables) -> Iterator[tuple[KeyPath, SecretReference]]:
-    """Yield every reference to a stored secret; malformed ones are the types' business."""
-    for name, repository in _tables(data, "repositories"):
-        for use, value in _tables(repository, "credentials"):
-            try:
-                reference = SecretReference.model_validate(value)
-            except ValidationError:
-                continue
-            yield ("repositories", name, "credentials", use), reference
-    for name, server in _tables(data, "discovery", "servers"):
-        for use, value in _tables(server, "credentials"):
-            try:
-                reference = SecretReference.model_validate(value)
-            except ValidationError:
-                continue
-            yield ("discovery", "servers", name, "credentials", use), reference
-    for name, instance in _tables(data, "instances"):
-        with contextlib.suppress(ValidationError):
-            account = SecretReference.model_validate(table(instance, "credentials").get("account"))
-            yield ("instances", name, "credentials", "account"), account
-    for name, vantage in _tables(data, "isolation", "vantages"):
-        with contextlib.suppress(ValidationError):
-            reference = SecretReference.model_validate(vantage.get("key"))
-            yield ("isolation", "vantages", name, "key"), reference
-    for place in (("mail", "password"), ("dead-man", "url-from")):
-        with contextlib.suppress(ValidationError):
-            reference = SecretReference.model_validate(table(data, "notify", *place))
-            yield ("notify", *place), reference
-    for path, value in anchors.references(data):
-        with contextlib.suppress(ValidationError):
-            yield path, SecretReference.model_validate(value)
+    """Yield every reference to a stored secret."""
+    for path, named in secrets.named_in(data):
+        if path != ("reference",):  # half a table: the types say what it lacks
+            yield path, SecretReference.model_validate(named)
 
 
 def instance_accounts(data: Tables) -> Iterator[Trouble]:

@@ -8,14 +8,36 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from backupguard.contracts import Secret, SecretReference
 from backupguard.errors import AccessRefused, MissingMeans
 from backupguard.model import Message
 
 _LIMIT = 64 * 1024  # a key file is a few kilobytes; anything longer is the wrong file
+
+
+def named_in(data: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[Any, Any]]:
+    """Yield the path and the table of everything in the files that names a secret.
+
+    A table of `credential` alone, or of `file` alone, names a secret wherever it stands: so a setting
+    that is new, and one of a plug-in of others, is looked at like all the rest.
+    """
+    if isinstance(data, Mapping):
+        if len(data) == 1 and isinstance(data.get("credential", data.get("file")), str):
+            yield path, data
+        for key, value in data.items():
+            yield from named_in(value, (*path, key))
+    elif isinstance(data, list):
+        for number, value in enumerate(data):
+            yield from named_in(value, (*path, number))
+
+
+def files_named_in(data: Any) -> tuple[Path, ...]:
+    """Return the files of all secrets that are named there; systemd's credentials are none of them."""
+    return tuple(Path(named["file"]) for _, named in named_in(data) if "file" in named)
 
 
 def place_of(reference: SecretReference, environ: Mapping[str, str]) -> Path | None:

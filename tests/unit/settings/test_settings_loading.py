@@ -197,7 +197,7 @@ def reference(tmp_path: Path) -> settings.Settings:
     secret.chmod(0o600)
     credential = tmp_path / "credentials" / "restic-nas"
     credential.parent.mkdir()
-    names = ("planning-reader", "vantage-bureautique", "smtp", "dead-man")
+    names = ("planning-reader", "vantage-bureautique", "siem-client-key", "smtp", "dead-man")
     for each in (credential, *map(credential.with_name, names)):
         each.write_text("correct horse\n")
         each.chmod(0o400)

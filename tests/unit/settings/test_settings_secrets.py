@@ -3,12 +3,15 @@ from __future__ import annotations
 import os
 import pickle
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from backupguard.contracts import SecretReference
 from backupguard.errors import AccessRefused, BackupGuardError, MissingMeans
+from backupguard.settings import loading, rules
 from backupguard.settings.secrets import read_secret
+from tests.secret_places import every_place
 
 
 @pytest.fixture
@@ -92,3 +95,40 @@ def test_a_rotated_file_is_read_anew(file: Path) -> None:
     assert read_secret(reference).reveal() == b"correct horse"
     file.write_bytes(b"new\n")
     assert read_secret(reference).reveal() == b"new"
+
+
+def _table(path: str, secret: dict[str, str]) -> dict[str, Any]:
+    """Return the tables of a file in which one setting names a secret."""
+    data: Any = secret
+    for key in reversed(path.split(".")):
+        data = {"one" if key == "*" else key: data}
+    return data
+
+
+def test_every_setting_that_names_a_secret_is_checked_and_may_be_relative(tmp_path: Path) -> None:
+    """Also those of plug-ins, and those that nobody thought of when the check was written."""
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"x")
+    secret.chmod(0o644)
+    for place in every_place():
+        data = _table(place, {"file": "secret"})
+        loading._absolute(data, tmp_path)
+        (trouble,) = rules.secret_files(data, {}, frozenset({os.geteuid()}))
+        assert trouble.message.id == "settings.secret-readable", place
+        assert ".".join(map(str, trouble.path)) == place.replace("*", "one")
+        data = _table(place, {"credential": "../secret"})
+        (trouble,) = rules.secret_files(data, {}, frozenset({os.geteuid()}))
+        assert trouble.message.id == "settings.bad-credential-name", place
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"reference": {"file": "/srv/export.csv"}},
+        {"repositories": {"tina": {"type": "import", "file": "/srv/export.csv"}}},
+        {"applications": {"dpi": {"file": {"file": 1}}}},
+    ],
+    ids=["reference", "import", "nonsense"],
+)
+def test_a_file_that_is_no_secret_is_left_alone(data: dict[str, Any]) -> None:
+    assert list(rules.references_to_secrets(data)) == []
