@@ -379,7 +379,12 @@ def perform(
         limits = sandbox_limits(settings.scratch)
         context = RunContext(
             # What a tool fetches is bounded as a restore is: neither may fill the disk.
-            tools=Jail(work, cancel, watch=ScratchGuard(work, limits).check),
+            tools=Jail(
+                work,
+                cancel,
+                watch=ScratchGuard(work, limits).check,
+                private=settings.private_files,
+            ),
             http=BoundedHttp(cancel=cancel),
             cancel=cancel,
             known=StoreKnown(store=store),

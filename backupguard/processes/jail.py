@@ -7,7 +7,7 @@ import os
 import re
 import resource
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from backupguard.contracts import SECRETS, Cancel, Command, Completed
@@ -53,17 +53,21 @@ class Jail:
         *,
         cache: Path | None = None,
         watch: Callable[[], None] | None = None,
+        private: Sequence[Path] = (),
     ) -> None:
         """Make a jail for a run.
 
         `work` is the run's directory, where tools start; `cache` outlives the run and is
         XDG_CACHE_HOME inside; `watch` is called every 0.2 s while a tool runs and raises to end it
-        (`sandbox.ScratchGuard.check`, so that a fetch cannot fill the disk).
+        (`sandbox.ScratchGuard.check`, so that a fetch cannot fill the disk). `private` are files and
+        directories of ours that no tool sees, whatever else is shown to it: one that a hostile server
+        took over would read there what it was not handed.
         """
         self.work = work
         self.cancel = cancel
         self.cache = cache
         self.watch = watch
+        self.private = private
 
     def which(self, program: str) -> Path | None:
         """Return where `program` is found on the fixed path, or None."""
@@ -123,6 +127,7 @@ class Jail:
             if not path.exists():
                 raise Unreachable("not_found", path=str(path))
             options += ["--bind", str(path.absolute()), str(path.absolute())]
+        options += self._covers([self.work, *command.read, *writable])
         if self.work.is_dir():
             options += ["--chdir", work]
         for name, value in self._environment(command).items():
@@ -130,6 +135,21 @@ class Jail:
                 raise ValueError(f"{name!r} is no name of an environment variable")
             options += ["--setenv", name, value]
         return options
+
+    def _covers(self, shown: Sequence[Path]) -> Iterator[str]:
+        """Yield the options that put nothing in the place of each private file and directory.
+
+        Last of all mounts, so that none shows it again; what is hidden anyway has no place to cover.
+        """
+        below = [path.absolute().resolve() for path in shown]
+        for path in self.private:
+            real = Path(os.path.realpath(path))  # a link's own place cannot be mounted upon
+            if _is_hidden(real) and not any(real.is_relative_to(place) for place in below):
+                continue
+            if os.path.isdir(real):  # noqa: PTH112 - Path.is_dir() raises where we may not look
+                yield from ("--size", "4096", "--tmpfs", str(real), "--remount-ro", str(real))
+            elif os.path.exists(real):  # noqa: PTH110 - as above
+                yield from ("--ro-bind", "/dev/null", str(real))
 
     def _environment(self, command: Command) -> dict[str, str]:
         """Return the environment inside: the fixed part, what is no secret, paths of secrets."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
@@ -41,6 +42,7 @@ from backupguard.contracts import (
     Size,
 )
 from backupguard.databases import parse_database_pattern
+from backupguard.errors import ConfigurationError
 from backupguard.model import JOURNAL, MAIL, SYSLOG, Criticality
 from backupguard.settings.anchors import Evidence
 from backupguard.settings.controls import Controls
@@ -52,6 +54,7 @@ from backupguard.settings.media import Medium
 from backupguard.settings.notify import Notify
 from backupguard.settings.people import Person
 from backupguard.settings.report import ReportSettings
+from backupguard.settings.secrets import files_named_in
 from backupguard.settings.soc import Soc
 
 _MINUTE, _HOUR, _DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
@@ -345,6 +348,21 @@ class Settings(SettingsModel):
     def runs_directory(self) -> Path:
         """Where each run has its own directory, restored data included."""
         return self.scratch.directory or self.store.directory / "runs"
+
+    @property
+    def private_files(self) -> tuple[Path, ...]:
+        """What no program of others needs to see: every secret's file, our own keys, those of the port.
+
+        A backup tool is handed the one secret it needs, and could read all others of this account.
+        """
+        web: tuple[Path, ...] = ()
+        if self.http.web_config is not None:
+            from backupguard.settings.web_config import read
+
+            with suppress(ConfigurationError):  # what is wrong with it is told elsewhere
+                found = read(self.http.web_config)
+                web = tuple(file for file in (found.file, found.key) if file is not None)
+        return (self.state_directory / "keys", *files_named_in(self._effective()), *web)
 
     @property
     def sha256(self) -> str:

@@ -134,6 +134,25 @@ def test_a_secret_is_a_file_inside_and_nothing_else(shell):
     assert b"correct-horse" not in done.stdout
 
 
+def test_what_is_private_is_seen_by_no_tool(cancel, tmp_path):
+    """Not even below a directory that is shown, by another name, or with the rights to read it."""
+    place = tmp_path / "repository"
+    keys, secret, other = place / "keys", place / "secret", tmp_path / "other"
+    keys.mkdir(parents=True)
+    for file in (keys / "signing", secret, other, place / "data"):
+        file.write_text(f"content of {file.name}")
+    link = tmp_path / "link"
+    link.symlink_to(other)
+    private = (keys, secret, link, tmp_path / "absent", Path("/run/nothing"))
+    script = 'cd "$1/repository"; cat keys/* secret ../other ../link data; ls keys'
+    argv = ("sh", "-c", script, "sh", str(tmp_path))
+    for command in (Command(argv=argv, read=(place,)), Command(argv=argv, write=(place,))):
+        done = Jail(tmp_path, cancel, private=private).run(command)
+        assert done.stdout == b"content of data", done
+        twin = Jail(tmp_path, cancel).run(command)
+        assert twin.stdout.count(b"content of") == 5
+
+
 def test_a_secret_shows_in_no_command_line_or_environment_of_the_host(jail, cancel, tmp_path):
     marker = f"8642{os.getpid()}"
     argv = ("sh", "-c", 'cat "$RESTIC_PASSWORD_FILE" > /dev/null; sleep "$1"', "sh", marker)
