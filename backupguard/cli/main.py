@@ -26,6 +26,7 @@ from typer.core import TyperGroup
 
 from backupguard import __version__
 from backupguard.cli import common
+from backupguard.undumped import stay_undumped
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -206,6 +207,8 @@ def backupguard(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
+    if arguments is None:
+        stay_undumped()  # a command may read secrets as well as the daemon does
     common.set_options(common.Options())
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:

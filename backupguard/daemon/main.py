@@ -22,6 +22,7 @@ from backupguard.errors import EXIT_DONE, Busy, Unreachable
 from backupguard.model import SITE, Message
 from backupguard.processes.owner import become_owner
 from backupguard.store import open_store
+from backupguard.undumped import forbid_dumps
 from backupguard.web.access import Access
 from backupguard.web.app import create_app
 from backupguard.web.server import server
@@ -65,6 +66,7 @@ def run_daemon(path: Path | None = None, *, verbose: bool = False) -> int:
     Raises ConfigurationError before anything was opened, Busy (second_daemon) when another daemon
     holds the store, StoreError, and Unreachable when the port is taken.
     """
+    forbid_dumps()
     memory.be_small()
     # until the loop listens for it, a reload asked for too early must not end the start
     signal.signal(signal.SIGHUP, signal.SIG_IGN)

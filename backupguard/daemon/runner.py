@@ -25,6 +25,7 @@ from backupguard.errors import (
     BackupGuardError,
     Busy,
 )
+from backupguard.undumped import forbid_dumps
 
 if TYPE_CHECKING:
     from backupguard.runs import Task
@@ -60,6 +61,7 @@ def perform_run(run: str, settings_file: Path, *, parent: int | None = None) -> 
     """
     if parent is not None and not die_with(parent):
         return EXIT_NOT_PROVED
+    forbid_dumps()
     # signals first: a run that is cancelled while it imports must not end without a word
     from backupguard.processes import Cancellation
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from backupguard.errors import AccessRefused, Unreachable
 from backupguard.model import Message
+from backupguard.undumped import stay_undumped
 
 
 def become_owner(directory: Path) -> None:
@@ -41,3 +42,5 @@ def become_owner(directory: Path) -> None:
     os.setgroups(groups)
     os.setresgid(group, group, group)
     os.setresuid(status.st_uid, status.st_uid, status.st_uid)
+    # A change of user decides anew whose core dumps are made: fs.suid_dumpable, proc(5).
+    stay_undumped()
