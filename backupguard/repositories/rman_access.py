@@ -25,7 +25,7 @@ from backupguard.errors import (
 )
 from backupguard.model import Message
 from backupguard.repositories.rman_settings import RmanSettings
-from backupguard.repositories.sql_reading import Reading, understood
+from backupguard.repositories.sql_reading import Reading, network_trouble, understood
 
 SYSTEM_CA = Path("/etc/ssl/certs/ca-certificates.crt")
 
@@ -232,7 +232,8 @@ def meaning(error: Exception) -> BackupGuardError | None:
         if full in _DPY:
             cls, code = _DPY[full]
             return cls(code)
-        return None if error.__cause__ or error.__context__ else Unreachable("refused")
+        # what is no failure of the network's is one of what the server said
+        return None if network_trouble(error) is not None else Unreachable("refused")
     if isinstance(number, int) and number:
         found = _ORA.get(number)
         if found is not None:
