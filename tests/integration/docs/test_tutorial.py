@@ -16,6 +16,7 @@ import pytest
 from tests.postgres import SUPERUSER, start_cluster
 from tests.tutorial import PAGES, Block, blocks
 
+pytestmark = pytest.mark.timeout(450)  # a dozen commands, three restore tests, on a busy machine
 ENGLISH = blocks(PAGES["en"])
 #: Runs every block in a shell of its own, as a reader does, up to the first that surprises.
 DRIVER = """\
@@ -74,7 +75,7 @@ def followed(tmp_path_factory: pytest.TempPathFactory) -> dict[int, tuple[int, s
             [*own_places(place), "sh", "-c", DRIVER, "tutorial", str(steps)],
             env=environment,
             check=False,
-            timeout=240,
+            timeout=400,
         )
     finally:
         cluster.stop()
