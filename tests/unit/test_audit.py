@@ -33,7 +33,10 @@ audit = _loaded()
 POLICY = tomllib.loads((ROOT / "script" / "audit.toml").read_text(encoding="utf-8"))
 LOCK = tomllib.loads((ROOT / "uv.lock").read_text(encoding="utf-8"))
 TODAY = date(2026, 3, 1)
-KNOWN = audit.Vulnerability("urllib3", "2.5.0", frozenset({"CVE-2026-1", "GHSA-x"}), ("2.5.1",))
+KNOWN = audit.Answer(
+    (audit.Vulnerability("urllib3", "2.5.0", frozenset({"CVE-2026-1", "GHSA-x"}), ("2.5.1",)),), 9
+)
+NONE = audit.Answer((), 9)
 
 
 def _policy(**licences: Any) -> dict[str, Any]:
@@ -90,10 +93,10 @@ def test_what_was_reviewed_is_reviewed_again_when_it_says_something_else_or_is_g
 
 
 def test_a_known_vulnerability_is_told_with_what_mends_it() -> None:
-    (told,) = audit.vulnerable({}, [KNOWN], TODAY)
+    (told,) = audit.vulnerable({}, KNOWN, TODAY)
     assert "urllib3 2.5.0" in told
     assert "2.5.1" in told
-    assert audit.vulnerable({}, [], TODAY) == []
+    assert audit.vulnerable({}, NONE, TODAY) == []
 
 
 @pytest.mark.parametrize(
@@ -101,8 +104,9 @@ def test_a_known_vulnerability_is_told_with_what_mends_it() -> None:
 )
 def test_an_accepted_one_is_accepted_until_its_last_day(until: date, count: int) -> None:
     policy = {"vulnerabilities": {"accepted": {"GHSA-x": {"until": until, "reason": "no XML"}}}}
-    assert len(audit.vulnerable(policy, [KNOWN], TODAY)) == count
-    assert len(audit.vulnerable(policy, [], TODAY)) == 1, "what is gone is no longer accepted"
+    assert len(audit.vulnerable(policy, KNOWN, TODAY)) == count
+    assert len(audit.vulnerable(policy, NONE, TODAY)) == 1, "what is gone is no longer accepted"
+    assert audit.vulnerable(policy, audit.Answer((), 8, ("urllib3",)), TODAY) == []
 
 
 def test_every_accepted_one_has_a_reason_and_an_end() -> None:
@@ -119,19 +123,32 @@ def test_what_pip_audit_says_is_read() -> None:
         {"name": "urllib3", "version": "2.5.0", "vulns": [vulnerability]},
         {"name": "local", "skip_reason": "not on PyPI"},
     ]
-    (found,) = audit.read_answer(json.dumps({"dependencies": dependencies}))
+    answer = audit.read_answer(json.dumps({"dependencies": dependencies}))
+    (found,) = answer.known
     assert found.names == {"PYSEC-1", "CVE-2026-1"}
     assert found.mended_in == ("2.5.1",)
+    assert (answer.asked, answer.skipped) == (1, ("local",))
 
 
-def test_a_service_that_does_not_answer_is_not_silence(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("answer", "status"),
+    [
+        (audit.Answer(), audit.NOT_ASKED),
+        (audit.Answer((), 0, ("jinja2",)), audit.NOT_ASKED),
+        (audit.Answer((), 8, ("jinja2",)), audit.NOT_ASKED),
+        (audit.Answer(KNOWN.known, 8, ("jinja2",)), audit.WRONG),
+        (KNOWN, audit.WRONG),
+        (NONE, audit.DONE),
+    ],
+    ids=["nobody", "a mirror", "not of one", "one and not of another", "one", "none"],
+)
+def test_what_could_not_be_asked_is_not_silence(
+    answer: Any, status: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(audit, "ask", lambda: None)
-    assert audit.main(["vulnerabilities"]) == audit.NOT_ASKED
-    assert "COULD NOT ASK" in capsys.readouterr().out
-    monkeypatch.setattr(audit, "ask", lambda: [KNOWN])
-    assert audit.main(["vulnerabilities"]) == audit.WRONG
-    monkeypatch.setattr(audit, "ask", list)
-    assert audit.main(["vulnerabilities"]) == audit.DONE
+    monkeypatch.setattr(audit, "ask", lambda: answer)
+    assert audit.main(["vulnerabilities"]) == status
+    assert ("COULD NOT ASK" in capsys.readouterr().out) is (status == audit.NOT_ASKED)
+
+
+def test_a_word_that_is_no_part_is_wrong_use() -> None:
     assert audit.main(["nonsense"]) == audit.USAGE
