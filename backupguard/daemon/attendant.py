@@ -104,15 +104,10 @@ def _understood(line: bytes, brought: list[int]) -> Request:
             raise Refused("descriptors")
         if asked["do"] == "run" and _RUN.fullmatch(asked["run"]):
             module = "backupguard.daemon.runner"
-            arguments = (
-                asked["run"],
-                "--settings",
-                asked["settings"],
-                "--parent",
-                str(os.getpid()),
-            )
+            parent = str(os.getpid())
+            arguments = [asked["run"], "--settings", asked["settings"], "--parent", parent]
         elif asked["do"] == "tool":
-            module, arguments = "backupguard.daemon.tool", (asked["work"],)
+            module, arguments = "backupguard.daemon.tool", [asked["work"]]
         else:
             raise Refused("verb")
         environment = {n: asked["environment"][n] for n in SHARED if n in asked["environment"]}
