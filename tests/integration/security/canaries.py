@@ -67,6 +67,7 @@ class Searcher:
     def __init__(self, keys: Mapping[str, bytes] | None = None) -> None:
         """Make one; `keys` are private keys (PEM) by name, which cannot hold the stem."""
         self.needles = dict(_forms())
+        self._clean: set[bytes] = set()
         for name, pem in (keys or {}).items():
             for number, line in enumerate(pem.splitlines()):
                 if len(line) > 30 and b"---" not in line:
@@ -88,7 +89,13 @@ class Searcher:
             data = path.read_bytes()
         except FileNotFoundError:
             return []
-        return [f"{path}: {what}" for view in views(data) for what in self.find(view)]
+        digest = hashlib.sha256(data).digest()
+        if digest in self._clean:  # a copy of what was looked into
+            return []
+        found = [f"{path}: {what}" for view in views(data) for what in self.find(view)]
+        if not found:
+            self._clean.add(digest)
+        return found
 
     def find_below(self, directory: Path, allowed: Iterable[Path] = ()) -> list[str]:
         """Look into every file below a directory, names included, but for what is `allowed`."""

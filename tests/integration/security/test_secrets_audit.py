@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import gzip
+import io
 import os
 import re
 import signal
@@ -20,12 +21,15 @@ from pathlib import Path
 from urllib.error import HTTPError
 
 import pytest
+from pypdf import PdfWriter
+from pypdf.generic import DecodedStreamObject, NameObject
 
 from backupguard.cli.main import main as cli
 from backupguard.contracts import Secret
 from backupguard.daemon import client
 from backupguard.model import Json
 from backupguard.settings import Settings
+from tests.counts import FULL
 from tests.integration.daemon.living import PROGRAM, wait_for
 from tests.integration.security.audited import WEB_USER, Audited, audited
 from tests.integration.security.canaries import (
@@ -138,7 +142,8 @@ def _use(life: Life) -> None:
     month = f"{made.site.facts('daemon.started')[0].observation.observed_at:%Y-%m}"
     options = {
         "month": month,
-        "formats": ["pdf"],
+        # putting it on paper takes as long as all the rest
+        "formats": ["html", "pdf"] if FULL else ["html"],
         "languages": ["fr"],
         "output": str(made.site.state / "reports"),
     }
@@ -169,13 +174,21 @@ def life(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Life]:
     patch.undo()
 
 
+def _alive(life: Life, searcher: Searcher) -> list[str]:
+    """Return every secret found in what the daemon told while it lived, and in its store."""
+    found = [f"{name}: {what}" for name, text in life.texts.items() for what in searcher.find(text)]
+    found += searcher.find_in_file(life.made.site.log)
+    found += searcher.find_below(life.cores)
+    for path in life.made.site.state.glob("store.*"):
+        found += searcher.find_in_file(path)
+    return found
+
+
 def _everywhere(life: Life, searcher: Searcher) -> list[str]:
     """Return every secret found where anybody could have read it."""
     made, state = life.made, life.made.site.state
-    found = [f"{name}: {what}" for name, text in life.texts.items() for what in searcher.find(text)]
-    found += searcher.find_in_file(made.site.log)
+    found = _alive(life, searcher)
     found += searcher.find_below(state, (state / name for name in ALLOWED))
-    found += searcher.find_below(life.cores)
     found += searcher.find_below(made.site.directory / "exported")
     found += [f"mail: {what}" for one in made.mails.mails for what in searcher.find(bytes(one))]
     return found
@@ -261,6 +274,18 @@ def _json(text: str) -> bytes:
     return text.encode("unicode_escape")
 
 
+def _pdf(text: str) -> bytes:
+    """Return a page with a text, packed as pages are."""
+    writer, content = PdfWriter(), DecodedStreamObject()
+    content.set_data(f"BT ({text[: len(STEM)]}) Tj ET".encode())
+    page = writer.add_blank_page(100, 100)
+    page[NameObject("/Contents")] = content.flate_encode()
+    made = io.BytesIO()
+    writer.write(made)
+    assert STEM.encode() not in made.getvalue()
+    return made.getvalue()
+
+
 @pytest.mark.parametrize(
     "hide",
     [
@@ -275,8 +300,9 @@ def _json(text: str) -> bytes:
         lambda text: text.encode("utf-16"),
         lambda text: gzip.compress(text.encode()),
         _json,
+        _pdf,
     ],
-    ids=range(11),
+    ids=range(12),
 )
 def test_it_is_found_in_whatever_form(tmp_path: Path, hide: object) -> None:
     file = tmp_path / "file"
@@ -295,6 +321,6 @@ def test_it_is_found_in_whatever_place(life: Life) -> None:
         log.write(f'{{"event.code": "mail.failed", "password": "{canary("mail")}"}}\n')
     (life.cores / "core").write_bytes(b"\0" * 4096 + canary("web").encode())
     life.texts["/metrics"] = f'label="{canary("token")}"'.encode()
-    found = "\n".join(_everywhere(life, searcher))
+    found = "\n".join(_alive(life, searcher))
     for place in (".sqlite3", "log", "core", "/metrics"):
         assert re.search(rf"{re.escape(place)}: as it is", found), found
