@@ -451,6 +451,7 @@ def recover(
     *,
     clock: Clock = utc_now,
     is_alive: Callable[[str], bool] = lambda _run: False,
+    tools: Tools | None = None,
 ) -> tuple[str, ...]:
     """Close the runs of this host whose process died, remove what they left; return their ids.
 
@@ -470,7 +471,7 @@ def recover(
     if closed:
         seal_or_tell(store)
     # A directory whose lock is free is nobody's: the sweep itself looks at the locks.
-    sweep(settings.runs_directory, is_alive)
+    sweep(settings.runs_directory, is_alive, tools)
     return tuple(closed)
 
 

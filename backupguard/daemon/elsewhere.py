@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from backupguard import errors
-from backupguard.contracts import Cancel, Command, Completed
+from backupguard.contracts import Cancel, Command, Completed, Tools
 from backupguard.daemon.attendant import SHARED
 from backupguard.daemon.tool import ANSWER_LIMIT
 from backupguard.errors import BackupGuardError, TimedOut
 from backupguard.model import Message
+from backupguard.processes import Cancellation, Jail
 from backupguard.processes.bubblewrap import anonymous_file, sandbox_unavailable
 from backupguard.processes.programs import find_program
 
@@ -152,6 +153,13 @@ class Elsewhere:
         finally:
             os.close(asked)
             os.close(answer)
+
+
+def tools(work: Path) -> Tools:
+    """Return the daemon's own tools: in a jail of another unit where there is one, else in one here."""
+    path = place()
+    cancel = Cancellation()  # each call ends with its time-out
+    return Jail(work, cancel) if path is None else Elsewhere(path, work, cancel)
 
 
 def _late(command: Command) -> Message:

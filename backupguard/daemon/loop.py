@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 import structlog
 
 from backupguard import __version__, runs
-from backupguard.daemon import cadence, configuration, custody, dispatch
+from backupguard.daemon import cadence, configuration, custody, dispatch, elsewhere
 from backupguard.daemon.agenda import Agenda
 from backupguard.daemon.clock import StepWatch, utc_now
 from backupguard.daemon.couriers import couriers
@@ -387,7 +387,9 @@ class Daemon:
 
     def _recover(self) -> None:
         """Close what died and remove what it left; a runner that is starting has no lock yet."""
-        runs.recover(self.settings, self.store, is_alive=self.runners.__contains__)
+        # What is left is removed in a jail.
+        tools = elsewhere.tools(self.settings.runs_directory)
+        runs.recover(self.settings, self.store, is_alive=self.runners.__contains__, tools=tools)
 
     def _give_up(self, run: Run) -> None:
         """Close a run that no process could take up: a fact, not a silence."""

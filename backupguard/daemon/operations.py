@@ -27,7 +27,6 @@ from backupguard.model import (
     application_subject,
     repository_subject,
 )
-from backupguard.processes import Cancellation, Jail
 from backupguard.settings import Settings
 
 T = TypeVar("T")
@@ -155,10 +154,7 @@ class DaemonOperations:
 
     def tools(self) -> Tools:
         """Return what verifies signatures: a jail whose calls end with their time-out."""
-        work, place = self.daemon.settings.state_directory, elsewhere.place()
-        if place is not None:
-            return elsewhere.Elsewhere(place, work, Cancellation())
-        return Jail(work, Cancellation())
+        return elsewhere.tools(self.daemon.settings.state_directory)
 
     def settings(self) -> Settings:
         """Return the settings that hold."""

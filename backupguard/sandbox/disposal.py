@@ -10,8 +10,8 @@ import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from backupguard.contracts import Command
-from backupguard.errors import AccessRefused
+from backupguard.contracts import Command, Tools
+from backupguard.errors import AccessRefused, BackupGuardError
 from backupguard.processes import Jail
 from backupguard.sandbox.space import NEVER
 
@@ -19,12 +19,12 @@ LOCK = "lock"
 _HOURS = 6 * 3600
 
 
-def discard(directory: Path) -> None:
+def discard(directory: Path, tools: Tools | None = None) -> None:
     """Remove a directory and all below it, whatever a restore put there; nothing is no error.
 
     `rm` in a jail that can write to this directory only: it follows no link, crosses into no other
-    file system, and is at home in trees thousands of directories deep. Raises AccessRefused
-    (permission) when something stays.
+    file system, and is at home in trees thousands of directories deep. The jail is made here, or is
+    the one of `tools`. Raises AccessRefused (permission) when something stays.
     """
     if directory.is_symlink():
         directory.unlink()
@@ -32,7 +32,7 @@ def discard(directory: Path) -> None:
     if not directory.exists():
         return
     directory = directory.absolute()
-    jail = Jail(directory.parent, NEVER)
+    jail = Jail(directory.parent, NEVER) if tools is None else tools
     remove = ("rm", "--recursive", "--force", "--one-file-system", "--", str(directory))
     # directories without permissions cannot be emptied: they are ours, so we may give them some
     permit = ("chmod", "--recursive", "--silent", "u+rwx", "--", str(directory))
@@ -46,11 +46,13 @@ def discard(directory: Path) -> None:
     raise AccessRefused("permission", path=str(directory))
 
 
-def sweep(runs_directory: Path, is_alive: Callable[[str], bool]) -> tuple[str, ...]:
+def sweep(
+    runs_directory: Path, is_alive: Callable[[str], bool], tools: Tools | None = None
+) -> tuple[str, ...]:
     """Remove what killed runs left below `runs_directory`; return the ids of the runs removed.
 
     A run is dead when nobody holds its `lock` file and `is_alive(id)` says no. Its processes that
-    are still there are killed first. What cannot be removed stays for the next sweep.
+    are still there are killed first. What cannot be removed, or not now, stays for the next sweep.
     """
     removed: list[str] = []
     directories = sorted(runs_directory.iterdir()) if runs_directory.is_dir() else []
@@ -61,8 +63,8 @@ def sweep(runs_directory: Path, is_alive: Callable[[str], bool]) -> tuple[str, .
             if not free:
                 continue
             _kill_leftovers(directory.name)
-            with contextlib.suppress(AccessRefused):
-                discard(directory)
+            with contextlib.suppress(BackupGuardError):
+                discard(directory, tools)
                 removed.append(directory.name)
     return tuple(removed)
 

@@ -86,10 +86,12 @@ def disk(machine: Machine) -> Iterator[str]:
 
 def test_discovery_sees_what_runs_here(machine: Machine) -> None:
     machine.run("systemctl", "start", "postgresql")
+    machine.shell("su postgres -c 'psql -qc \"create role backupguard login\"'")
     told = machine.run("backupguard", "discover", "--json", check=False, timeout=240)
     machine.run("systemctl", "stop", "postgresql")
     seen = json.loads(told.stdout)
-    assert any(one["engine"] == "postgresql" for one in seen["databases"]), told.stdout
+    assert {"dpi"} <= {one["database"] for one in seen["databases"]}, told.stdout
+    assert seen["lacking"] == []
 
 
 def test_an_attached_disk_is_mounted_by_the_helper_and_restored_from(

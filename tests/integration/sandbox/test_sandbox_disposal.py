@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from backupguard.contracts import Tools
 from backupguard.errors import AccessRefused
 from backupguard.sandbox import discard, disposal, scratch_protection, sweep
 from tests.integration.looking import eventually, running
@@ -125,10 +126,10 @@ def test_a_directory_that_resists_does_not_stop_the_sweep(tmp_path, monkeypatch)
     for name in ("01A", "01B"):
         run_directory(tmp_path, name)
 
-    def resist(directory: Path) -> None:
+    def resist(directory: Path, tools: Tools | None) -> None:
         if directory.name == "01A":
             raise AccessRefused("permission")
-        discard(directory)
+        discard(directory, tools)
 
     monkeypatch.setattr(disposal, "discard", resist)
     assert sweep(tmp_path, lambda run: False) == ("01B",)
@@ -187,7 +188,10 @@ def test_a_process_that_outlived_its_run_is_killed_by_the_sweep(tmp_path, bound)
 
 
 def test_the_protection_of_scratch_is_told(tmp_path):
-    assert scratch_protection(Path("/dev/shm")) in ("clear", "tmpfs")  # by where it may be swapped to
+    assert scratch_protection(Path("/dev/shm")) in (
+        "clear",
+        "tmpfs",
+    )  # by where it may be swapped to
     assert scratch_protection(tmp_path) in ("clear", "encrypted", "tmpfs")
     with pytest.raises(FileNotFoundError):
         scratch_protection(tmp_path / "absent")
