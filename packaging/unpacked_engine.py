@@ -2,10 +2,10 @@
 """Makes an engine archive of a folder of Debian packages: the programs, and every library they need.
 
 usage: unpacked_engine.py list
-       unpacked_engine.py make ENGINE/VERSION DEBS OUTPUT EPOCH
+       unpacked_engine.py make ENGINE/VERSION DEBS OUTPUT
 
 `list` prints a line per engine: its name, Debian release and packages. `make` writes the archive
-OUTPUT/ENGINE-VERSION.tar.xz, its times being EPOCH.
+OUTPUT/ENGINE-VERSION.tar.xz. One that was made of the same packages is kept in .tools/bundle/engines.
 
 The programs are Debian's own; only two texts in them are changed: which loader starts them and where it
 looks for libraries. Both are the engine's own, so nothing depends on the release of the host. Needs
@@ -14,6 +14,7 @@ dpkg-deb, patchelf, bubblewrap and xz. The same packages give the same bytes.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -28,6 +29,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 LIST = Path(__file__).resolve().parent / "bundle" / "engines.toml"
+CACHE = LIST.parents[2] / ".tools" / "bundle" / "engines"
 ENGINES = PurePosixPath("/opt/backupguard/engines")
 LIBRARIES = "libraries"
 _FOUND = re.compile(r"^\s*(\S+) => (\S+|not found)", re.MULTILINE)
@@ -41,14 +43,28 @@ def main(arguments: list[str]) -> None:
         case ["list"]:
             for one in engines:
                 print(f"{one['engine']}/{one['version']}", one["suite"], *one["packages"])
-        case ["make", name, debs, output, epoch]:
+        case ["make", name, debs, output]:
             wanted = next(o for o in engines if f"{o['engine']}/{o['version']}" == name)
-            make(wanted, sorted(Path(debs).glob("*.deb")), Path(output), int(epoch))
+            made(wanted, sorted(Path(debs).glob("*.deb")), Path(output))
         case _:
             sys.exit(__doc__)
 
 
-def make(wanted: dict[str, Any], debs: list[Path], output: Path, epoch: int) -> None:
+def made(wanted: dict[str, Any], debs: list[Path], output: Path) -> None:
+    """Put one engine's archive into `output`: the one that is kept, or a new one."""
+    identity = hashlib.sha256(Path(__file__).read_bytes() + json.dumps(wanted).encode())
+    for deb in debs:
+        identity.update(hashlib.sha256(deb.read_bytes()).digest())
+    kept = CACHE / identity.hexdigest()[:32]
+    if not list(kept.glob("*.tar.xz")):
+        kept.mkdir(parents=True, exist_ok=True)
+        make(wanted, debs, kept)
+    for archive in kept.glob("*.tar.xz"):
+        shutil.copy2(archive, output / archive.name)
+        print(f"{archive.name}: {archive.stat().st_size >> 20} MiB", flush=True)
+
+
+def make(wanted: dict[str, Any], debs: list[Path], output: Path) -> None:
     """Write one engine's archive."""
     with TemporaryDirectory(prefix="backupguard-engine-", dir="/var/tmp") as work:
         root, tree = Path(work, "root"), Path(work, "tree")
@@ -71,9 +87,12 @@ def make(wanted: dict[str, Any], debs: list[Path], output: Path, epoch: int) -> 
         }
         (tree / "engine.json").write_text(json.dumps(described, indent=1) + "\n")
         said = proved(wanted, tree)
-        archive = packed(tree, output / f"{wanted['engine']}-{wanted['version']}.tar", epoch)
-    size, held = archive.stat().st_size >> 20, described["bytes"] >> 20
-    print(f"{archive.name}: {size} MiB, {held} MiB unpacked, {said}", flush=True)
+        # its times are the newest one's of what it holds
+        epoch = max(int(p.lstat().st_mtime) for p in root.rglob("*") if is_file(p))
+        archive = Path(work, f"{wanted['engine']}-{wanted['version']}.tar")
+        packed(tree, archive, epoch)
+        shutil.move(f"{archive}.xz", output)
+    print(f"{archive.name}: {described['bytes'] >> 20} MiB unpacked, {said}", flush=True)
 
 
 def unpacked(debs: list[Path], root: Path) -> tuple[dict[str, str], dict[str, str]]:
@@ -188,8 +207,8 @@ def proved(wanted: dict[str, Any], tree: Path) -> str:
     return said.strip().splitlines()[0]
 
 
-def packed(tree: Path, to: Path, epoch: int) -> Path:
-    """Pack a tree, its description first; return the compressed archive."""
+def packed(tree: Path, to: Path, epoch: int) -> None:
+    """Pack a tree, its description first, and compress the archive to `to`.xz."""
 
     def plain(member: tarfile.TarInfo) -> tarfile.TarInfo:
         member.uid = member.gid = 0
@@ -204,8 +223,7 @@ def packed(tree: Path, to: Path, epoch: int) -> Path:
         for name in ["engine.json", *names]:
             archive.add(tree / name, name, recursive=False, filter=plain)
     # two threads whatever the host has: how it is cut into blocks is part of the bytes
-    run("xz", "--force", "--threads=2", str(to))
-    return to.with_name(f"{to.name}.xz")
+    run("xz", "-3", "--threads=2", str(to))
 
 
 def copy(source: Path, to: Path) -> None:
