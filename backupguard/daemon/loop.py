@@ -225,7 +225,7 @@ class Daemon:
         now = utc_now()
         data = {"host": socket.gethostname(), "reason": self.reason}
         with suppress(StoreError):
-            self._recover()
+            self._recover(ending=True)
             self.store.append([daemon_fact("daemon.stopped", data, now)])
             runs.seal_or_tell(self.store)
 
@@ -385,10 +385,12 @@ class Daemon:
         if status == EXIT_DONE:
             self._wake.set()
 
-    def _recover(self) -> None:
-        """Close what died and remove what it left; a runner that is starting has no lock yet."""
-        # What is left is removed in a jail.
-        tools = elsewhere.tools(self.settings.runs_directory)
+    def _recover(self, *, ending: bool = False) -> None:
+        """Close what died and remove what it left; a runner that is starting has no lock yet.
+
+        Ending, no other unit is asked: systemd starts none for a service that it stops.
+        """
+        tools = None if ending else elsewhere.tools(self.settings.runs_directory)
         runs.recover(self.settings, self.store, is_alive=self.runners.__contains__, tools=tools)
 
     def _give_up(self, run: Run) -> None:
