@@ -386,10 +386,8 @@ class Daemon:
             self._wake.set()
 
     def _recover(self, *, ending: bool = False) -> None:
-        """Close what died and remove what it left; a runner that is starting has no lock yet.
-
-        Ending, no other unit is asked: systemd starts none for a service that it stops.
-        """
+        """Close what died and remove what it left; a runner that is starting has no lock yet."""
+        # ending, no other unit is asked: systemd starts none for a service that it stops
         tools = None if ending else elsewhere.tools(self.settings.runs_directory)
         runs.recover(self.settings, self.store, is_alive=self.runners.__contains__, tools=tools)
 
