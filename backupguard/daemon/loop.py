@@ -222,11 +222,10 @@ class Daemon:
             self.stopping.set()
 
     def _record_stop(self) -> None:
-        now = utc_now()
         data = {"host": socket.gethostname(), "reason": self.reason}
         with suppress(StoreError):
             self._recover(ending=True)
-            self.store.append([daemon_fact("daemon.stopped", data, now)])
+            self.store.append([daemon_fact("daemon.stopped", data, utc_now())])
             runs.seal_or_tell(self.store)
 
     async def _beat(self) -> None:
@@ -386,8 +385,7 @@ class Daemon:
             self._wake.set()
 
     def _recover(self, *, ending: bool = False) -> None:
-        """Close what died and remove what it left; a runner that is starting has no lock yet."""
-        # ending, no other unit is asked: systemd starts none for a service that it stops
+        """Close what died and remove what it left, by no other unit when this one is being stopped."""
         tools = None if ending else elsewhere.tools(self.settings.runs_directory)
         runs.recover(self.settings, self.store, is_alive=self.runners.__contains__, tools=tools)
 
