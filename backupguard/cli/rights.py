@@ -350,10 +350,11 @@ def _sandbox(_settings: Settings, host: Host) -> Iterator[Held]:
         ("ProcSubset", {"pid"}),
         ("ProtectHostname", {"yes", "true", "1", "on"}),
         ("RestrictNamespaces", {"yes", "true", "1", "on"}),
+        ("RestrictSUIDSGID", {"yes", "true", "1", "on"}),  # Debian 13's bubblewrap uses openat2(2)
     ):
         last = host.values(key, unit=RUNNER)[-1:]
         if last:
-            safe = {"ProcSubset": "all", "ProtectHostname": "no"}
+            safe = {"ProcSubset": "all", "ProtectHostname": "no", "RestrictSUIDSGID": "no"}
             names = "user pid net ipc uts cgroup mnt"
             yield Held(what=f"{key}={last[0]}", held=last[0].lower() not in wrong,
                        gives=f"{key}={safe.get(key, names)}")  # fmt: skip

@@ -120,7 +120,8 @@ def lines_of(name: str | Path) -> list[str]:
 
 
 def test_what_the_sandbox_needs_is_left_to_it_and_to_nobody_else() -> None:
-    for line in ("RestrictNamespaces=user pid net ipc uts cgroup mnt", "ProcSubset=all"):
+    names = "user pid net ipc uts cgroup mnt"
+    for line in (f"RestrictNamespaces={names}", "ProcSubset=all", "RestrictSUIDSGID=no"):
         assert line in lines_of(RUNNER)
     assert "RestrictNamespaces=yes" in lines_of(DAEMON)
     granted = [line for line in lines_of(DAEMON) if line.startswith("SystemCallFilter=")]

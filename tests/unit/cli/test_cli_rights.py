@@ -162,8 +162,9 @@ def test_a_drop_in_that_hides_processes_is_told(tmp_path: Path, host: MadeHost) 
         ("ProcSubset=pid", "ProcSubset=all"),
         ("ProtectHostname=yes", "ProtectHostname=no"),
         ("RestrictNamespaces=yes", "RestrictNamespaces=user pid net ipc uts cgroup mnt"),
+        ("RestrictSUIDSGID=yes", "RestrictSUIDSGID=no"),
     ],
-    ids=["proc", "hostname", "namespaces"],
+    ids=["proc", "hostname", "namespaces", "set-uid"],
 )
 def test_a_drop_in_that_forbids_the_sandbox_is_told(
     tmp_path: Path, host: MadeHost, line: str, wanted: str
