@@ -229,7 +229,6 @@ def test_each_copy_is_restored_by_its_own_version(bare: Machine, figure: Figure)
     ready(bare)
     for name, (_, _, _, needs) in _COPIES.items():
         run = restored(bare, name)
-        print(f"    {name}: {json.dumps(run)[:2000]}")
         assert f'"{needs.partition("/")[2]}.' in json.dumps(run), run
     figure(f"{len(_COPIES)} restore tests, s", f"{time.monotonic() - began:.1f}")
     listed = json.loads(bare.run("backupguard", "engines", "list", "--json").stdout)["engines"]
