@@ -32,5 +32,6 @@ def test_a_french_page_is_set_as_french(name: str) -> None:
 
 
 def test_a_mistake_is_found() -> None:
-    assert len(mistakes("Voici : « oui » et l'autre ; `a : b`\n\n    c'est du code : non\n\nfin ?")) == 6
+    text = "Voici : « oui » et l'autre ; `a : b`\n\n    c'est du code : non\n\nfin ?"
+    assert len(mistakes(text)) == 6
     assert mistakes("Voici\u00a0: «\u00a0oui\u00a0» et l’autre.") == []
