@@ -144,7 +144,9 @@ def _version(program: Path, argument: str, tools: Tools) -> tuple[str, Message |
     except BackupGuardError as error:
         why = error.code
     else:
-        match = _VERSION.search(done.stdout.decode("utf-8", "replace"))
+        # MariaDB begins with its own path, and our directories have numbers
+        said = done.stdout.decode("utf-8", "replace").replace(str(program), "")
+        match = _VERSION.search(said)
         if done.returncode == 0 and match is not None:
             return match[0], None
         lines = done.stderr.decode("utf-8", "replace").strip().splitlines()

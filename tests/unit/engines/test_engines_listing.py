@@ -53,7 +53,10 @@ def test_the_systems_goes_first_for_postgresql_and_the_added_one_for_mariadb(
     put(tmp_path / "engines/postgresql/17/bin/postgres", "postgres (PostgreSQL) 17.6")
     put(tmp_path / "system/usr/sbin/mariadbd", "mariadbd  Ver 10.11.19-MariaDB-0+deb12u1")
     put(tmp_path / "engines/mariadb/10.11/sbin/mariadbd", "mariadbd  Ver 10.11.18-MariaDB")
-    put(tmp_path / "engines/mariadb/11.8/sbin/mariadbd", "mariadbd  Ver 11.8.3-MariaDB")
+    put(
+        tmp_path / "engines/mariadb/11.8/sbin/mariadbd",
+        f"{tmp_path}/engines/mariadb/11.8/sbin/mariadbd  Ver 11.8.3-MariaDB",
+    )
 
     seen = looked(tmp_path)
 
