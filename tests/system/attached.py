@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +17,8 @@ import pytest
 from tests.system.machine import Machine
 from tests.system.site import UNIT, main_pid, nothing_left, ready, restored
 
-USB = "5b7d6b6e-26a5-4c0e-9d0c-6a4f5d0c7a11"
+#: Of its own each time: other machines of this host see the same disks.
+USB = str(uuid.uuid4())
 DISK = "/etc/backupguard/conf.d/disk.toml"
 CONTENT = f"""\
 [media.usb-a]
