@@ -193,6 +193,6 @@ def test_doctor_asks_who_accepted_clear_text(
         [found] = [check for check in checks if check["check"] == "clear-text"]
         return found["state"], found["found"]
 
-    assert state(GOOD + '[scratch]\ndirectory = "/dev/shm"\n') [0] in {"ok", "bad"}  # by swap
+    assert state(GOOD + '[scratch]\ndirectory = "/dev/shm"\n')[0] in {"ok", "bad"}  # by swap
     assert state(GOOD + '[scratch]\nclear-text-accepted-by = "RSSI"\n')[0] == "ok"
     assert state(GOOD)[0] in {"bad", "ok"}  # by the disk this runs on
