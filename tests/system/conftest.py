@@ -56,6 +56,8 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     outcome: Any = yield
     report: pytest.TestReport = outcome.get_result()
+    if report.failed:
+        print(report.longreprtext)  # now, and not after all that follows
     if report.when == "call" or report.failed:
         item.config.stash[_RESULTS].append(
             {

@@ -65,7 +65,6 @@ def test_the_idle_daemon_is_small(machine: Machine, figure: Figure) -> None:
     assert size <= 90
 
 
-@pytest.mark.skipif(not IDLE_S, reason="asked for with --idle")
 def test_idle_for_ten_minutes(machine: Machine, figure: Figure) -> None:
     place = f"/sys/fs/cgroup/system.slice/{UNIT}"
 
