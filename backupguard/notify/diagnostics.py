@@ -70,7 +70,7 @@ DIAGNOSTICS: Mapping[str, str] = {
     "runner.deadline": "a run was told to end: its time was over",
     "runner.ended": "the process of a run ended",
     "runner.killed": "the process of a run was killed: it did not end when told",
-    "runner.no-unit": "the unit that runs live in could not be reached: the run began in the daemon's own",
+    "runner.no-unit": "the unit of runs could not be reached: a run began in the daemon itself",
     "runner.started": "a process was started for a run",
     "status.unwritable": "status.json could not be written",
     "vantage.key": "the key of a vantage point cannot be used",
