@@ -123,10 +123,23 @@ def _copy(file: Path, to: Path, digest: str) -> None:
 @contextmanager
 def _alone(root: Path) -> Iterator[None]:
     """Hold the engines' lock; raises AccessRefused for whom may not write there, Busy."""
+    before = os.umask(0o022)  # root's own may hide from the service what it is to run
     try:
-        if not root.is_dir():
-            root.mkdir(mode=0o755, parents=True)
-        lock = os.open(root / _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        lock = _opened(root)
+        try:
+            _locked(lock, root)
+            _sweep(root)
+            yield
+        finally:
+            os.close(lock)
+    finally:
+        os.umask(before)
+
+
+def _opened(root: Path) -> int:
+    try:
+        root.mkdir(mode=0o755, parents=True, exist_ok=True)
+        return os.open(root / _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except PermissionError as error:
         raise AccessRefused(
             "permission",
@@ -135,19 +148,15 @@ def _alone(root: Path) -> Iterator[None]:
         ) from error
     except OSError as error:
         raise _unreadable(root, error) from error
-    before = os.umask(0o022)  # root's own may hide from the service what it is to run
+
+
+def _locked(lock: int, root: Path) -> None:
     try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise Busy(
-                "already_running", Message(id="engines.busy", values={"path": str(root)})
-            ) from error
-        _sweep(root)
-        yield
-    finally:
-        os.umask(before)
-        os.close(lock)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise Busy(
+            "already_running", Message(id="engines.busy", values={"path": str(root)})
+        ) from error
 
 
 @contextmanager

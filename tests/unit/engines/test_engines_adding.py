@@ -37,7 +37,7 @@ def refused(file: Path, root: Path) -> BackupGuardError:
 
 
 def test_an_engine_is_in_its_place_and_everybody_may_read_it(tmp_path: Path) -> None:
-    root, before = tmp_path / "engines", os.umask(0o077)
+    root, before = tmp_path / "opt" / "engines", os.umask(0o077)
     try:
         added, new = engines.add(archive(tmp_path / "stick"), PUBLIC, root)
     finally:
@@ -47,7 +47,8 @@ def test_an_engine_is_in_its_place_and_everybody_may_read_it(tmp_path: Path) -> 
     assert (place / "bin" / "postgres").read_bytes() == archives.PROGRAM
     for path, mode in (("bin/postgres", 0o755), ("usr/bin", 0o755), ("engine.json", 0o644)):
         assert stat.S_IMODE((place / path).stat().st_mode) == mode, path
-    assert stat.S_IMODE(place.stat().st_mode) == 0o755
+    for directory in (place, root, root.parent):
+        assert stat.S_IMODE(directory.stat().st_mode) == 0o755, directory
     assert not list(root.glob(".unfinished-*"))
 
 
