@@ -47,8 +47,8 @@ def test_an_engine_is_in_its_place_and_everybody_may_read_it(tmp_path: Path) -> 
     assert (place / "bin" / "postgres").read_bytes() == archives.PROGRAM
     for path, mode in (("bin/postgres", 0o755), ("usr/bin", 0o755), ("engine.json", 0o644)):
         assert stat.S_IMODE((place / path).stat().st_mode) == mode, path
-    for directory in (place, root, root.parent):
-        assert stat.S_IMODE(directory.stat().st_mode) == 0o755, directory
+    for above in (place, root, root.parent):
+        assert stat.S_IMODE(above.stat().st_mode) == 0o755, above
     assert not list(root.glob(".unfinished-*"))
 
 
