@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import socket
 import tomllib
 from collections.abc import Mapping
@@ -85,7 +86,8 @@ def fresh(config: Path | None, environ: Mapping[str, str], now: datetime) -> dic
     if places is None:
         return None
     state, runtime = places
-    path = (runtime if runtime.is_dir() else state) / NAME
+    # access(2) never raises: the runtime directory may lie where this user may not look.
+    path = (runtime if os.access(runtime, os.F_OK) else state) / NAME
     document = read(path)
     if document is None:
         return None
@@ -93,7 +95,7 @@ def fresh(config: Path | None, environ: Mapping[str, str], now: datetime) -> dic
     if not document["judged_at"] - 60_000_000 <= moment <= document["stale_after"]:
         return None
     # A daemon judges new facts by itself; without one, nobody may have looked at the newest.
-    if not (runtime / "control.sock").exists() and head_seq(state) != document["head_seq"]:
+    if not os.access(runtime / "control.sock", os.F_OK) and head_seq(state) != document["head_seq"]:
         return None
     return document
 

@@ -24,9 +24,7 @@ def last_start(state_directory: Path) -> int | None:
 
 def _number(state_directory: Path, query: str) -> int | None:
     file = state_directory / _FILE_NAME
-    if not file.is_file():
-        return None
-    try:
+    try:  # a file that is absent is not made, one that may not be looked at is an error of SQLite's
         with closing(
             sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True, timeout=1)
         ) as connection:

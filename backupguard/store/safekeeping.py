@@ -59,7 +59,8 @@ class Files:
 
 def refuse_half_imported(files: Files) -> None:
     """Raise StoreError where an import was killed while it moved files: a new store would hide that."""
-    if files.half_imported.exists():
+    # access(2) never raises: who may not look into the directory is told so by what opens the store.
+    if os.access(files.half_imported, os.F_OK):
         raise StoreError(
             "unreadable",
             Message(id="state.half-imported", values={"path": str(files.directory)}),

@@ -23,6 +23,7 @@ from backupguard.assess import Assessor
 from backupguard.cli import explain
 from backupguard.cli.main import main
 from backupguard.controls import BUILT, load_catalogue
+from backupguard.errors import StoreError
 from backupguard.language import Words, catalogue
 from backupguard.model import Observation, to_us
 from backupguard.notify.standing import exit_code
@@ -302,6 +303,24 @@ def test_a_store_that_cannot_be_used_exits_3_and_says_since_when(site: Site, cap
     assert said.err
     assert site.run("status", "--nagios") == 3
     assert capsys.readouterr().out.startswith("BACKUPGUARD UNKNOWN - ")
+
+
+def test_whoever_may_not_look_into_the_state_is_told_so(site: Site, capsys: Said) -> None:
+    """A plugin's account that is no operator: an answer of a plugin, and no defect of ours."""
+    site.record(result("passed"), STARTED, judge=True)
+    site.state.chmod(0)
+    try:
+        with pytest.raises(StoreError) as caught:
+            open_store(site.state)
+        assert caught.value.code == "unreadable"
+        assert site.run("status", "--nagios") == 3
+        said = capsys.readouterr()
+        assert said.out.startswith("BACKUPGUARD UNKNOWN - ")
+        assert str(site.state) in said.err
+    finally:
+        site.state.chmod(0o700)
+    site.run("status", "--nagios")
+    assert capsys.readouterr().err == ""
 
 
 STARTED = (
