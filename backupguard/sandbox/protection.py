@@ -18,12 +18,19 @@ _OCTAL = re.compile(r"\\([0-7]{3})")
 _DEEPEST = 8
 #: File systems that lie in memory. The pages of ramfs are never swapped out.
 _MEMORY = frozenset({"tmpfs", "ramfs"})
+#: What cryptsetup(8) names the devices it makes; its INTEGRITY, VERITY and SUBDEV hide nothing.
+_CRYPT = re.compile(r"CRYPT-(LUKS1|LUKS2|PLAIN|LOOPAES|TCRYPT|BITLK|FVAULT2)-")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mount:
-    """A line of the mount table. `device` is "MAJOR:MINOR", nobody's for btrfs and networks."""
+    """A line of the mount table. `device` is "MAJOR:MINOR", nobody's for btrfs and networks.
 
+    `parent` is the `number` of the mount that this one lies on.
+    """
+
+    number: str
+    parent: str
     point: str
     kind: str
     source: str
@@ -39,6 +46,8 @@ def mounts(root: Path = _HOST) -> list[Mount]:
         if len(fields) > 4 and len(about) > 1:
             found.append(
                 Mount(
+                    number=fields[0],
+                    parent=fields[1],
                     point=_plain(fields[4]),
                     kind=about[0],
                     source=_plain(about[1]),
@@ -49,14 +58,29 @@ def mounts(root: Path = _HOST) -> list[Mount]:
 
 
 def mount_of(path: str, root: Path = _HOST) -> Mount | None:
-    """Return the mount that holds an absolute path without links; None where there is none."""
-    found, length = None, -1
-    for mount in mounts(root):
-        inside = path == mount.point or path.startswith(mount.point.rstrip("/") + "/")
-        # The last of two mounts on one point covers the first.
-        if inside and len(mount.point) >= length:
-            found, length = mount, len(mount.point)
+    """Return the mount that holds an absolute path without links; None where there is none.
+
+    It is looked for as the kernel does, from the top: neither the longest point nor the last line
+    tells, as a later mount on "/srv" covers an earlier one on "/srv/scratch".
+    """
+    table = mounts(root)
+    numbers = {mount.number for mount in table}
+    found: Mount | None = None
+    for point in (*reversed([str(above) for above in Path(path).parents]), path):
+        while (over := _over(found, point, table, numbers)) is not None:
+            found = over
     return found
+
+
+def _over(below: Mount | None, point: str, table: list[Mount], numbers: set[str]) -> Mount | None:
+    """Return what is mounted on a point of another mount, or, below nothing, what lies on none."""
+    for mount in table:
+        if mount.point != point or mount is below:
+            continue
+        alone = mount.parent == mount.number or mount.parent not in numbers
+        if alone if below is None else mount.parent == below.number:
+            return mount
+    return None
 
 
 def scratch_protection(path: Path, root: Path = _HOST) -> str:
@@ -151,7 +175,7 @@ def _mount_encrypted(mount: Mount, root: Path, depth: int) -> bool:
 
 def all_encrypted(device: Path, root: Path = _HOST, depth: int = 0) -> bool:
     """Tell whether a block device, or all that it is made of, is dm-crypt."""
-    if _text(device / "dm/uuid").startswith("CRYPT-"):
+    if _CRYPT.match(_text(device / "dm/uuid")):
         return True
     if depth >= _DEEPEST:
         return False

@@ -12,6 +12,7 @@ class MadeHost:
 
     root: Path
     _mounts: list[str] = field(default_factory=list)
+    _points: list[str] = field(default_factory=list)
     _swaps: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -35,7 +36,17 @@ class MadeHost:
     ) -> None:
         number = len(self._mounts) + 20
         plain = str(point).replace(" ", r"\040")
-        self._mounts.append(f"{number} 1 {device} / {plain} rw - {kind} {source} {options}\n")
+        # What is mounted later lies on the newest that holds its point.
+        holding = [
+            place + 20
+            for place, other in enumerate(self._points)
+            if f"{point}/".startswith(f"{other.rstrip('/')}/")
+        ]
+        self._points.append(str(point))
+        parent = holding[-1] if holding else 1
+        self._mounts.append(
+            f"{number} {parent} {device} / {plain} rw - {kind} {source} {options}\n"
+        )
         self.file("proc/self/mountinfo", "".join(self._mounts))
 
     def swap(self, name: str, kind: str = "partition") -> None:

@@ -51,6 +51,24 @@ def test_volumes_and_raid_on_encrypted_disks_are_encrypted_half_of_one_is_not(
     assert not all_encrypted(host.root / "sys/class/block/absent", host.root)
 
 
+@pytest.mark.parametrize("kind", ["INTEGRITY", "VERITY", "SUBDEV"])
+def test_integrity_alone_hides_nothing(host: MadeHost, kind: str) -> None:
+    host.block("sda", "8:0")
+    checked = host.block("dm-0", "254:0", uuid=f"CRYPT-{kind}-scratch", of=("sda",))
+    assert not all_encrypted(checked, host.root)
+    host.block("dm-1", "254:1", uuid=CRYPT, of=("sda",))
+    twin = host.block("dm-2", "254:2", uuid=f"CRYPT-{kind}-scratch", of=("dm-1",))
+    assert all_encrypted(twin, host.root)
+
+
+@pytest.mark.parametrize("kind", ["LUKS1", "PLAIN", "LOOPAES", "TCRYPT", "BITLK", "FVAULT2"])
+def test_every_kind_of_encryption_is_known(host: MadeHost, kind: str) -> None:
+    host.block("sda", "8:0")
+    assert all_encrypted(
+        host.block("dm-0", "254:0", uuid=f"CRYPT-{kind}-x", of=("sda",)), host.root
+    )
+
+
 def test_a_circle_of_devices_ends(host: MadeHost) -> None:
     circle = host.block("dm-0", "254:0", uuid="LVM-a", of=("dm-1",))
     host.block("dm-1", "254:1", uuid="LVM-b", of=("dm-0",))
@@ -142,7 +160,38 @@ def test_the_last_mount_on_a_point_counts_and_names_are_read_as_they_are(host: M
     assert beside.point == "/"
 
 
+def test_an_encrypted_mount_that_a_later_one_covers_protects_nothing(
+    host: MadeHost, scratch: Path
+) -> None:
+    host.block("sda", "8:0")
+    host.block("dm-0", "254:0", uuid=CRYPT, of=("sda",))
+    host.mount("/", device="8:0")
+    host.mount(scratch, device="254:0")
+    assert scratch_protection(scratch, host.root) == "encrypted"
+    host.mount(scratch.parent, device="8:0")
+    assert scratch_protection(scratch, host.root) == "clear"
+    host.mount(scratch, device="254:0")
+    assert scratch_protection(scratch, host.root) == "encrypted"
+
+
+@pytest.mark.parametrize("top", ["1", "29"], ids=["of nobody", "of itself"])
+def test_the_order_of_lines_says_nothing(host: MadeHost, top: str) -> None:
+    """What the first file system of a boot mounted stands before the root that it lies on."""
+    host.file(
+        "proc/self/mountinfo",
+        f"24 29 0:22 / /run rw - tmpfs tmpfs rw\n29 {top} 8:1 / / rw - ext4 /dev/sda1 rw\n",
+    )
+    found = [mount_of(path, host.root) for path in ("/run/x", "/runs", "/")]
+    assert [mount and mount.kind for mount in found] == ["tmpfs", "ext4", "ext4"]
+
+
 def test_of_this_very_host() -> None:
+    assert {
+        path: mount and mount.point for path in ("/", "/proc") if (mount := mount_of(path))
+    } == {
+        "/": "/",
+        "/proc": "/proc",
+    }
     assert scratch_protection(Path("/proc")) == "clear"
     expected = "clear" if clear_swap() else "tmpfs"
     assert scratch_protection(Path("/dev/shm")) == expected
