@@ -6,6 +6,7 @@ host are looked for (of the running system: "/"); nothing is changed.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from datetime import date, datetime
 from pathlib import Path
@@ -166,7 +167,7 @@ def clear_text(settings: Settings, root: Path = Path("/")) -> Result:
     from backupguard.sandbox import scratch_protection
 
     runs = settings.runs_directory
-    place = next(path for path in (runs, *runs.parents) if path.exists())
+    place = next(path for path in (runs, *runs.parents) if os.access(path, os.F_OK))
     protection = scratch_protection(place, root)
     words = common.words()
     if protection != "clear":

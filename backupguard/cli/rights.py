@@ -138,6 +138,14 @@ def group_of(path: Path) -> str:
         return "GROUP"
 
 
+def _reading(path: Path) -> int:
+    """Return what access(2) is asked for to read a file, or what a directory holds."""
+    try:
+        return os.R_OK if path.is_file() else os.R_OK | os.X_OK
+    except PermissionError:
+        return os.R_OK | os.X_OK
+
+
 # -------------------------------------------------------------------------------------- the rows
 
 
@@ -148,7 +156,7 @@ def _repositories(settings: Settings, host: Host) -> Iterator[Held]:
         for key in ("path", "file"):
             path = getattr(place, key, None)
             if isinstance(path, Path):
-                mode = os.R_OK if path.is_file() else os.R_OK | os.X_OK
+                mode = _reading(path)
                 gives = f"SupplementaryGroups={group_of(path)}"
                 what = f"repositories.{name}: {path}"
                 yield Held(what=what, held=host.may(path, mode), gives=gives)
@@ -215,7 +223,7 @@ def _read(settings: Settings, host: Host) -> Iterator[Held]:
         places.append(("discovery.sqlite", fixed if glob.endswith("/") else fixed.parent))
     for key, path in places:
         if path is not None:
-            mode = os.R_OK if path.is_file() else os.R_OK | os.X_OK
+            mode = _reading(path)
             gives = f"SupplementaryGroups={group_of(path)}"
             yield Held(what=f"{key}: {path}", held=host.may(path, mode), gives=gives)
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from backupguard.cli import common, doctor_host, doctor_place
+from backupguard.cli import common, doctor, doctor_host, doctor_place
 from backupguard.cli.doctor_needs import Result
+from backupguard.cli.doctor_rights import rights
 from backupguard.cli.main import main
 from backupguard.errors import ConfigurationError
 from backupguard.settings import Settings
@@ -208,6 +209,23 @@ def test_scratch_in_clear_text_is_bad_where_it_refuses_restore_tests(
     host.block("dm-0", "254:0", uuid="CRYPT-LUKS2-a", of=("sda",))
     host.mount(tmp_path, device="254:0")
     assert doctor_host.clear_text(configured(tmp_path, text), host.root).state == "ok"
+
+
+def test_whoever_may_not_look_into_the_state_is_told_so(host: MadeHost, tmp_path: Path) -> None:
+    """An administrator without sudo: `doctor` tells what it can, and dies of nothing."""
+    settings = configured(tmp_path, estate(tmp_path / "state/copies"))
+    (tmp_path / "state").mkdir(mode=0o700)
+    host.mount("/")
+    settled = doctor._state(settings).state, doctor._disk(settings).state
+    (tmp_path / "state").chmod(0)
+    try:
+        assert doctor._state(settings).state == "bad"
+        assert doctor._disk(settings).state == settled[1]
+        assert doctor_host.clear_text(settings, host.root).state == "bad"
+        assert "repositories.nas" in str(list(rights(settings, host.root)))
+    finally:
+        (tmp_path / "state").chmod(0o700)
+    assert settled[0] == "ok"
 
 
 # -------------------------------------------------------------------------------- what it stands on
