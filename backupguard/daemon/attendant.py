@@ -52,13 +52,17 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What is to be started, and the descriptors that came with it (-1: none)."""
+    """What is to be started, and the descriptors that came with it (-1: none).
+
+    `early` are signals that were sent before the request had been read: a stream knows no borders.
+    """
 
     argv: tuple[str, ...]
     environment: Mapping[str, str]
     input: int = -1
     output: int = -1
     credentials: int = -1
+    early: bytes = b""
 
     def close(self) -> None:
         """Close what came with the request."""
@@ -80,7 +84,7 @@ def receive(connection: socket.socket) -> Request:
         raise Refused("peer")
     line, brought = b"", list[int]()
     try:
-        while not line.endswith(b"\n"):
+        while b"\n" not in line:
             more, descriptors, _, _ = socket.recv_fds(
                 connection, REQUEST_LIMIT, len(BROUGHT), socket.MSG_CMSG_CLOEXEC
             )
@@ -88,14 +92,15 @@ def receive(connection: socket.socket) -> Request:
             line += more
             if not more or len(line) > REQUEST_LIMIT:
                 raise Refused("request")
-        return _understood(line, brought)
+        line, _, early = line.partition(b"\n")
+        return _understood(line, brought, early)
     except BaseException:
         for descriptor in brought:
             os.close(descriptor)
         raise
 
 
-def _understood(line: bytes, brought: list[int]) -> Request:
+def _understood(line: bytes, brought: list[int], early: bytes) -> Request:
     """Return what a request asks for: one of two things, and nothing else."""
     try:
         asked = json.loads(line)
@@ -119,6 +124,7 @@ def _understood(line: bytes, brought: list[int]) -> Request:
     return Request(
         argv=command(module, arguments),
         environment=environment,
+        early=early,
         **dict(zip(names, brought, strict=True)),
     )
 
@@ -144,8 +150,12 @@ def start(request: Request) -> subprocess.Popen[bytes]:
     )
 
 
-def attend(connection: socket.socket, process: subprocess.Popen[bytes]) -> int:
-    """Pass signals on until the runner has ended; return its status, negative for a signal's number."""
+def attend(connection: socket.socket, process: subprocess.Popen[bytes], early: bytes = b"") -> int:
+    """Pass signals on until the runner has ended; return its status, negative for a signal's number.
+
+    Those of `early` come first.
+    """
+    _send(early, process)
     ended = os.pidfd_open(process.pid)
     poll = select.poll()
     poll.register(ended, select.POLLIN)
@@ -175,10 +185,14 @@ def _pass_on(connection: socket.socket, process: subprocess.Popen[bytes]) -> boo
         numbers = connection.recv(16)
     except OSError:
         return False
+    _send(numbers, process)
+    return bool(numbers)
+
+
+def _send(numbers: bytes, process: subprocess.Popen[bytes]) -> None:
     for number in numbers:
         if number in SIGNALS:
             process.send_signal(number)
-    return bool(numbers)
 
 
 def make_room(own: str, mounts: Path = Path("/sys/fs/cgroup")) -> bool:
@@ -218,7 +232,7 @@ def serve(connection: socket.socket) -> int:
         request.close()
     # A stop of this unit alone ends the run in order; the loop goes on until it has.
     signal.signal(signal.SIGTERM, lambda _number, _frame: process.send_signal(signal.SIGTERM))
-    status = attend(connection, process)
+    status = attend(connection, process, request.early)
     with suppress(OSError):
         connection.sendall(b"%d\n" % status)
     return 0

@@ -150,6 +150,17 @@ def asked(request: object, descriptors: int = 0) -> attendant.Request:
         return receive(theirs)
 
 
+def test_a_signal_that_overtakes_the_request_is_delivered(tmp_path: Path) -> None:
+    """A stop that meets a starting run: the stream glues both together."""
+    line = json.dumps(GOOD).encode() + b"\n" + bytes([99, signal.SIGTERM])
+    assert asked(line).early == bytes([99, signal.SIGTERM])
+    with accepting(tmp_path, POLITE) as place, socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(20)
+        connection.connect(str(place))
+        connection.sendall(line)
+        assert connection.recv(64) == b"%d\n" % -signal.SIGTERM
+
+
 GOOD = {"do": "run", "run": RUN.id, "settings": "/s", "environment": {}, "brings": []}
 
 
