@@ -81,6 +81,7 @@ def run_daemon(path: Path | None = None, *, verbose: bool = False) -> int:
         site=settings.site.name,
         timezone=settings.site.timezone,
         channels=settings.channels,
+        progress=notifier().longer(),  # a large store takes its time to be copied and migrated
     )
     try:
         with ExitStack() as held:

@@ -8,11 +8,13 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 #: A manager that does not empty its queue must not hold up the loop.
 PATIENCE_S = 0.2
+#: How much longer a start may take from each time that is asked for, and how often that is.
+LONGER_S, ASK_EVERY_S = 300, 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +54,19 @@ class Notifier:
     def stopping(self, status: str) -> bool:
         """Say that the daemon ends on purpose."""
         return self.send("STOPPING=1", f"STATUS={status}")
+
+    def longer(self) -> Callable[[], None]:
+        """Return what asks for more time to start, however often it is called (sd_notify(3))."""
+        asked: float | None = None
+
+        def ask() -> None:
+            nonlocal asked
+            now = time.monotonic()
+            if asked is None or now - asked >= ASK_EVERY_S:
+                asked = now
+                self.send(f"EXTEND_TIMEOUT_USEC={LONGER_S * 1_000_000}")
+
+        return ask
 
     def beat(self) -> bool:
         """Say that the daemon is alive and its threads move."""

@@ -31,13 +31,15 @@ def open_store(
     timezone: str = "UTC",
     replace_corrupt: bool = True,
     channels: Sequence[str] = (JOURNAL,),
+    progress: Callable[[], None] = lambda: None,
 ) -> SqlStore:
     """Open the store of a state directory, or of a PostgreSQL `url`; make it when there is none.
 
     `site` is the site's name, written into every record; days are those of its `timezone`;
     `channels` are told of new facts. A damaged SQLite file is set aside and a new store begun,
-    unless `replace_corrupt` is false. Raises StoreError (network_filesystem, unreadable,
-    newer_schema, corrupt_store, full) and Busy (store_busy).
+    unless `replace_corrupt` is false. `progress` is called again and again while that takes long.
+    Raises StoreError (network_filesystem, unreadable, newer_schema, corrupt_store, full) and Busy
+    (store_busy; second_daemon where somebody works with a file that is to be migrated).
     """
     from backupguard.store.opening import open_store as open_it
 
@@ -49,4 +51,5 @@ def open_store(
         timezone=timezone,
         replace_corrupt=replace_corrupt,
         channels=channels,
+        progress=progress,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import sqlite3
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, tzinfo
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Connection, Engine, insert, inspect, select, text
 from ulid import ULID
 
-from backupguard.errors import StoreError
+from backupguard.errors import Busy, StoreError
 from backupguard.evidence.kinds import StoreReplaced
 from backupguard.evidence.records import genesis
 from backupguard.model import JOURNAL, SITE, Observation, to_us
@@ -60,14 +61,17 @@ def open_store(
     timezone: str = "UTC",
     replace_corrupt: bool = True,
     channels: Sequence[str] = (JOURNAL,),
+    progress: safekeeping.Progress = safekeeping.silent,
 ) -> SqlStore:
     """Open the store, making it when there is none.
 
     Without `url` it is `state_directory/store.sqlite3`. The signing key lies in
     `state_directory/keys/` either way. `site` is written into every record; days are counted
     in the calendar of its `timezone`. `channels` are told of new facts (`store.outbox`). A damaged
-    SQLite file is set aside and a new store begun, unless `replace_corrupt` is false. Raises
-    StoreError (network_filesystem, unreadable, newer_schema, corrupt_store, full).
+    SQLite file is set aside and a new store begun, unless `replace_corrupt` is false. `progress` is
+    called again and again while a large file is examined, copied or migrated. Raises StoreError
+    (network_filesystem, unreadable, newer_schema, corrupt_store, full) and Busy: store_busy, and
+    second_daemon where an older file is to be migrated that somebody works with.
     """
     try:
         state_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -76,7 +80,9 @@ def open_store(
     safekeeping.refuse_half_imported(safekeeping.Files(directory=state_directory))
     zone = zone_of(timezone)
     if url is None or url.startswith("sqlite"):
-        store = _open_sqlite(state_directory, now, (site, zone), replace_corrupt, channels)
+        store = _open_sqlite(
+            state_directory, now, (site, zone), replace_corrupt, channels, progress
+        )
     else:
         core = Core(
             engine=postgresql_engine(url), place="postgresql", now=now, site=site, zone=zone
@@ -97,6 +103,7 @@ def _open_sqlite(
     site: _Site,
     replace_corrupt: bool,
     channels: Sequence[str],
+    progress: safekeeping.Progress,
 ) -> SqlStore:
     refuse_network_file_system(directory)
     files = safekeeping.Files(directory=directory)
@@ -109,7 +116,9 @@ def _open_sqlite(
         alone = safekeeping.try_exclusive(users)
         if not alone:
             fcntl.flock(users, fcntl.LOCK_SH)
-        core, replaced = _sound_core(files, now, site, may_replace=alone and replace_corrupt)
+        core, replaced = _sound_core(
+            files, now, site, progress, alone=alone, may_replace=alone and replace_corrupt
+        )
         core.channels = tuple(channels)
         if alone:
             fcntl.flock(users, fcntl.LOCK_SH)
@@ -124,7 +133,13 @@ def _open_sqlite(
 
 
 def _sound_core(
-    files: Files, now: Clock, site: _Site, *, may_replace: bool
+    files: Files,
+    now: Clock,
+    site: _Site,
+    progress: safekeeping.Progress,
+    *,
+    alone: bool,
+    may_replace: bool,
 ) -> tuple[Core, StoreReplaced | None]:
     def core() -> Core:
         made = Core(
@@ -136,7 +151,7 @@ def _sound_core(
             suspect=files.suspect,
         )
         try:
-            _prepare(made, files)
+            _prepare(made, files, progress, alone=alone)
         except BaseException:
             made.engine.dispose()
             raise
@@ -145,7 +160,7 @@ def _sound_core(
     try:
         if may_replace and files.database.exists() and safekeeping.stopped_uncleanly(files):
             with translated(str(files.database)):
-                if not safekeeping.is_sound(files.database):
+                if not safekeeping.is_sound(files.database, progress):
                     raise StoreError("corrupt_store", path=str(files.database))
             files.suspect.unlink(missing_ok=True)
         return core(), None
@@ -163,10 +178,17 @@ def _engine(files: Files) -> Engine:
         raise StoreError("unreadable", path=str(files.database)) from error
 
 
-def _prepare(core: Core, files: Files | None = None) -> None:
+def _prepare(
+    core: Core,
+    files: Files | None = None,
+    progress: safekeeping.Progress = safekeeping.silent,
+    *,
+    alone: bool = True,
+) -> None:
     """Bring the schema to this program's, in whichever way that takes.
 
-    A file is copied before it is migrated. All of a migration holds, or none of it.
+    A file is copied before it is migrated, and never while others work with it: an older daemon would
+    go on writing what its own schema wants. All of a migration holds, or none of it.
     """
     with core.read() as connection:
         found = _version(connection)
@@ -174,6 +196,8 @@ def _prepare(core: Core, files: Files | None = None) -> None:
         raise StoreError("newer_schema", path=core.place, found=found, known=SCHEMA)
     if found == SCHEMA:
         return
+    if found is not None and not alone:
+        raise Busy("second_daemon", path=core.place)
     with core.write() as connection:
         if connection.dialect.name != "sqlite":
             connection.execute(text("SELECT pg_advisory_xact_lock(:n)"), {"n": _SCHEMA_LOCK})
@@ -184,9 +208,16 @@ def _prepare(core: Core, files: Files | None = None) -> None:
             from backupguard.store.migrations import upgrade
 
             if files is not None:  # nobody else writes meanwhile
-                safekeeping.copy_before(files, SCHEMA)
+                safekeeping.copy_before(files, SCHEMA, progress)
+                safekeeping.tell_progress(_driver(connection), progress)
             upgrade(connection)
             summaries.refill(connection, core.now(), core.zone)
+
+
+def _driver(connection: Connection) -> sqlite3.Connection:
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, sqlite3.Connection)
+    return driver
 
 
 def _version(connection: Connection) -> str | None:

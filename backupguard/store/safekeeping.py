@@ -10,6 +10,7 @@ import fcntl
 import hashlib
 import os
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -23,6 +24,14 @@ from backupguard.store.engine import FILE_NAME, translated
 
 COPIES_KEPT = 2
 _SIDE_FILES = ("-wal", "-shm")
+#: How much SQLite does between two words that it is at work: about 50 ms.
+_STEPS = 1_000_000
+
+Progress = Callable[[], None]
+
+
+def silent() -> None:
+    """Tell nobody that the work goes on."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -101,10 +110,18 @@ def stopped_uncleanly(files: Files) -> bool:
     return files.suspect.exists() or (wal.exists() and wal.stat().st_size > 0)
 
 
-def is_sound(file: Path) -> bool:
+def tell_progress(connection: sqlite3.Connection, progress: Progress) -> None:
+    """Have `progress` called again and again while this connection works."""
+    connection.set_progress_handler(
+        progress, _STEPS
+    )  # its answer None goes on: sqlite3_progress_handler
+
+
+def is_sound(file: Path, progress: Progress = silent) -> bool:
     """Ask SQLite whether the file is well formed."""
     try:
         with closing(sqlite3.connect(file, timeout=30)) as connection:
+            tell_progress(connection, progress)
             return bool(connection.execute("PRAGMA quick_check(1)").fetchone() == ("ok",))
     except sqlite3.OperationalError:
         raise  # busy, full, unreadable: says nothing about the content
@@ -162,32 +179,38 @@ def daily_copy(files: Files, now: datetime) -> Path | None:
     return target
 
 
-def copy_before(files: Files, schema: str) -> Path:
+def copy_before(files: Files, schema: str, progress: Progress = silent) -> Path:
     """Copy the store before it is migrated to a schema, for who goes back to the older version.
 
     One such copy is kept, and no time takes it away but the next migration. Raises StoreError; then
     nothing is to be migrated.
     """
     target = files.copies / f"before-{schema}.sqlite3"
-    _copied(files, target)
+    _copied(files, target, progress)
     for old in files.copies.glob("before-*.sqlite3"):
         if old != target:
             old.unlink()
     return target
 
 
-def _copied(files: Files, target: Path) -> None:
-    """Put a copy of the store in place, whole or not at all; raises StoreError."""
+def _copied(files: Files, target: Path, progress: Progress = silent) -> None:
+    """Put a copy of the store in place, whole or not at all; raises StoreError.
+
+    One process copies at a time: the daemon daily, whoever holds the writers' lock before it migrates.
+    """
     unfinished = target.with_suffix(f".{os.getpid()}.unfinished")
     try:
         files.copies.mkdir(mode=0o700, exist_ok=True)
+        # Of attempts that were killed: as large as the store each, and they would fill the disk.
+        for left in files.copies.glob(f"{target.name.partition('-')[0]}-*.unfinished"):
+            left.unlink(missing_ok=True)
         os.close(os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         with (
             translated(str(target)),
             closing(sqlite3.connect(files.database, timeout=30)) as source,
             closing(sqlite3.connect(unfinished)) as copy,
         ):
-            source.backup(copy, pages=256, sleep=0.01)
+            source.backup(copy, pages=256, sleep=0.01, progress=lambda *_: progress())
             # One file without a WAL beside it, which can be moved about as it is.
             copy.execute("PRAGMA journal_mode = DELETE")
         unfinished.rename(target)

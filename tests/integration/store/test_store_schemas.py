@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import sqlite3
@@ -16,10 +17,10 @@ import pytest
 from sqlalchemy import Engine, event
 
 from backupguard.cli.main import main
-from backupguard.errors import StoreError
+from backupguard.errors import Busy, StoreError
 from backupguard.evidence.verify import Standing, verify
 from backupguard.state import import_state
-from backupguard.store import open_store
+from backupguard.store import open_store, safekeeping
 from backupguard.store.schema import SCHEMA
 from backupguard.store.sql import SqlStore
 
@@ -159,6 +160,44 @@ def test_the_store_is_copied_before_it_is_migrated(specimen: Path, tmp_path: Pat
     assert rows(copy) == before
     open_store(tmp_path).close()
     assert rows(copy) == before, "what is not migrated is not copied"
+
+
+def test_what_a_killed_copy_left_is_removed_and_the_work_is_told(tmp_path: Path) -> None:
+    put(OLDER[-1], tmp_path)
+    copies = tmp_path / "copies"
+    copies.mkdir()
+    for name in ("before-0002.77.unfinished", "store-2026-01-01.78.unfinished"):
+        (copies / name).write_bytes(b"half")
+    told: list[None] = []
+    store = open_store(tmp_path, progress=lambda: told.append(None))
+    with closing(store):
+        assert told
+        assert [path.suffix for path in copies.glob("before-*")] == [".sqlite3"]
+        store.daily_copy()
+        assert not list(copies.glob("*.unfinished"))
+    told.clear()
+    open_store(tmp_path, progress=lambda: told.append(None)).close()
+    assert not told, "nothing was to be done"
+
+
+@pytest.mark.parametrize("specimen", [OLDER[-1], SPECIMENS[-1]], ids=["older", "ours"])
+def test_nothing_is_migrated_beneath_who_works_with_it(specimen: Path, tmp_path: Path) -> None:
+    """An older daemon that lives on writes by its own schema, into tables that would be others."""
+    before = put(specimen, tmp_path)
+    living = safekeeping.lock_file(tmp_path / f"{FILE}.users")
+    fcntl.flock(living, fcntl.LOCK_SH)
+    try:
+        if specimen in OLDER:
+            with pytest.raises(Busy) as caught:
+                open_store(tmp_path)
+            assert caught.value.code == "second_daemon"
+            assert rows(tmp_path / FILE) == before
+        else:
+            open_store(tmp_path).close()
+    finally:
+        os.close(living)
+    open_store(tmp_path).close()
+    assert version(tmp_path / FILE) == SCHEMA
 
 
 def dies_after(statements: int, state: Path) -> int:

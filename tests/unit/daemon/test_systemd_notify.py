@@ -29,6 +29,25 @@ def test_states_arrive_in_one_datagram(tmp_path: Path, abstract: bool) -> None:
         assert manager.recv(4096) == b"WATCHDOG=1"
 
 
+def test_more_time_is_asked_for_now_and_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "n"))
+        manager.setblocking(False)
+        longer = notifier({"NOTIFY_SOCKET": str(tmp_path / "n")}).longer()
+        now = 5.0
+        monkeypatch.setattr(time, "monotonic", lambda: now)
+        longer()
+        longer()
+        assert manager.recv(4096) == b"EXTEND_TIMEOUT_USEC=300000000"
+        with pytest.raises(BlockingIOError):
+            manager.recv(4096)
+        now += 11
+        longer()
+        assert manager.recv(4096) == b"EXTEND_TIMEOUT_USEC=300000000"
+
+
 def test_nobody_listens_and_nothing_fails(tmp_path: Path) -> None:
     assert not notifier({}).ready("x")
     assert not notifier({"NOTIFY_SOCKET": str(tmp_path / "absent")}).ready("x")
