@@ -24,10 +24,11 @@ from backupguard.store import open_store, safekeeping
 from backupguard.store.engine import FILE_NAME, translated
 from backupguard.store.schema import SCHEMA
 
+_COPIES = "copies"
 #: What is made anew by whoever needs it: scratch of runs, caches, locks, daily copies, status; and
 #: what a file system of its own has at its top.
 _PASSING = frozenset(
-    {"runs", "locks", "cache", "copies", "settings", "status.json", "lost+found"}
+    {"runs", "locks", "cache", _COPIES, "settings", "status.json", "lost+found"}
     | {"import-unfinished"}
 )
 _PASSING_PREFIXES = (".", FILE_NAME, "replaced-", "brought-")
@@ -42,9 +43,11 @@ def export_state(directory: Path, url: str | None, target: BinaryIO, now: dateti
     """
     _refuse_server(url)
     safekeeping.refuse_half_imported(safekeeping.Files(directory=directory))
-    if not (directory / FILE_NAME).is_file():
-        raise StoreError("unreadable", Message(id="state.nothing", values={"path": str(directory)}))
     with ExitStack() as held, _told(directory):
+        if not (directory / FILE_NAME).is_file():
+            raise StoreError(
+                "unreadable", Message(id="state.nothing", values={"path": str(directory)})
+            )
         held.enter_context(_alone(directory))
         made = Path(held.enter_context(TemporaryDirectory(prefix=".export-", dir=directory)))
         _copy(directory / FILE_NAME, made / FILE_NAME)
@@ -90,6 +93,10 @@ def import_state(
                 Message(id="state.exists", values={"path": str(directory)}),
                 remedy=Message(id="state.replace"),
             )
+        if (
+            old and (directory / _COPIES).exists()
+        ):  # of the old state, and daily ones would displace them
+            old.add(_COPIES)
         for left in directory.glob(".import-*"):  # of one that was killed: a key is in it
             shutil.rmtree(left)
         made = Path(held.enter_context(TemporaryDirectory(prefix=".import-", dir=directory)))
@@ -103,8 +110,9 @@ def import_state(
             raise unusable("state.other-head")
         half = safekeeping.Files(directory=directory).half_imported
         with ExitStack() as back:  # what was moved, should a later move fail
+            if not half.exists():  # one that was killed before us stays half done if we fail, too
+                back.callback(half.unlink)
             half.touch(mode=0o600)
-            back.callback(half.unlink)
             _sync(directory)
             aside = _set_aside(directory, old, now, back) if old else None
             for name in sorted(_standing(made)):

@@ -191,6 +191,9 @@ def test_an_import_over_a_state_needs_replace_and_sets_the_old_one_aside(
     assert state(site, "export", file) == 0
     other = made_site(tmp_path / "other", records=2)
     old = records(other)
+    with closing(open_store(other.parent / "state")) as store:
+        copy = store.daily_copy()
+    assert copy is not None
     assert state(other, "import", file) == 64
     assert "--replace" in capsys.readouterr().err
     assert records(other) == old
@@ -200,6 +203,8 @@ def test_an_import_over_a_state_needs_replace_and_sets_the_old_one_aside(
     with closing(open_store(aside, replace_corrupt=False)) as store:
         assert [record.hash for record in store.records()] == old
     assert (aside / "reports/2026-03/report.html").exists()
+    assert (aside / "copies" / copy.name).exists(), "the old state's last resort goes with it"
+    assert not copy.exists()
     assert state(other, "export", tmp_path / "again") == 0
     with tarfile.open(tmp_path / "again") as archive:
         assert not [name for name in archive.getnames() if "replaced" in name]
@@ -304,6 +309,31 @@ def test_killed_among_its_moves_an_import_leaves_nothing_that_looks_whole(
         assert key in [path.read_bytes() for path in directory.glob("replaced-*/keys/signing.pem")]
         number += 1
     assert killed >= 6, "three things of the old state, three of the new"
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["after a kill", "the first"])
+def test_an_import_that_fails_takes_away_no_mark_but_its_own(
+    site: Path, tmp_path: Path, before: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "state.tar.gz"
+    assert state(site, "export", file) == 0
+    other = made_site(tmp_path / "other", records=2)
+    mark = other.parent / "state/import-unfinished"
+    if before:
+        mark.touch()
+    rename = Path.rename
+
+    def refused(self: Path, target: Path) -> Path:
+        if ".import-" in str(self):
+            raise OSError(errno.EIO, "the disk")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", refused)
+    assert state(other, "import", file, "--replace") == 2
+    assert mark.exists() is before
+    monkeypatch.undo()
+    assert state(other, "import", file, "--replace") == 0
+    assert not mark.exists()
 
 
 def rewritten(file: Path, change: Callable[[str, bytes], tuple[str, bytes] | None]) -> Path:
