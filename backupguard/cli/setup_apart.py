@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import TYPE_CHECKING
+from types import FrameType
+from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
@@ -22,6 +25,9 @@ if TYPE_CHECKING:
 
 #: In memory, gone with the next start of the host whatever happens.
 _LENT_BELOW = Path("/run")
+_LENT = "backupguard-setup-"
+#: What ends a process from outside: a closed terminal, a service manager, an administrator.
+_ENDINGS = (signal.SIGHUP, signal.SIGTERM)
 
 
 def looked(work: Callable[[], Json]) -> Json:
@@ -72,6 +78,10 @@ def done(arguments: list[str], environment: Mapping[str, str | None]) -> int:
             break
         except KeyboardInterrupt:  # the child was told as well, and ends in order
             continue
+        except SystemExit:  # we alone were told: what it lends from is about to go
+            os.kill(child, signal.SIGTERM)
+            os.waitpid(child, 0)
+            raise
     code = os.waitstatus_to_exitcode(status)
     return code if code >= 0 else EXIT_NOT_PROVED
 
@@ -84,6 +94,9 @@ def _forked(work: Callable[[], int], close: int | None = None) -> int:
         return child
     code = EXIT_NOT_PROVED
     try:
+        for number in _ENDINGS:  # what `lent` does of them is its own process's
+            if signal.getsignal(number) is _end:
+                signal.signal(number, signal.SIG_DFL)
         if close is not None:
             os.close(close)
         code = work()
@@ -105,10 +118,17 @@ def _forked(work: Callable[[], int], close: int | None = None) -> int:
 def lent(settings: Settings, secrets: Mapping[str, bytes]) -> Iterator[Path]:
     """Lend secrets to the service's account as systemd would: a directory only it may read.
 
-    It is gone at the end of the block.
+    It is gone at the end of the block, and when SIGHUP or SIGTERM ends this process; what a killed one
+    left is removed by the next.
     """
     root = os.geteuid() == 0
-    place = Path(mkdtemp(prefix="backupguard-setup-", dir=_LENT_BELOW if root else None))
+    if root:
+        _remove_left()
+    before = {number: signal.getsignal(number) for number in _ENDINGS}
+    for number, handler in before.items():
+        if handler is signal.SIG_DFL:  # nohup(1) ignores one: so do we
+            signal.signal(number, _end)
+    place = Path(mkdtemp(prefix=f"{_LENT}{os.getpid()}-", dir=_LENT_BELOW if root else None))
     try:
         for name, value in secrets.items():
             handle = os.open(place / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o400)
@@ -120,6 +140,18 @@ def lent(settings: Settings, secrets: Mapping[str, bytes]) -> Iterator[Path]:
                 os.chown(path, owner.st_uid, owner.st_gid)
         yield place
     finally:
-        for path in place.iterdir():
-            path.unlink()
-        place.rmdir()
+        shutil.rmtree(place)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _end(number: int, _frame: FrameType | None) -> NoReturn:
+    raise SystemExit(128 + number)
+
+
+def _remove_left() -> None:
+    """Remove what was lent by processes that are dead."""
+    for left in _LENT_BELOW.glob(f"{_LENT}*"):
+        number = left.name.removeprefix(_LENT).partition("-")[0]
+        if not Path("/proc", number).is_dir():
+            shutil.rmtree(left, ignore_errors=True)

@@ -18,11 +18,12 @@ from collections.abc import Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from backupguard.cli import setup_credentials, setup_files
+from backupguard.cli import setup_apart, setup_credentials, setup_files
 from backupguard.cli.main import main
 from backupguard.cli.setup_credentials import Needed, Place
 from backupguard.errors import UsageError
@@ -320,6 +321,71 @@ def test_a_link_to_another_place_is_left_to_whoever_made_it(tmp_path: Path) -> N
     (tmp_path / "backupguard.toml").symlink_to(tmp_path / "managed.toml")
     with pytest.raises(UsageError):
         setup_files.refuse_unwritable(tmp_path / "backupguard.toml")
+
+
+def lending(directory: Path) -> Any:
+    return setup_apart.lent(SimpleNamespace(state_directory=directory), {"nas": SECRET.encode()})
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM], ids=["hangup", "end"])
+def test_what_is_lent_is_gone_whoever_ends_it(tmp_path: Path, number: int) -> None:
+    places = []
+
+    def told_to_end() -> None:
+        with lending(tmp_path) as place:
+            assert (place / "nas").read_bytes() == SECRET.encode()
+            places.append(place)
+            os.kill(os.getpid(), number)
+
+    before = signal.getsignal(number)
+    with pytest.raises(SystemExit) as caught:
+        told_to_end()
+    assert caught.value.code == 128 + number
+    assert not places[0].exists()
+    assert signal.getsignal(number) is before
+
+
+def test_who_works_with_what_is_lent_is_ended_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process that waits is told; the one it waits for may not go on without its secrets."""
+    children = []
+
+    def forked(work: object) -> int:
+        children.append(os.posix_spawnp("sleep", ["sleep", "60"], os.environ))
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
+        return children[0]
+
+    def waiting() -> None:
+        with lending(tmp_path):
+            setup_apart.done(["config", "check"], {})
+
+    monkeypatch.setattr(setup_apart, "_forked", forked)
+    before = signal.signal(signal.SIGALRM, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    try:
+        with pytest.raises(SystemExit):
+            waiting()
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert not Path("/proc", str(children[0])).exists()
+
+
+def test_what_a_killed_one_lent_is_removed_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dead, living = (
+        tmp_path / f"backupguard-setup-{number}-x" for number in (2**22 + 1, os.getpid())
+    )
+    for place in (dead, living):
+        place.mkdir()
+        (place / "nas").write_text(SECRET)
+    monkeypatch.setattr(setup_apart, "_LENT_BELOW", tmp_path)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    with lending(tmp_path) as place:
+        assert place.parent == tmp_path
+        assert not dead.exists()
+        assert living.exists(), "another terminal's"
+    assert sorted(tmp_path.iterdir()) == [living]
 
 
 def test_the_mode_of_the_packages_file_stays(tmp_path: Path) -> None:
