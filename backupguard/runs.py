@@ -445,15 +445,14 @@ def _said_today(store: Store, closing: Observation) -> bool:
     )
 
 
-def recover(
+def close_dead(
     settings: Settings,
     store: Store,
     *,
     clock: Clock = utc_now,
     is_alive: Callable[[str], bool] = lambda _run: False,
-    tools: Tools | None = None,
 ) -> tuple[str, ...]:
-    """Close the runs of this host whose process died, remove what they left; return their ids.
+    """Close the runs of this host whose process died; return their ids. What they left is not touched.
 
     `is_alive` speaks for runs whose process has just been started and may hold no lock yet, or holds
     it where the scratch directory was before a reload.
@@ -470,9 +469,31 @@ def recover(
         closed.append(run.id)
     if closed:
         seal_or_tell(store)
-    # A directory whose lock is free is nobody's: the sweep itself looks at the locks.
-    sweep(settings.runs_directory, is_alive, tools)
     return tuple(closed)
+
+
+def recover(
+    settings: Settings,
+    store: Store,
+    *,
+    clock: Clock = utc_now,
+    is_alive: Callable[[str], bool] = lambda _run: False,
+    tools: Tools | None = None,
+) -> tuple[str, ...]:
+    """Do as `close_dead`, then remove what dead runs left, which can take hours; return the ids."""
+    closed = close_dead(settings, store, clock=clock, is_alive=is_alive)
+    host = socket.gethostname()
+
+    def is_kept(name: str) -> bool:
+        # Who removes a directory holds its lock: a run that dies meanwhile is to be closed first.
+        if is_alive(name):
+            return True
+        run = store.run(name)
+        return run is not None and run.state is RunState.RUNNING and run.host == host
+
+    # A directory whose lock is free is nobody's: the sweep itself looks at the locks.
+    sweep(settings.runs_directory, is_kept, tools)
+    return closed
 
 
 def _lock_is_free(path: Path) -> bool:

@@ -11,6 +11,7 @@ import json
 import os
 import signal
 import socket
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -22,7 +23,7 @@ from backupguard.daemon.attendant import SHARED
 from backupguard.daemon.tool import ANSWER_LIMIT
 from backupguard.errors import BackupGuardError, TimedOut
 from backupguard.model import Message
-from backupguard.processes import Cancellation, Jail
+from backupguard.processes import Jail
 from backupguard.processes.bubblewrap import anonymous_file, sandbox_unavailable
 from backupguard.processes.programs import find_program
 
@@ -30,6 +31,8 @@ from backupguard.processes.programs import find_program
 VARIABLE = "BACKUPGUARD_RUNNERS"
 #: systemd accepts at once; what follows is asynchronous, or has a time-out of its own.
 _CONNECT_S = 5.0
+#: So soon a tool ends once its daemon does.
+_SLICE_S = 1.0
 #: A unit and an interpreter are started around a tool.
 _AROUND_S = 30.0
 
@@ -140,13 +143,13 @@ class Elsewhere:
         try:
             request = {"do": "tool", "work": str(self._work)}
             try:
-                with ask(self._path, request, input=asked, output=answer) as connection:
-                    connection.settimeout(command.timeout_s + _AROUND_S)
-                    status = connection.recv(64)
-            except TimeoutError as error:
-                raise TimedOut("phase_limit", _late(command)) from error
-            except OSError as error:
-                raise sandbox_unavailable(f"{self._path}: {error.strerror}") from error
+                connection = ask(self._path, request, input=asked, output=answer)
+            except OSError as error:  # a time-out too: the tool has not begun
+                raise self._nobody(error.strerror or str(error)) from error
+            with connection:
+                status = self._status(connection, command)
+            if not status:
+                raise self._nobody("EOF")
             if status != b"0\n":
                 raise sandbox_unavailable(f"status {status.decode('ascii', 'replace').strip()}")
             return _answered(os.pread(answer, ANSWER_LIMIT, 0))
@@ -154,11 +157,27 @@ class Elsewhere:
             os.close(asked)
             os.close(answer)
 
+    def _status(self, connection: socket.socket, command: Command) -> bytes:
+        """Return what the attendant says at the end; the end of the connection ends the tool."""
+        until = time.monotonic() + command.timeout_s + _AROUND_S
+        connection.settimeout(_SLICE_S)
+        while True:
+            self._cancel.raise_if_set()
+            try:
+                return connection.recv(64)
+            except TimeoutError as error:
+                if time.monotonic() >= until:
+                    raise TimedOut("phase_limit", _late(command)) from error
+            except OSError as error:
+                raise self._nobody(error.strerror or str(error)) from error
 
-def tools(work: Path) -> Tools:
+    def _nobody(self, why: str) -> BackupGuardError:
+        return sandbox_unavailable(f"{self._path}: {why}")
+
+
+def tools(work: Path, cancel: Cancel) -> Tools:
     """Return the daemon's own tools: in a jail of another unit where there is one, else in one here."""
     path = place()
-    cancel = Cancellation()  # each call ends with its time-out
     return Jail(work, cancel) if path is None else Elsewhere(path, work, cancel)
 
 

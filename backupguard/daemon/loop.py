@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 import structlog
 
 from backupguard import __version__, runs
-from backupguard.daemon import cadence, configuration, custody, dispatch, elsewhere
+from backupguard.daemon import cadence, configuration, custody, dispatch
 from backupguard.daemon.agenda import Agenda
 from backupguard.daemon.clock import StepWatch, utc_now
 from backupguard.daemon.couriers import couriers
 from backupguard.daemon.escrow import HandedKeys
 from backupguard.daemon.job_reports import JobReports
 from backupguard.daemon.judge import FULL_EVERY_S, Judge
+from backupguard.daemon.leftovers import Leftovers, give_up
 from backupguard.daemon.notices import Notices
 from backupguard.daemon.runner import EXIT_BUSY
 from backupguard.daemon.runners import Runners
@@ -33,17 +34,14 @@ from backupguard.daemon.vantage_reports import VantageReports
 from backupguard.errors import EXIT_DONE, BackupGuardError, StoreError
 from backupguard.model import (
     SITE,
-    Closing,
     Json,
     Message,
     Observation,
     Run,
     RunState,
-    Verdict,
     to_us,
 )
 from backupguard.resources import shipped
-from backupguard.store.diary import closing_observation
 from backupguard.web.published import Outputs, Records
 from backupguard.web.server import QuietServer
 
@@ -152,8 +150,8 @@ class Daemon:
         self.runners = Runners(self._ended)
         self.keys = HandedKeys()
         self._pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix="store")
+        self.leftovers = Leftovers(lambda: self.settings, self.store, self.runners)
         self._starts: dict[str, int] = {}
-        self._unswept = False
         self._wake = asyncio.Event()
         self._reloading = asyncio.Lock()
         self._copied_at: datetime | None = None
@@ -212,6 +210,7 @@ class Daemon:
         for one, _ in sockets:
             one.should_exit = True
         await asyncio.gather(*served, return_exceptions=True)
+        self.leftovers.end()
         self._pool.shutdown()
 
     def stop(self, reason: str) -> None:
@@ -220,11 +219,12 @@ class Daemon:
             self.reason = reason
             events.info("daemon.stopping", reason=reason)
             self.stopping.set()
+            self.leftovers.cancel.set("by_stop")
 
     def _record_stop(self) -> None:
         data = {"host": socket.gethostname(), "reason": self.reason}
         with suppress(StoreError):
-            self._recover(ending=True)
+            self.leftovers.last()
             self.store.append([daemon_fact("daemon.stopped", data, utc_now())])
             runs.seal_or_tell(self.store)
 
@@ -332,16 +332,15 @@ class Daemon:
                 events.exception("dispatch.failed", code="bug")
 
     async def _start_waiting(self) -> None:
+        running = await self.in_pool(self.store.runs, states=[RunState.RUNNING])
+        self.leftovers.look(running)
+        self.spawn(self.leftovers.sweep())
         if not self._has_room():
             events.error("dispatch.no-room")
             return
-        if self._unswept:
-            self._unswept = False
-            await self.in_pool(self._recover)
         waiting = await self.in_pool(self.store.runs, states=[RunState.WAITING])
         if not waiting:
             return
-        running = await self.in_pool(self.store.runs, states=[RunState.RUNNING])
         used = self.runners.used()
         used.update(run.request.resource for run in running if run.id not in self.runners)
         now = utc_now()
@@ -369,31 +368,18 @@ class Daemon:
         """See that a run whose process is gone is closed, then look for the next."""
         now = await self.in_pool(self.store.run, run.id)
         if now is not None and now.state is RunState.RUNNING:
-            await self.in_pool(self._recover)
+            await self.in_pool(self.leftovers.close)
         elif now is not None and now.state is RunState.WAITING:
             if status == EXIT_BUSY:
                 self._starts.pop(run.id, None)
             elif self._starts.get(run.id, 0) >= STARTS_LIMIT:
-                await self.in_pool(self._give_up, now)
+                await self.in_pool(give_up, self.store, now, status)
                 self.keys.forget(run)
         if now is None or now.state is not RunState.WAITING:
             self._starts.pop(run.id, None)
             self.keys.forget(run)
-        self._unswept = self._unswept or status != EXIT_DONE
+        self.leftovers.unswept = self.leftovers.unswept or status != EXIT_DONE
+        self.spawn(self.leftovers.sweep())
         self.judge.poke()
         if status == EXIT_DONE:
             self._wake.set()
-
-    def _recover(self, *, ending: bool = False) -> None:
-        """Close what died and remove what it left, by no other unit when this one is being stopped."""
-        tools = None if ending else elsewhere.tools(self.settings.runs_directory)
-        runs.recover(self.settings, self.store, is_alive=self.runners.__contains__, tools=tools)
-
-    def _give_up(self, run: Run) -> None:
-        """Close a run that no process could take up: a fact, not a silence."""
-        verdict, code, state = Verdict.COULD_NOT_VERIFY, "bug", RunState.FINISHED
-        fact = closing_observation(run, state=state, verdict=verdict, code=code, now=utc_now())
-        closing = Closing(run=run.id, state=state, verdict=verdict, code=code)
-        self.store.append([fact], run=run.id, author=run.request.requested_by, closing=closing)
-        runs.seal_or_tell(self.store)
-        events.error("run.given-up", run=run.id, task=run.request.task)

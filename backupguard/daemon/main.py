@@ -13,7 +13,7 @@ import structlog
 
 from backupguard import __version__, runs
 from backupguard.contracts import Store
-from backupguard.daemon import configuration, control, elsewhere, log, memory, requests
+from backupguard.daemon import configuration, control, log, memory, requests
 from backupguard.daemon.clock import utc_now
 from backupguard.daemon.loop import Daemon, Place, daemon_fact
 from backupguard.daemon.operations import DaemonOperations
@@ -90,8 +90,8 @@ def run_daemon(path: Path | None = None, *, verbose: bool = False) -> int:
             except Busy as error:
                 raise Busy("second_daemon", path=str(settings.state_directory)) from error
             listener = held.enter_context(_bound(settings.http.listen))
-            tools = elsewhere.tools(settings.runs_directory)
-            _record_start(store, runs.recover(settings, store, tools=tools))
+            # What dead runs left is removed once READY was said: that can take longer than a start may.
+            _record_start(store, runs.close_dead(settings, store))
             effective = configuration.accept(
                 store, settings, catalogue, author=requests.author(), now=utc_now()
             )

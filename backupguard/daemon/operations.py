@@ -153,8 +153,8 @@ class DaemonOperations:
         return done
 
     def tools(self) -> Tools:
-        """Return what verifies signatures: a jail whose calls end with their time-out."""
-        return elsewhere.tools(self.daemon.settings.state_directory)
+        """Return what verifies signatures: a jail whose calls end with the daemon."""
+        return elsewhere.tools(self.daemon.settings.state_directory, self.daemon.leftovers.cancel)
 
     def settings(self) -> Settings:
         """Return the settings that hold."""

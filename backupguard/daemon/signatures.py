@@ -10,6 +10,7 @@ from datetime import UTC, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
 from backupguard.contracts import Command, Secret, Tools
+from backupguard.daemon.tool import SIGNATURE_SCRIPT
 from backupguard.errors import UsageError
 from backupguard.evidence.statements import NAMESPACE
 from backupguard.model import Message
@@ -18,8 +19,6 @@ from backupguard.settings.people import Person, key_of
 #: A signature of the largest RSA key is below 3 KiB.
 LONGEST = 16 * 1024
 _TIMEOUT_S = 30
-# ssh-keygen reads the signed text from its standard input only.
-_SCRIPT = 'exec ssh-keygen -Y verify -f "$SIGNERS" -I "$1" -n "$2" -s "$SIGNATURE" < "$STATEMENT"'
 #: What ssh-keygen says, to why it is refused; anything else is a wrong key or an altered text.
 _WHY = {
     b"namespace does not match": "@statements.refused.namespace",
@@ -42,7 +41,7 @@ def verify(
         raise UsageError("usage", message)
     done = tools.run(
         Command(
-            argv=("sh", "-c", _SCRIPT, "sh", identifier, NAMESPACE),
+            argv=("sh", "-c", SIGNATURE_SCRIPT, "sh", identifier, NAMESPACE),
             secrets={
                 "SIGNERS": Secret("signers", _signers(identifier, person, timezone).encode()),
                 "SIGNATURE": Secret("signature", armored.encode()),

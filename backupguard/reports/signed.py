@@ -112,8 +112,7 @@ def signature_of(
         certificate = _certificate(place)
         if ca is not None:
             (place / "ca").write_bytes(ca)
-            believed = ("-CAfile", str(place / "ca"), "-no-CApath", "-no-CAstore")
-            _verify(tools, place, *believed, "-purpose", "any", sentence="issuer")
+            _verify(tools, place, *_believed(place), sentence="issuer")
     subject, fingerprint = certificate
     return Signature(
         subject=subject,
@@ -181,6 +180,10 @@ def _declared(dictionary: bytes) -> datetime | None:
         return moment.astimezone(UTC)
     except (ValueError, OverflowError):
         return None
+
+
+def _believed(place: Path) -> tuple[str, ...]:
+    return ("-CAfile", str(place / "ca"), "-no-CApath", "-no-CAstore", "-purpose", "any")
 
 
 def _verify(tools: Tools, place: Path, *trust: str, sentence: str = "wrong") -> None:

@@ -328,7 +328,7 @@ def test_a_killed_daemon_leaves_nothing_behind(site: Site, runners_too: bool) ->
     closings = [fact.observation.data for fact in site.facts("inventory.closed") if fact.run == run]
     assert len(closings) == 1
     assert closings[0]["code"] == ("daemon_died" if runners_too else "by_stop")
-    assert str(run) not in site.run_directories()
+    wait_for(lambda: str(run) not in site.run_directories())
     started = site.facts("daemon.started")[-1].observation.data
     assert (run in started["recovered"]) is runners_too
 

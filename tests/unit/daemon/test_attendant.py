@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import os
 import signal
 import socket
+import threading
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from backupguard.contracts import Command, Secret
-from backupguard.daemon import attendant, elsewhere
+from backupguard.contracts import Command, Completed, Secret
+from backupguard.daemon import attendant, elsewhere, signatures, tool
 from backupguard.daemon.attendant import Refused, make_room, receive
 from backupguard.daemon.runners import Runners
-from backupguard.errors import MissingMeans
+from backupguard.errors import AccessRefused, Cancelled, MissingMeans, UsageError
 from backupguard.processes import Cancellation
+from backupguard.reports import signed
+from backupguard.sandbox.disposal import discard
+from backupguard.settings.people import Person
 from tests.unit.daemon.accepting import accepting
 from tests.unit.daemon.test_runners import DEAF, POLITE, RUN
 
@@ -198,27 +204,91 @@ def test_another_account_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_tool_of_the_daemon_runs_in_a_jail_elsewhere(tmp_path: Path) -> None:
-    secret = Secret("words", b"of nobody")
+    left = tmp_path / "run" / "deep"
+    left.mkdir(parents=True)
+    (left / "restored").touch()
+    left.chmod(0o500)
     with accepting(tmp_path) as place:
         tools = elsewhere.Elsewhere(place, tmp_path, Cancellation())
-        done = tools.run(
-            Command(
-                argv=("sh", "-c", 'cat "$WORDS"; echo no >&2; exit 3'), secrets={"WORDS": secret}
-            )
-        )
-        assert (done.returncode, done.stderr) == (3, b"no\n")
-        assert b"nobody" not in done.stdout
-        with pytest.raises(MissingMeans) as missing:
-            tools.run(Command(argv=("no-such-program",)))
-    assert missing.value.code == "program_missing"
-    assert missing.value.message.values["program"] == "no-such-program"
+        discard(left.parent, tools)
+        assert not left.parent.exists()
+        with pytest.raises(MissingMeans, match="sandbox_unavailable"):
+            tools.run(Command(argv=("sh", "-c", "exit 0")))
+    ended_in = elsewhere._answered(
+        json.dumps(
+            {"returncode": 3, "stdout": "", "stderr": "bm8=", "truncated": False, "duration_ms": 1}
+        ).encode()
+    )
+    assert (ended_in.returncode, ended_in.stderr) == (3, b"no")
 
 
-def test_a_tool_without_a_unit_says_so(tmp_path: Path) -> None:
+class Recording:
+    """Tools that note what is asked, and fail."""
+
+    def __init__(self) -> None:
+        self.asked: list[Command] = []
+
+    def which(self, program: str) -> Path | None:
+        raise AssertionError(program)
+
+    def run(self, command: Command) -> Completed:
+        self.asked.append(command)
+        return Completed(returncode=1, stdout=b"", stderr=b"")
+
+
+def test_what_the_daemon_asks_is_known_and_nothing_else(tmp_path: Path) -> None:
+    tools = Recording()
+    left = tmp_path / "run"
+    (left / "deep").mkdir(parents=True)
+    with pytest.raises(AccessRefused):
+        discard(left, tools)
+    blob = b"\0\0\0\x0bssh-ed25519" + bytes(36)
+    key = f"ssh-ed25519 {base64.b64encode(blob).decode()}"
+    person = Person(name="Anne", user="anne", signing_key=key)
+    with pytest.raises(UsageError):
+        signatures.verify(tools, "anne", person, "Europe/Paris", "text", "armored")
+    for trust in (("-noverify",), signed._believed(left)):
+        with pytest.raises(UsageError):
+            signed._verify(tools, left, *trust)
+    assert len(tools.asked) == 6
+    assert all(tool.known(command, tmp_path) for command in tools.asked)
+    assert not any(tool.known(command, tmp_path / "other") for command in tools.asked[:3])
+    for command in tools.asked:
+        for other in (
+            replace(command, argv=(*command.argv, "-x")),
+            replace(command, argv=("/bin/true", *command.argv[1:])),
+            replace(command, write=(*command.write, Path("/var"))),
+            replace(command, network=True),
+            replace(command, secrets={**command.secrets, "MORE": Secret("more", b"")}),
+            replace(command, environment={"LD_PRELOAD": "/x"}),
+        ):
+            assert not tool.known(other, tmp_path)
+
+
+def test_a_tool_without_a_unit_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tools = elsewhere.Elsewhere(tmp_path / "nobody.sock", tmp_path, Cancellation())
     with pytest.raises(MissingMeans) as missing:
         tools.run(Command(argv=("true",)))
     assert missing.value.code == "sandbox_unavailable"
+
+    def full(*_: object, **__: object) -> socket.socket:
+        raise TimeoutError("timed out")
+
+    monkeypatch.setattr(elsewhere, "ask", full)
+    with pytest.raises(MissingMeans) as missing:  # not that the tool took long: it has not begun
+        tools.run(Command(argv=("true",)))
+    assert "timed out" in str(missing.value.message.values["detail"])
+
+
+def test_a_tool_that_takes_hours_ends_with_its_daemon(tmp_path: Path) -> None:
+    cancel = Cancellation()
+    path = tmp_path / "slow.sock"
+    with socket.socket(socket.AF_UNIX) as slow:
+        slow.bind(str(path))
+        slow.listen()
+        threading.Timer(0.1, cancel.set, ["by_stop"]).start()
+        with pytest.raises(Cancelled):
+            elsewhere.Elsewhere(path, tmp_path, cancel).run(Command(argv=("rm",), timeout_s=9999))
 
 
 def delegated(tmp_path: Path, controllers: str) -> Path:
