@@ -86,6 +86,10 @@ class Group:
                 made.append(directory)
                 if place.memory is not None:
                     _write(directory / place.memory, limits.memory_cap())
+                    if place.memory == "memory.max":
+                        # what is over the cap would go to the host's swap first, for hours
+                        with contextlib.suppress(OSError):  # a kernel without swap has no such file
+                            _write(directory / "memory.swap.max", 0)
                 if place.processes is not None:
                     _write(directory / place.processes, 4 * limits.processes)
                 with contextlib.suppress(OSError):  # all of it or nothing: half a database is none

@@ -166,9 +166,13 @@ def main_pid(machine: Machine) -> int:
 
 def recorded(machine: Machine) -> int:
     """Return how many records the store's chain has."""
-    query = "select seq from chain_head"
-    script = f"import sqlite3; print(sqlite3.connect('{STORE}').execute('{query}').fetchone()[0])"
-    return int(machine.run("python3", "-c", script).stdout)
+    return int(stored(machine, "select seq from chain_head"))
+
+
+def stored(machine: Machine, query: str) -> str:
+    """Return the first value that the store answers; the query has no double quotes."""
+    script = f'import sqlite3; print(sqlite3.connect("{STORE}").execute("{query}").fetchone()[0])'
+    return machine.run("python3", "-c", script).stdout.strip()
 
 
 def restored(machine: Machine, application: str, codes: tuple[str, ...] = ()) -> dict[str, Any]:

@@ -55,12 +55,15 @@ say main "$(systemctl show -P MainPID {UNIT})"
 say pids.max "$(cat $groups/{UNIT}/pids.max)"
 (while sleep 1; do
   find $groups -path '*backupguard-runner@*' -name memory.max -exec cat {{}} + >>/root/limits
+  find $groups -path '*backupguard-runner@*/backupguard-sandbox-*' -name memory.max \\
+    -exec cat {{}} + >>/root/own
 done 2>/dev/null) &
 for name in dpi glouton; do
   backupguard restore-test $name --json >/root/$name.json 2>/root/$name.err
   say $name "$(grep -oE '"(verdict|code)": [^,}}]*' /root/$name.json | head -n 2 | tr '\\n' ' ')"
 done
 say limits "$(sort -u /root/limits | tr '\\n' ' ')"
+say own "$(sort -u /root/own | tr '\\n' ' ')"
 say oom_kill "$(journalctl -k -o cat | grep -c 'Memory cgroup out of memory')"
 say by "$(journalctl -k -o cat | grep -o 'oom_memcg=[^,]*' | sort -u | tr '\\n' ' ')"
 say main-after "$(systemctl show -P MainPID {UNIT})"
@@ -109,6 +112,8 @@ def test_limits_of_the_unit_bite_and_the_daemon_lives(image: Path, figure: Figur
     assert "end" in told, run.stdout[-6000:] + run.stderr
     assert {"memory", "pids"} <= set(told["controllers"].split())
     assert str(LIMIT_MB << 20) in told["limits"].split()
+    # a sandbox has a group of its own in its run's unit, and bounds it
+    assert any(bound.isdigit() for bound in told["own"].split()), told
     assert told["pids.max"] != "max"
     assert '"passed"' in told["dpi"], told
     assert '"could_not_verify"' in told["glouton"], told

@@ -22,6 +22,7 @@ from tests.system.site import (
     ready,
     recorded,
     restored,
+    stored,
 )
 
 IDLE_S = int(os.environ.get("SYSTEM_IDLE") or 0)
@@ -120,7 +121,7 @@ def test_a_killed_child_is_no_verdict_and_no_end(machine: Machine, whom: str) ->
     asked, pid = Asked(machine, "lent"), main_pid(machine)
     machine.shell(f"kill -9 $({whom})")
     ended = asked.end()
-    assert (ended["verdict"], ended["state"]) != ("failed", "running"), ended
+    assert ended["state"] != "running", ended
     assert ended["verdict"] != "passed"
     assert ended["verdict"] != "failed", "the backup is not to blame"
     assert main_pid(machine) == pid
@@ -146,6 +147,7 @@ def test_a_restored_server_that_eats_memory_is_stopped(machine: Machine, figure:
 def test_killed_it_comes_back_alone(machine: Machine) -> None:
     pid, before = main_pid(machine), recorded(machine)
     asked = Asked(machine, "lent")
+    run = stored(machine, "select id from runs where state = 'running' and task = 'restore-test'")
     machine.run("kill", "-9", str(pid))
     nothing_left(machine)  # its children went with it, at once
     machine.wait("it was started again", f"[ $(systemctl show -P NRestarts {UNIT}) = 1 ]", 90)
@@ -153,7 +155,9 @@ def test_killed_it_comes_back_alone(machine: Machine) -> None:
     asked.end()
     assert main_pid(machine) not in {0, pid}
     assert "oom" not in machine.show(UNIT, "Result")
-    assert "run.interrupted" in machine.journal()
+    # by its runner, whose daemon was gone, or, where that was killed too, by the next daemon
+    state = stored(machine, f"select state from runs where id = '{run}'")
+    assert state in {"cancelled", "interrupted"}
     assert recorded(machine) > before
     restored(machine, "dpi")
 

@@ -48,6 +48,7 @@ def test_a_group_is_limited_entered_and_counts_kills(tmp_path):
     group = cgroups.Group.make(limits, where)
     (made,) = group.directories
     assert (made / "memory.max").read_text() == "5000"
+    assert (made / "memory.swap.max").read_text() == "0"
     assert (made / "pids.max").read_text() == "28"
     group.enter(42)
     assert (made / "cgroup.procs").read_text() == "42"
