@@ -12,12 +12,14 @@ import typer
 from backupguard.cli import common, status_file
 from backupguard.errors import BackupGuardError, ConfigurationError, UsageError
 from backupguard.evidence.statements import attestation_told, override_told, waiver_told
-from backupguard.model import Json, Message
+from backupguard.model import SITE, Json, Message, to_us
 from backupguard.notify import standing
 from backupguard.notify.standing import exit_code, said, worst_first
 
 if TYPE_CHECKING:
     from backupguard.language import Words
+
+_STARTED = "daemon.started"
 
 
 def status(
@@ -150,10 +152,26 @@ def find(document: Json, control: str, subject: str) -> Json:
 
 def _unwatched(words: Words) -> str | None:
     """Return the sentence that no daemon is alive, None where one is or never was."""
-    started = status_file.absent(common.options().config, os.environ)
+    places = status_file.directories(common.options().config, os.environ)
+    started = status_file.absent(*places) if places is not None else _absent()
     if started is None:
         return None
     return words.say(Message(id="status.absent", values={"started_at": started}))
+
+
+def _absent() -> int | None:
+    """Do as `status_file.absent` where only the settings, loaded by now, say where things are."""
+    settings = common.settings()
+    url = settings.store.url
+    if url is None or url.startswith("sqlite"):
+        return status_file.absent(settings.state_directory, settings.runtime_directory)
+    if status_file.answers(settings.runtime_directory):
+        return None
+    from contextlib import closing
+
+    with closing(common.store(settings, replace_corrupt=False)) as store:
+        found = store.latest([SITE], [_STARTED]).get(SITE, {}).get(_STARTED)
+    return to_us(found.recorded_at) if found is not None else None
 
 
 def _silent(error: BackupGuardError, *, nagios: bool) -> int:

@@ -6,7 +6,6 @@ that was written to since) the answer is None, and the caller judges from the st
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import socket
@@ -24,6 +23,9 @@ FORMAT = 1
 _DEFAULT = "/etc/backupguard/backupguard.toml"
 _STATE = Path("/var/lib/backupguard")
 _RUNTIME = Path("/run/backupguard")
+#: A daemon answers in milliseconds; the plugins' usual limit is ten seconds.
+PATIENCE_S = 8.0
+_ASKED = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 #: Variables that decide where things are; others change nothing that matters here.
 _PLACES = ("BACKUPGUARD_STORE", "BACKUPGUARD_DAEMON")
 
@@ -108,25 +110,32 @@ def last(config: Path | None, environ: Mapping[str, str]) -> dict[str, Json] | N
     return read(places[1] / NAME) or read(places[0] / NAME)
 
 
-def absent(config: Path | None, environ: Mapping[str, str]) -> int | None:
-    """Return when the daemon that is not alive any more was last started (microseconds).
+def absent(state: Path, runtime: Path) -> int | None:
+    """Return when the daemon that does not answer any more was last started (microseconds).
 
-    None while one answers, where none was ever started, and where that cannot be told without
-    settings: a store on a server. Whoever asks judges from the store, and would not notice otherwise
-    that nothing is watched.
+    None while one answers, and where none was ever started. Whoever asks judges from the store, and
+    would not notice otherwise that nothing is watched.
     """
-    places = directories(config, environ)
-    if places is None or _answers(places[1] / "control.sock"):
-        return None
-    return last_start(places[0])
+    return None if answers(runtime) else last_start(state)
 
 
-def _answers(path: Path) -> bool:
-    """Tell whether somebody listens; one that may not be asked does."""
+def answers(runtime: Path) -> bool:
+    """Tell whether a daemon answers in time; one that may not be asked does.
+
+    It is asked for an answer: of one that was stopped, the kernel would still take the connection.
+    """
     with socket.socket(socket.AF_UNIX) as asked:
-        asked.settimeout(5)
+        asked.settimeout(PATIENCE_S)
         try:
-            asked.connect(str(path))
-        except OSError as error:
-            return error.errno not in {errno.ENOENT, errno.ECONNREFUSED}
-    return True
+            # Through its directory: the path may be longer than an address of unix(7).
+            directory = os.open(runtime, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                asked.connect(f"/proc/self/fd/{directory}/control.sock")
+            finally:
+                os.close(directory)
+            asked.sendall(_ASKED)
+            return bool(asked.recv(1))
+        except PermissionError:
+            return True
+        except OSError:
+            return False

@@ -19,6 +19,7 @@ from sqlalchemy import Engine, event
 from backupguard.cli.main import main
 from backupguard.errors import Busy, StoreError
 from backupguard.evidence.verify import Standing, verify
+from backupguard.model import SITE, Observation
 from backupguard.state import import_state
 from backupguard.store import open_store, safekeeping
 from backupguard.store.schema import SCHEMA
@@ -380,3 +381,25 @@ def test_the_copy_leads_back_to_the_older_version(specimen: Path, tmp_path: Path
     assert rows(tmp_path / FILE) == before
     with closing(open_store(tmp_path)) as store:  # and forward again
         assert_whole(store, before)
+
+
+def test_a_daemon_is_missed_where_the_store_is_a_server(
+    tmp_path: Path, database_url: Callable[[], str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    configuration, url = configured(tmp_path), database_url()
+    text = configuration.read_text()
+    configuration.write_text(text.replace("[store]\n", f'[store]\nurl = "{url}"\n'))
+    arguments = ["--config", str(configuration), "status"]
+    main(arguments)
+    assert "No daemon is alive here" not in capsys.readouterr().out, "none ever was"
+    data = {"program_version": "1", "host": "srv", "recovered": [], "clean": True}
+    with closing(open_store(tmp_path / "state", url)) as store:
+        store.append(
+            [
+                Observation(
+                    kind="daemon.started", subject=SITE, observed_at=NOW, data=data, key="started"
+                )
+            ]
+        )
+    assert main(arguments) == 3
+    assert capsys.readouterr().out.startswith("No daemon is alive here")

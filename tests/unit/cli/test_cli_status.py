@@ -9,8 +9,9 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from string import Formatter
@@ -20,7 +21,7 @@ import pytest
 import structlog
 
 from backupguard.assess import Assessor
-from backupguard.cli import explain
+from backupguard.cli import explain, status_file
 from backupguard.cli.main import main
 from backupguard.controls import BUILT, load_catalogue
 from backupguard.errors import StoreError
@@ -348,26 +349,73 @@ def test_a_daemon_that_is_gone_is_noticed(site: Site, capsys: Said) -> None:
     assert capsys.readouterr().out.startswith("BACKUPGUARD CRITICAL - Aucun service ne tourne")
 
 
-def test_a_daemon_that_answers_and_one_that_never_was_are_no_absence(
-    site: Site, capsys: Said
-) -> None:
-    site.record(result("passed"), judge=True)
-    assert site.run(*ONE) == 0, "a site that starts everything by hand"
-    site.record(STARTED, judge=True)
-    (site.state / "run").mkdir()
+@contextmanager
+def daemon_in(runtime: Path, answer: bytes) -> Iterator[None]:
+    """A control socket that takes connections, and answers where there is anything to say."""
+    runtime.mkdir()
     with socket.socket(socket.AF_UNIX) as daemon:
         # Bound by a short name: the path of a test's directory may be longer than a socket's.
         before = Path.cwd()
-        os.chdir(site.state / "run")
+        os.chdir(runtime)
         try:
             daemon.bind("control.sock")
         finally:
             os.chdir(before)
         daemon.listen()
+
+        def serve() -> None:
+            with suppress(OSError):
+                while answer:
+                    asked, _ = daemon.accept()
+                    with asked:
+                        assert asked.recv(4096).startswith(b"GET / HTTP/1.1\r\n")
+                        asked.sendall(answer)
+
+        serving = threading.Thread(target=serve)
+        serving.start()
+        yield
+        daemon.shutdown(socket.SHUT_RDWR)
+        serving.join()
+
+
+ANSWER = b"HTTP/1.1 200 OK\r\n\r\n{}"
+
+
+@pytest.mark.parametrize("name", ["run", "r" * 120], ids=["short", "longer than an address"])
+def test_a_daemon_that_answers_and_one_that_never_was_are_no_absence(
+    site: Site, capsys: Said, name: str
+) -> None:
+    text = site.file.read_text(encoding="utf-8")
+    site.file.write_text(f'{text}[daemon]\nruntime-directory = "state/{name}"\n', encoding="utf-8")
+    site.record(result("passed"), judge=True)
+    assert site.run(*ONE) == 0, "a site that starts everything by hand"
+    site.record(STARTED, judge=True)
+    with daemon_in(site.state / name, ANSWER):
         assert site.run(*ONE) == 0
         assert site.run(*ONE, "--nagios") == 0
     assert "Aucun service" not in capsys.readouterr().out
     assert site.run(*ONE) == 3, "its socket is there, and nobody behind it"
+
+
+def test_a_daemon_that_was_stopped_takes_connections_and_is_noticed(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(status_file, "PATIENCE_S", 0.1)
+    site.record(result("passed"), STARTED, judge=True)
+    with daemon_in(site.state / "run", b""):
+        assert site.run(*ONE) == 3
+
+
+def test_a_daemon_is_missed_wherever_the_environment_puts_its_store(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BACKUPGUARD_STORE_DIRECTORY", str(site.state))
+    site.record(result("passed"), judge=True)
+    assert site.run(*ONE) == 0
+    site.record(STARTED, judge=True)
+    assert site.run(*ONE) == 3
+    with daemon_in(site.state / "run", ANSWER):
+        assert site.run(*ONE) == 0
 
 
 def test_broken_evidence_is_a_finding_and_no_noise(site: Site, capsys: Said) -> None:
