@@ -294,12 +294,26 @@ def _instance(task: TaskContext, settings: EngineSettings | None) -> GivenInstan
 
 
 def in_clear(task: TaskContext, application: str) -> bool:
-    """Tell whether restored data of a vital application would lie in clear text, accepted by nobody."""
-    if task.settings.applications[application].criticality is not Criticality.C1:
+    """Tell whether restored data of a vital application would lie in clear text, accepted by nobody.
+
+    That is in scratch, or in what a scratch server reads copies from; its own disks cannot be seen.
+    """
+    owner = task.settings.applications[application]
+    if owner.criticality is not Criticality.C1 or task.settings.scratch.clear_text_accepted_by:
         return False
-    if task.settings.scratch.clear_text_accepted_by:
+    places = [task.context.work]
+    name = getattr(owner.restore_test, "instance", None)
+    given = task.settings.instance(name) if name else None
+    if given is not None and given.settings.exchange is not None:
+        places.append(given.settings.exchange)
+    return any(_is_clear(place) for place in places)
+
+
+def _is_clear(place: Path) -> bool:
+    try:
+        return scratch_protection(place) == "clear"
+    except OSError:  # nothing can be put where nobody may look: the test ends there, and says so
         return False
-    return scratch_protection(task.context.work) == "clear"
 
 
 def sandboxes(task: TaskContext) -> Callable[[Path], AbstractContextManager[Sandbox]]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from backupguard.daemon import tasks
-from backupguard.model import Verdict, to_us
+from backupguard.model import Criticality, Verdict, to_us
 
 
 @pytest.mark.parametrize(
@@ -33,6 +34,43 @@ def test_an_inventory_passes_only_when_nothing_was_in_its_way(
         run=SimpleNamespace(request=SimpleNamespace(options={})), tools_used={}, recorded=0
     )
     assert tasks.inventory(task) == (verdict, code)
+
+
+@pytest.mark.parametrize(
+    ("instance", "exchange", "scratch", "clear"),
+    [
+        (None, "clear", "encrypted", False),
+        ("sql", "clear", "encrypted", True),
+        ("sql", "encrypted", "encrypted", False),
+        ("sql", "encrypted", "clear", True),
+        ("sql", "absent", "encrypted", False),
+    ],
+    ids=["no server", "exchange", "neither", "scratch", "absent"],
+)
+def test_what_a_scratch_server_reads_from_is_judged_as_scratch_is(
+    monkeypatch: pytest.MonkeyPatch, instance: str | None, exchange: str, scratch: str, clear: bool
+) -> None:
+    def protection(path: Path) -> str:
+        if path.name == "absent":
+            raise FileNotFoundError
+        return path.name
+
+    monkeypatch.setattr(tasks, "scratch_protection", protection)
+    given = SimpleNamespace(settings=SimpleNamespace(exchange=Path("/exchange", exchange)))
+    owner = SimpleNamespace(
+        criticality=Criticality.C1, restore_test=SimpleNamespace(instance=instance)
+    )
+    task: Any = SimpleNamespace(
+        settings=SimpleNamespace(
+            applications={"dpi": owner},
+            scratch=SimpleNamespace(clear_text_accepted_by=""),
+            instance={"sql": given}.get,
+        ),
+        context=SimpleNamespace(work=Path("/runs", scratch)),
+    )
+    assert tasks.in_clear(task, "dpi") is clear
+    task.settings.scratch.clear_text_accepted_by = "RSSI"
+    assert not tasks.in_clear(task, "dpi")
 
 
 def test_an_inventory_of_nothing_proves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
