@@ -219,6 +219,8 @@ def _put_down(
         drop_in = setup_credentials.hand_over(place, wanted)
         if drop_in is not None:
             common.say("setup.handed-over", path=str(drop_in))
+        if not setup_credentials.taken_note_of():
+            common.say("setup.not-reloaded")
     elif any(place.has(one.name) for one in wanted):
         common.say("setup.no-service", directory=str(place.directory))
     if plan.text is None:

@@ -192,6 +192,11 @@ def hand_over(place: Place, wanted: Sequence[Needed]) -> Path | None:
     if re.findall(r"^\[(\w+)\]", text, re.MULTILINE)[-1:] != ["Service"]:
         text += "[Service]\n"
     setup_files.put(drop_in, (text + "".join(lines)).encode(), mode=0o644)
-    if service_manager.manages_this_host():
-        service_manager.reload_units()
     return drop_in
+
+
+def taken_note_of() -> bool:
+    """Have systemd read the drop-in, also one that a killed `setup` left; False where it did not."""
+    if not (UNIT_DIRECTORY / DROP_IN).exists() or not service_manager.manages_this_host():
+        return True
+    return service_manager.reload_units()

@@ -323,6 +323,28 @@ def test_a_link_to_another_place_is_left_to_whoever_made_it(tmp_path: Path) -> N
         setup_files.refuse_unwritable(tmp_path / "backupguard.toml")
 
 
+def test_systemd_reads_a_drop_in_that_a_killed_setup_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+
+    def reload_units() -> bool:
+        asked.append(True)
+        return len(asked) < 2
+
+    monkeypatch.setattr(setup_credentials, "UNIT_DIRECTORY", tmp_path)
+    monkeypatch.setattr(service_manager, "manages_this_host", lambda: True)
+    monkeypatch.setattr(service_manager, "reload_units", reload_units)
+    assert setup_credentials.taken_note_of()
+    assert not asked, "there is none"
+    (tmp_path / "credentials.conf").touch()
+    assert setup_credentials.taken_note_of()
+    assert not setup_credentials.taken_note_of(), "what systemd refuses is told"
+    assert len(asked) == 2
+    monkeypatch.setattr(service_manager, "manages_this_host", lambda: False)
+    assert setup_credentials.taken_note_of()
+
+
 def lending(directory: Path) -> Any:
     return setup_apart.lent(SimpleNamespace(state_directory=directory), {"nas": SECRET.encode()})
 
