@@ -16,6 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from backupguard.cli.unit_directives import NAMESPACES, allows_sandbox, is_group, is_yes, namespaces
 from backupguard.contracts import SecretReference
 
 if TYPE_CHECKING:
@@ -27,8 +28,9 @@ if TYPE_CHECKING:
 UNIT = "backupguard.service"
 RUNNER = "backupguard-runner@.service"
 HELPER = "backupguard-helper@.service"
-_PLACES = ("usr/lib/systemd/system", "lib/systemd/system", "etc/systemd/system",
-           "run/systemd/system")  # fmt: skip
+#: Where units lie; of two files of one name the later place counts (systemd.unit(5)).
+_PLACES = ("usr/lib/systemd/system", "lib/systemd/system", "run/systemd/system",
+           "etc/systemd/system")  # fmt: skip
 _CREDENTIALS = frozenset(
     {"LoadCredential", "LoadCredentialEncrypted", "SetCredential", "SetCredentialEncrypted"}
 )
@@ -354,23 +356,33 @@ def _sandbox(_settings: Settings, host: Host) -> Iterator[Held]:
     """Look at the directives without which no sandbox can be built inside the unit."""
     if not host.installed:
         return
-    for key, wrong in (
-        ("ProcSubset", {"pid"}),
-        ("ProtectHostname", {"yes", "true", "1", "on"}),
-        ("RestrictNamespaces", {"yes", "true", "1", "on"}),
-        ("RestrictSUIDSGID", {"yes", "true", "1", "on"}),  # Debian 13's bubblewrap uses openat2(2)
-    ):
-        last = host.values(key, unit=RUNNER)[-1:]
-        if last:
-            safe = {"ProcSubset": "all", "ProtectHostname": "no", "RestrictSUIDSGID": "no"}
-            names = "user pid net ipc uts cgroup mnt"
-            yield Held(what=f"{key}={last[0]}", held=last[0].lower() not in wrong,
-                       gives=f"{key}={safe.get(key, names)}")  # fmt: skip
+
+    def told(key: str, held: Callable[[Sequence[str]], bool], gives: str) -> Iterator[Held]:
+        values = host.values(key, unit=RUNNER)
+        if values:
+            yield Held(what=f"{key}={values[-1]}", held=held(values), gives=f"{key}={gives}")
+
+    yield from told("ProcSubset", lambda values: values[-1] != "pid", "all")
+    # RestrictSUIDSGID=: Debian 13's bubblewrap uses openat2(2)
+    for key in ("ProtectHostname", "RestrictSUIDSGID"):
+        yield from told(key, lambda values: not is_yes(values[-1]), "no")
+    kinds = "user pid net ipc uts cgroup mnt"
+    yield from told("RestrictNamespaces", lambda values: namespaces(values) == NAMESPACES, kinds)
+    yield from told("SystemCallFilter", allows_sandbox, "@system-service @mount sethostname")
+
+
+def _groups(_settings: Settings, host: Host) -> Iterator[Held]:
+    """Look for the groups that the unit of runs names: without one of them systemd starts none."""
+    for value in host.values("SupplementaryGroups", unit=RUNNER):
+        for name in value.split():
+            held = is_group(name)
+            yield Held(what=f"SupplementaryGroups={name}", held=held, gives=f"groupadd {name}")
 
 
 #: The table, in the order of its page.
 RIGHTS: Sequence[Right] = (
     Right(id="sandbox", look=_sandbox),
+    Right(id="groups", look=_groups),
     Right(id="repositories", look=_repositories),
     Right(id="reports", look=_reports),
     Right(id="secrets", look=_secrets),

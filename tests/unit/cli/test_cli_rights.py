@@ -19,6 +19,8 @@ UNITS = {
     name: (Path(__file__).parents[3] / "systemd" / name).read_text("utf-8")
     for name in (UNIT, RUNNER, HELPER)
 }
+NAMESPACES = "RestrictNamespaces=user pid net ipc uts cgroup mnt"
+FILTER = "SystemCallFilter=@system-service @mount sethostname"
 RUNS = f"etc/systemd/system/{RUNNER}.d"
 
 
@@ -161,10 +163,19 @@ def test_a_drop_in_that_hides_processes_is_told(tmp_path: Path, host: MadeHost) 
     [
         ("ProcSubset=pid", "ProcSubset=all"),
         ("ProtectHostname=yes", "ProtectHostname=no"),
-        ("RestrictNamespaces=yes", "RestrictNamespaces=user pid net ipc uts cgroup mnt"),
+        ("RestrictNamespaces=yes", NAMESPACES),
+        ("RestrictNamespaces=\nRestrictNamespaces=user pid mnt", NAMESPACES),
+        ("RestrictNamespaces=~user", NAMESPACES),
         ("RestrictSUIDSGID=yes", "RestrictSUIDSGID=no"),
+        ("SystemCallFilter=~@privileged", FILTER),
+        ("SystemCallFilter=~sethostname", FILTER),
+        ("SystemCallFilter=\nSystemCallFilter=@system-service @mount", FILTER),
+        ("SystemCallFilter=\nSystemCallFilter=@system-service sethostname", FILTER),
     ],
-    ids=["proc", "hostname", "namespaces", "set-uid"],
+    ids=[
+        *("proc", "hostname", "namespaces", "few-namespaces", "no-user-namespace", "set-uid"),
+        *("privileged", "sethostname", "only-mount", "no-mount"),
+    ],
 )
 def test_a_drop_in_that_forbids_the_sandbox_is_told(
     tmp_path: Path, host: MadeHost, line: str, wanted: str
@@ -174,6 +185,44 @@ def test_a_drop_in_that_forbids_the_sandbox_is_told(
     host.file(f"{RUNS}/x.conf", f"[Service]\n{line}\n")
     broken = looked(tmp_path, host, "")["sandbox"]
     assert (broken.state, directive(broken)) == ("missing", wanted)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "RestrictNamespaces=user",  # lists are merged
+        "RestrictNamespaces=no",
+        "SystemCallFilter=~@swap",
+        "SystemCallFilter=\nSystemCallFilter=~@swap",
+        "SystemCallFilter=~@privileged\nSystemCallFilter=sethostname:EPERM",
+    ],
+    ids=["merged", "none", "less", "all-but", "given-back"],
+)
+def test_a_drop_in_that_leaves_the_sandbox_its_own_is_right(
+    tmp_path: Path, host: MadeHost, lines: str
+) -> None:
+    install(host)
+    host.file(f"{RUNS}/x.conf", f"[Service]\n{lines}\n")
+    assert looked(tmp_path, host, "")["sandbox"].state == "ok"
+
+
+def test_what_is_said_for_this_boot_counts_less_than_what_the_site_says(
+    tmp_path: Path, host: MadeHost
+) -> None:
+    install(host)
+    host.file(f"{RUNS}/x.conf", "[Service]\nProcSubset=all\n")
+    host.file(f"run/systemd/system/{RUNNER}.d/x.conf", "[Service]\nProcSubset=pid\n")
+    assert looked(tmp_path, host, "")["sandbox"].state == "ok"
+
+
+def test_a_group_that_does_not_exist_starts_no_run(tmp_path: Path, host: MadeHost) -> None:
+    install(host)
+    assert "groups" not in looked(tmp_path, host, "")
+    host.file(f"{RUNS}/x.conf", "[Service]\nSupplementaryGroups=root no-such-readers 42\n")
+    missing = looked(tmp_path, host, "")["groups"]
+    assert (missing.state, directive(missing)) == ("missing", "groupadd no-such-readers")
+    host.file(f"{RUNS}/x.conf", "[Service]\nSupplementaryGroups=root\n")
+    assert looked(tmp_path, host, "")["groups"].state == "ok"
 
 
 def test_a_low_port_needs_a_capability(tmp_path: Path, host: MadeHost) -> None:
