@@ -163,6 +163,7 @@ def clear_text(settings: Settings, root: Path = Path("/")) -> Result:
     """Tell where restored data lie while they are tested: patients' data on a disk in clear text.
 
     Restore tests of vital applications (C1) are refused there unless somebody accepted it by name.
+    What a scratch server reads copies from is judged as scratch is; its own disks cannot be seen.
     """
     from backupguard.sandbox import scratch_protection
 
@@ -170,21 +171,43 @@ def clear_text(settings: Settings, root: Path = Path("/")) -> Result:
     place = next(path for path in (runs, *runs.parents) if os.access(path, os.F_OK))
     protection = scratch_protection(place, root)
     words = common.words()
-    if protection != "clear":
-        told = words.text(f"cli.doctor.host.{protection}", path=str(place))
-        return Result(check="clear-text", state="ok", found=told)
-    accepted = settings.scratch.clear_text_accepted_by
-    if accepted:
-        told = words.text("cli.doctor.host.clear-accepted", path=str(place), who=accepted)
-        return Result(check="clear-text", state="ok", found=told)
-    refused = sorted(
+    vital = sorted(
         name
         for name, owner in settings.applications.items()
         if owner.criticality is Criticality.C1 and settings.fetchable(name)
     )
+    refused = vital
+    if protection != "clear":
+        exchanges = {name: _exchange(settings, name) for name in vital}
+        clear = {path for path in {*exchanges.values()} if path and _is_clear(path, root)}
+        if not clear:
+            told = words.text(f"cli.doctor.host.{protection}", path=str(place))
+            return Result(check="clear-text", state="ok", found=told)
+        place = min(clear)
+        refused = [name for name in vital if exchanges[name] in clear]
+    accepted = settings.scratch.clear_text_accepted_by
+    if accepted:
+        told = words.text("cli.doctor.host.clear-accepted", path=str(place), who=accepted)
+        return Result(check="clear-text", state="ok", found=told)
     if not refused:
         remedy = Message(id="cli.doctor.do.clear-text")
         return Result(check="clear-text", state="note", found=str(place), remedy=remedy)
     told = words.text("cli.doctor.host.clear-refused", path=str(place), names=", ".join(refused))
     remedy = Message(id="cli.doctor.do.clear-text")
     return Result(check="clear-text", state="bad", found=told, remedy=remedy)
+
+
+def _exchange(settings: Settings, application: str) -> Path | None:
+    """Return where copies of an application are put for the scratch server its tests name."""
+    name = getattr(settings.applications[application].restore_test, "instance", None)
+    given = settings.instances.get(name) if name else None
+    return given.exchange if given is not None else None
+
+
+def _is_clear(path: Path, root: Path) -> bool:
+    from backupguard.sandbox import scratch_protection
+
+    try:
+        return scratch_protection(path, root) == "clear"
+    except OSError:  # nothing can be put there, which `doctor instances` tells
+        return False

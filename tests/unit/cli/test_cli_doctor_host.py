@@ -211,6 +211,35 @@ def test_scratch_in_clear_text_is_bad_where_it_refuses_restore_tests(
     assert doctor_host.clear_text(configured(tmp_path, text), host.root).state == "ok"
 
 
+INSTANCE = """\
+[instances.sql]
+kind = "mssql"
+host = "srv-sql"
+exchange = "{exchange}"
+credentials.account.credential = "sql"
+"""
+
+
+def test_what_a_scratch_server_reads_from_is_judged_as_scratch_is(
+    host: MadeHost, tmp_path: Path
+) -> None:
+    host.block("sda", "8:0")
+    host.block("dm-0", "254:0", uuid="CRYPT-LUKS2-a", of=("sda",))
+    host.mount("/", device="254:0")
+    exchange = tmp_path / "exchange"
+    asked = 'restore-test = { engine = "instance", instance = "sql" }'
+    text = estate("/srv/exports", application=asked) + INSTANCE.format(exchange=exchange)
+    assert doctor_host.clear_text(configured(tmp_path, text), host.root).state == "ok"
+    exchange.mkdir()
+    assert doctor_host.clear_text(configured(tmp_path, text), host.root).state == "ok"
+    host.mount(exchange, "cifs", source="//srv-sql/exchange", device="0:60")
+    found = doctor_host.clear_text(configured(tmp_path, text), host.root)
+    assert (found.state, remedy(found)) == ("bad", "clear-text")
+    assert str(exchange) in found.found
+    named = text + '[scratch]\nclear-text-accepted-by = "RSSI, 2026-03-02"\n'
+    assert doctor_host.clear_text(configured(tmp_path, named), host.root).state == "ok"
+
+
 def test_whoever_may_not_look_into_the_state_is_told_so(host: MadeHost, tmp_path: Path) -> None:
     """An administrator without sudo: `doctor` tells what it can, and dies of nothing."""
     settings = configured(tmp_path, estate(tmp_path / "state/copies"))
