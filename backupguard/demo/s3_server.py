@@ -33,6 +33,7 @@ RIGHTS: Mapping[str, Sequence[str]] = {
     ],
 }
 _WITHIN_S = 60.0
+_STARTS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,24 +114,48 @@ def running(
         }
         for name, actions in rights.items()
     ]
-    (directory / "s3.json").write_text(json.dumps({"identities": identities}))
-    made = _server(directory)
-    with (directory / "log").open("wb") as log:
-        process = subprocess.Popen(
-            made.argv,
-            env=os.environ | made.environment,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            cwd=directory,
-        )
     try:
-        _wait(made, process, directory / "log")
-        yield made
+        made, process = _started(directory, json.dumps({"identities": identities}))
+        try:
+            yield made
+        finally:
+            _end(process)
     finally:
-        process.kill()  # it does not end on one SIGTERM
-        process.wait()
         if not keep:
             shutil.rmtree(directory, ignore_errors=True)
+
+
+def _started(directory: Path, identities: str) -> tuple[S3Server, subprocess.Popen[bytes]]:
+    """Start the server; anew with other ports where another program was quicker to take one."""
+    log = directory / "log"
+    for left in reversed(range(_STARTS)):
+        shutil.rmtree(directory)  # what was begun remembers its ports
+        directory.mkdir()
+        (directory / "s3.json").write_text(identities)
+        made = _server(directory)
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                made.argv,
+                env=os.environ | made.environment,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd=directory,
+            )
+        try:
+            _wait(made, process, log)
+        except BaseException as error:
+            ended = process.poll() is not None
+            _end(process)
+            if not (ended and left and isinstance(error, MissingMeans)):
+                raise
+        else:
+            break
+    return made, process
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.kill()  # it does not end on one SIGTERM
+    process.wait()
 
 
 def _server(directory: Path) -> S3Server:
