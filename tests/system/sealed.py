@@ -28,6 +28,7 @@ export RESTIC_PASSWORD={SECRET}
 restic -q init -r /srv/restic
 restic -q backup -r /srv/restic /srv/labo.sqlite3
 chown -R backupguard: /srv/restic
+mkdir -p /etc/cron.d
 echo '0 2 * * * root restic -r /srv/restic backup /srv/labo.sqlite3' >/etc/cron.d/labo
 chmod 644 /etc/cron.d/labo
 """
