@@ -10,7 +10,7 @@ import stat
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -319,7 +319,8 @@ def test_a_killed_daemon_leaves_nothing_behind(site: Site, runners_too: bool) ->
     process.kill()
     if runners_too:
         for pid in runners:
-            os.kill(int(str(pid)), signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it ended by itself, or noticed first
+                os.kill(int(str(pid)), signal.SIGKILL)
     process.wait()
     # no process outlives its daemon, whoever was killed first
     wait_for(lambda: not site.leftovers())
